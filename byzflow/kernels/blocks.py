@@ -6,6 +6,7 @@ statistic has the same bits whether one thread, many threads or many machines co
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +26,16 @@ _CELLS = 1 << 18
 """What a canonical block holds at most: float32 fills a megabyte, a core's share of the cache [elements]."""
 
 _PIECES = 4
-"""Spans for each thread: torch's own threads spin for a while after their work, and slow one of ours."""
+"""Spans for each thread: a core that is busy elsewhere gets fewer."""
 
 _SMALL = 1 << 17
 """Work below this many matrix elements is not worth a second thread [elements]."""
+
+_LARGE = 1 << 19
+"""Work above this many takes longer than to stop and start torch's own threads [elements]."""
+
+_SOFT = 1
+"""`omp_pause_soft` of OpenMP 5.0."""
 
 T = TypeVar("T")
 Stats = Mapping[str, Any]
@@ -166,6 +173,8 @@ def parallel(task: Callable[[Span], T], n: int, d: int, width: int) -> list[T]:
     if threads == 1 or d <= width:
         with one_thread():
             return [task(Span(0, d))]
+    if n * d > _LARGE:
+        _pause_openmp()
     spans = shards(d, threads * _PIECES, width)
     results: list[Any] = [None] * len(spans)
     left = iter(range(len(spans)))  # threads take turns at it: a core that is busy elsewhere gets less
@@ -183,6 +192,21 @@ def parallel(task: Callable[[Span], T], n: int, d: int, width: int) -> list[T]:
             if not helper.cancel():
                 helper.result()
     return results
+
+
+def _pause_openmp() -> None:
+    """Stop the threads that torch keeps for this one: after a product they spin and hold the cores.
+
+    The next torch operation starts them again, in some 50 microseconds each.
+    """
+    if (pause := _openmp_pause()) is not None:
+        pause(_SOFT)
+
+
+@cache
+def _openmp_pause() -> Callable[[int], int] | None:
+    """Return the `omp_pause_resource_all` that torch is linked to, if it is linked to any."""
+    return getattr(ctypes.CDLL(torch._C.__file__), "omp_pause_resource_all", None)
 
 
 @cache

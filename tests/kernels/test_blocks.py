@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,3 +64,22 @@ def test_parallel_answers_in_column_order():
     spans = parallel(lambda span: span, 1000, 5 * BLOCK, BLOCK)
     assert spans == sorted(spans)
     assert spans[-1].hi == 5 * BLOCK
+
+
+def test_large_work_stops_the_threads_that_torch_left_spinning():
+    script = """
+import os, torch
+from byzflow.kernels.blocks import parallel
+torch.set_num_threads(3)
+X = torch.ones(512, 512)
+X @ X
+before = len(os.listdir("/proc/self/task"))
+parallel(lambda span: None, 64, 65536, 4096)
+helpers = 2
+stopped = before + helpers - len(os.listdir("/proc/self/task"))
+print(stopped, float((X @ X).sum()))
+"""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("threads are counted in /proc")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", str(float(512**3))]
