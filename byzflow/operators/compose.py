@@ -153,6 +153,10 @@ class Chain(RowOperator):
         """Return the number of rows of the answer."""
         return plan.mixture.height if isinstance(self.last, LinearOperator) else 1
 
+    def in_place(self, rows: Rows, plan: Weights) -> bool:
+        """Whether the last rule is linear and reads rows where they lie."""
+        return isinstance(self.last, LinearOperator) and self.last.in_place(rows, plan)
+
     def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
         """Write W X, or the column-wise rule of W X, for one block."""
         if isinstance(self.last, LinearOperator):

@@ -42,8 +42,12 @@ class Weights(NamedTuple):
         W[:, self.mixture.picked] = self.mixture.W
         return W
 
+    def in_place(self, rows: Rows) -> bool:
+        """Whether `emit` reads rows where they lie: W is sparse, and no anchor is added."""
+        return rows.addresses is not None and self.mixture.sparse is not None and self.median is None
+
     def emit(self, rows: Rows, span: Span, out: Array) -> None:
-        """Write W X over one block into `out`, (k, w)."""
+        """Write W X over one block into `out`, (k, w); any span if `in_place`."""
         combine_rows(rows, self.mixture, span, out)
         if self.median is not None:
             anchor = median_anchor(rows.read(span))
@@ -97,6 +101,10 @@ class LinearOperator(RowOperator):
     def height(self, plan: Weights, n: int) -> int:
         """Return the number of rows of W."""
         return plan.mixture.height
+
+    def in_place(self, rows: Rows, plan: Weights) -> bool:
+        """Whether W is sparse and no anchor is added."""
+        return plan.in_place(rows)
 
     def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
         """Write W X of one block."""

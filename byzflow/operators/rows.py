@@ -73,6 +73,10 @@ class RowOperator(Operator, ABC):
         """Return the number of rows of the answer."""
         return 1
 
+    def in_place(self, rows: Rows, plan: Plan) -> bool:
+        """Whether `emit` reads the rows where they lie, so that it takes spans wider than a block."""
+        return False
+
     @abstractmethod
     def emit(self, rows: Rows, plan: Plan, span: Span, out: Array) -> None:
         """Write columns `span` of the answer into `out`, of shape ``(height, w)``."""
@@ -250,7 +254,7 @@ def _measure_blocks(op: RowOperator, rows: Rows, span: Span) -> Tree:
 
 def _apply_blocks(op: RowOperator, rows: Rows, plan: Plan, span: Span, out: Array) -> None:
     shift = rows.offset
-    for part in blocks(span, rows.width):
+    for part in (span,) if op.in_place(rows, plan) else blocks(span, rows.width):
         op.emit(rows, plan, part, out[:, part.lo - shift : part.hi - shift])
 
 
