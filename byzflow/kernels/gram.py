@@ -28,6 +28,12 @@ _NEAR = 4.0
 _FEW = 1 << 15
 """Blocks up to this size try the true origin: to look for a centre costs more than the product [elements]."""
 
+_STRIP = 48
+"""Rows of a symmetric product that are taken at once: BLAS is slow on fewer, and more repeat more [rows]."""
+
+_STRIPPED = 64
+"""From how many rows on the strips pay [rows]."""
+
 
 def norms_block(rows: Rows, span: Span) -> dict[str, np.ndarray]:
     """Return ``{"norms": (n,)}``, squared norms over the span; +inf for a row that is not finite there.
@@ -102,10 +108,18 @@ def _careful_gram(X: Array, norms: np.ndarray, anchors: tuple[str, ...]) -> np.n
 
 
 def _product(X: Array) -> np.ndarray:
-    """Return X Xᵀ on the host, in X's dtype."""
+    """Return X Xᵀ on the host, in X's dtype; on the host strip by strip, from the diagonal to the right."""
     if isinstance(X, np.ndarray):
         block = torch.from_numpy(X)
-        return torch.mm(block, block.T).numpy()
+        n = len(X)
+        if n < _STRIPPED:
+            return torch.mm(block, block.T).numpy()
+        out = np.empty((n, n), X.dtype)
+        for lo in range(0, n, _STRIP):
+            strip = torch.mm(block[lo : lo + _STRIP], block[lo:].T).numpy()
+            out[lo : lo + _STRIP, lo:] = strip
+            out[lo:, lo : lo + _STRIP] = strip.T
+        return out
     xp = array_api_compat.array_namespace(X)
     return _to_host(xp.matmul(X, xp.matrix_transpose(X)))
 

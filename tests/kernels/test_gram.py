@@ -106,3 +106,11 @@ def test_norms_are_taken_in_float64(honest):
     X[0] = 1e38
     norms = norms_block(as_rows(list(X)), Span(0, 500))["norms"]
     np.testing.assert_allclose(norms, (X.astype(np.float64) ** 2).sum(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [63, 64, 97, 145])
+def test_a_gram_matrix_taken_in_strips_is_symmetric_and_exact(n):
+    X = np.random.default_rng(n).normal(size=(n, 300)).astype(np.float32)
+    gram = rows_and_gram(X)
+    np.testing.assert_array_equal(gram, gram.T)
+    np.testing.assert_allclose(off_diagonal(distances(gram), n), off_diagonal(exact(X), n), rtol=2e-5)
