@@ -18,6 +18,7 @@ __all__ = (
     "combine",
     "compare_exchange",
     "gather",
+    "insert_point",
     "keeps_digits",
     "marked_norms",
     "mean_around",
@@ -165,11 +166,20 @@ def marked_norms(block: Any, norms: Any) -> None:
             norms[i] = np.inf
 
 
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _dot(a: Any, b: Any) -> Any:
+    total = 0.0
+    for c in range(a.shape[0]):
+        total += np.float64(a[c]) * np.float64(b[c])
+    return total
+
+
 @njit(nogil=True, cache=True)
-def centre_rows(block: Any, norms: Any) -> None:
+def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
     """Move the origin of the whole block to one of its rows; `norms` come from `marked_norms`.
 
-    A row that is not finite becomes 0 before the move and -origin after it.
+    A row that is not finite becomes 0 before the move and -origin after it. `to_zero`, if it is not empty,
+    receives the inner product of every moved row with the moved zero, and last the latter's squared norm.
     """
     n = norms.shape[0]
     finite = np.isfinite(norms)
@@ -181,6 +191,10 @@ def centre_rows(block: Any, norms: Any) -> None:
         row = block[i]
         for c in range(row.shape[0]):
             row[c] -= origin[c]
+        if to_zero.shape[0] > 0:
+            to_zero[i] = -_dot(row, origin) if i >= n or finite[i] else 0.0
+    if to_zero.shape[0] > 0:
+        to_zero[block.shape[0]] = _dot(origin, origin)
 
 
 @njit(nogil=True, cache=True)
@@ -233,6 +247,21 @@ def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
     if not finite:
         return False
     return bool(keeps_digits(gram, norms, limit))
+
+
+@njit(nogil=True, cache=True)
+def insert_point(gram: Any, at: Any, products: Any) -> Any:
+    """Return the Gram matrix with one more point at index `at`, given its products with all, its own last."""
+    k = gram.shape[0]
+    out = np.empty((k + 1, k + 1))
+    for i in range(k):
+        row = i + (i >= at)
+        for j in range(k):
+            out[row, j + (j >= at)] = gram[i, j]
+        out[row, at] = products[i]
+        out[at, row] = products[i]
+    out[at, at] = products[k]
+    return out
 
 
 @njit(nogil=True, cache=True)
