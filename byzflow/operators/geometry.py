@@ -192,22 +192,25 @@ class Geometry:
                     "mix needs the anchor 'zero' where the weights of a row do not sum to 1; the anchors are "
                     f'{self.anchors}. Ask for it: anchors = ("zero",).'
                 )
-            gram = _congruence(W, self.gram[:n, :n])
+            gram = _symmetric(small.product(small.product(W, self.gram[:n, :n]), W.T))
             return Geometry(gram=gram, sq_norms=None, finite=finite)
-        keep = [*range(n), self.column("zero")]
-        base = self.gram[np.ix_(keep, keep)]
+        base = self.gram
+        if len(self.anchors) > 1:
+            keep = [*range(n), self.column("zero")]
+            base = base[np.ix_(keep, keep)]
         middle = np.sort(sums[finite])[(np.count_nonzero(finite) - 1) // 2] if finite.any() else 1.0
         V = np.zeros((k + 1, n + 1))
         V[:k, :n] = W
         V[:k, n] = np.where(finite, middle - sums, 0.0)
         V[k, n] = middle
-        about_zero = np.column_stack((W, -sums))
-        sq_norms = np.maximum(np.einsum("ij,ij->i", small.product(about_zero, base), about_zero), 0.0)
-        sq_norms[~finite] = np.inf
-        return Geometry(gram=_congruence(V, base), sq_norms=sq_norms, finite=finite, anchors=("zero",))
+        half = small.product(V, base)
+        gram = _symmetric(small.product(half, V.T))
+        # Moved by `middle` times the zero, rows are about the true zero again.
+        sq_norms = gram.diagonal()[:k] - 2.0 * middle * half[:k, n] + middle * middle * base[n, n]
+        sq_norms = np.where(finite, np.maximum(sq_norms, 0.0), np.inf)
+        return Geometry(gram=gram, sq_norms=sq_norms, finite=finite, anchors=("zero",))
 
 
-def _congruence(V: FloatArray, gram: FloatArray) -> FloatArray:
-    """Return ``V gram V^T``, symmetric to the last bit."""
-    mixed: FloatArray = small.product(small.product(V, gram), V.T)
-    return (mixed + mixed.T) * 0.5
+def _symmetric(square: FloatArray) -> FloatArray:
+    half: FloatArray = (square + square.T) * 0.5
+    return half
