@@ -118,13 +118,11 @@ def test_a_gram_matrix_taken_in_strips_is_symmetric_and_exact(n):
 
 @pytest.mark.parametrize("scale", [1.0, 1e6, 1e15])
 def test_products_about_the_true_origin_keep_their_digits_beside_a_large_liar(honest, scale):
-    X = np.tile(honest, (1, 80)) + np.float32(3.0)
+    X = np.tile(honest, (1, 30)) + np.float32(3.0)
     X[4] *= np.float32(-scale)
     gram = rows_and_gram(X, ("zero",))
     got = gram[:11, :11] - gram[:11, 11:] - gram[11:, :11] + gram[11, 11]
     wide = X.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1)
-    assert (
-        np.abs(got - wide @ wide.T).max(where=~np.eye(11, dtype=bool), initial=0.0)
-        <= 1e-5 * norms.max() * norms[0]
-    )
+    off = ~np.eye(11, dtype=bool)
+    assert (np.abs(got - wide @ wide.T) / np.outer(norms, norms))[off].max() <= 1e-5
