@@ -319,30 +319,55 @@ def mean_around(block: Any, centre: Any, keep: Any, out: Any) -> None:
 def mean_std(block: Any, scale: Any, out: Any) -> None:
     """Write, per column, mean + scale * population standard deviation of the finite values into `out`."""
     n = block.shape[0]
-    count = np.empty(_TILE)
     mean = np.empty(_TILE)
     square = np.empty(_TILE)
     for tile in range(0, out.shape[0], _TILE):
         width = min(_TILE, out.shape[0] - tile)
+        target = out[tile : tile + width]
         for c in range(width):
-            count[c] = 0.0
             mean[c] = 0.0
             square[c] = 0.0
         for i in range(n):
             row = block[i, tile : tile + width]
             for c in range(width):
-                value = np.float64(row[c])
-                here = value - value == 0.0
-                count[c] += 1.0 if here else 0.0
-                mean[c] += value if here else 0.0
+                mean[c] += np.float64(row[c])
+        infinite = False
         for c in range(width):
-            mean[c] /= max(count[c], 1.0)
+            infinite |= mean[c] - mean[c] != 0.0
+            mean[c] /= n
+        if infinite:
+            _mean_std_of_finite(block, tile, scale, target)
+            continue
         for i in range(n):
             row = block[i, tile : tile + width]
             for c in range(width):
-                value = np.float64(row[c])
-                gap = value - mean[c] if value - value == 0.0 else 0.0
+                gap = np.float64(row[c]) - mean[c]
                 square[c] += gap * gap
-        target = out[tile : tile + width]
         for c in range(width):
-            target[c] = mean[c] + scale * np.sqrt(square[c] / max(count[c], 1.0))
+            target[c] = mean[c] + scale * np.sqrt(square[c] / n)
+
+
+@njit(nogil=True, cache=True)
+def _mean_std_of_finite(block: Any, tile: Any, scale: Any, out: Any) -> None:
+    """Do one tile of `mean_std` in which some column may hold a value that is not finite."""
+    n, width = block.shape[0], out.shape[0]
+    count = np.zeros(width)
+    mean = np.zeros(width)
+    square = np.zeros(width)
+    for i in range(n):
+        row = block[i, tile : tile + width]
+        for c in range(width):
+            value = np.float64(row[c])
+            here = value - value == 0.0
+            count[c] += 1.0 if here else 0.0
+            mean[c] += value if here else 0.0
+    for c in range(width):
+        mean[c] /= max(count[c], 1.0)
+    for i in range(n):
+        row = block[i, tile : tile + width]
+        for c in range(width):
+            value = np.float64(row[c])
+            gap = value - mean[c] if value - value == 0.0 else 0.0
+            square[c] += gap * gap
+    for c in range(width):
+        out[c] = mean[c] + scale * np.sqrt(square[c] / max(count[c], 1.0))
