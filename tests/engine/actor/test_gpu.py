@@ -14,6 +14,7 @@ from byzflow.engine.actor.backends.gpu import (
     UCXRemoteActorBackend,
     start_ucx_actor_server,
 )
+from byzflow.engine.actor.transports.ucx import have_ucx
 from byzflow.exceptions import MissingExtraError
 from tests.engine.actor.subjects import Subject
 
@@ -55,6 +56,13 @@ async def test_without_a_device_the_error_names_the_extra(asked_for, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MissingExtraError, match=r"byzflow\[gpu\]"):
         await GPUActorBackend().start()
+
+
+def test_have_ucx_looks_for_the_package(monkeypatch):
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: asked.append(name))
+    assert not have_ucx()
+    assert asked == ["distributed_ucxx"]
 
 
 async def test_without_ucx_the_error_names_the_extra(monkeypatch):
