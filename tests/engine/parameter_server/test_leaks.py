@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Bytes that 450 rounds may add. One small object kept for each round is 25 kB. Measured: 0.4 kB traced without
+# Bytes that 450 rounds may add; one small object kept for each is 25 kB. Measured: 0.4 kB traced without
 # a cluster; up to 71 kB in one, which is what Dask happens to have under way; resident 37 to 86 kB.
 TRACED = {"plain": 10_000, "thread": 150_000}
 RESIDENT = 400_000
