@@ -31,7 +31,7 @@ class ConfigError(ByzflowError, ValueError):
     """A configuration file or table holds something that cannot be run."""
 
 
-class MissingExtraError(ByzflowError, ImportError):
+class MissingExtraError(ByzflowError, ImportError, RuntimeError):
     """An optional package is needed; the message names the pip extra that brings it."""
 
 

@@ -24,7 +24,7 @@ class ShapeAttack(RowAttack):
         if hasattr(vectors, "shape"):
             return vectors[:1]
         shapes = [v.shape if hasattr(v, "shape") else np.shape(v) for v in vectors]
-        if shapes.count(shapes[0]) < len(shapes):
+        if shapes and shapes.count(shapes[0]) < len(shapes):
             index = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
             raise ValueError(
                 f"All vectors must have the same shape; vector 0 has shape {tuple(shapes[0])}, vector "

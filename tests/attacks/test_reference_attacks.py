@@ -134,3 +134,9 @@ def test_missing_inputs_are_a_value_error_from_apply_and_a_key_error_from_comput
         attack.apply()
     with pytest.raises(KeyError):
         attack.compute({}, context=CONTEXT)
+
+
+@pytest.mark.parametrize("attack", [InfAttack(), GaussianAttack(), LittleAttack(f=1)], ids=lambda a: a.name)
+def test_no_honest_vectors_are_a_value_error(attack):
+    with pytest.raises(ValueError, match="At least one vector"):
+        attack.apply(honest_grads=[])

@@ -148,6 +148,11 @@ class Krum(LinearAggregator):
         nonnegative("f", self.f)
         positive("chunk_size", self.chunk_size)
 
+    @property
+    def krum(self) -> MultiKrum:
+        """The `MultiKrum` with ``q = 1`` that gives the same row."""
+        return MultiKrum(f=self.f, q=1, chunk_size=self.chunk_size)
+
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``f < n - 1``."""
         if self.f >= n - 1:

@@ -41,7 +41,7 @@ class Batch:
                 return
             self._outcomes[index] = outcome
             self._left -= 1
-            if not self._left:
+            if not self._left and not self._loop.is_closed():  # as that of a worker that ended meanwhile
                 self._loop.call_soon_threadsafe(self._done.set)
 
     async def wait(self, deadline: float | None) -> None:

@@ -38,6 +38,7 @@ class Fleet:
         self._listener: Any = None
         self._is_current = False  # whether no worker has come or gone since the hosts were made
         self._making = asyncio.Lock()
+        self._departed: set[str] = set()  # workers that went while the list of them was on its way
         self._guard = threading.Lock()
 
     def __len__(self) -> int:
@@ -66,12 +67,13 @@ class Fleet:
             if self._is_current and self._hosts:
                 return dict(self._hosts)
             self._is_current = True
+            self._departed.clear()
             addresses = await self.workers()
             if not addresses:
                 await self._wait_for_one()
                 addresses = await self.workers()
             await asyncio.gather(
-                *(self._make(address) for address in addresses if address not in self._hosts)
+                *(self._make(a) for a in addresses if a not in self._hosts and a not in self._departed)
             )
             self._hosts = {a: self._hosts[a] for a in addresses if a in self._hosts}
             return dict(self._hosts)
@@ -134,6 +136,7 @@ class Fleet:
             self._lose(message["worker"])
 
     def _lose(self, address: str) -> None:
+        self._departed.add(address)
         for host in (*self._hosts.values(), *self._foreign.values()):
             if host.address == address:
                 host.lose()

@@ -12,10 +12,18 @@ from byzflow.engine.node.application import (
 )
 from byzflow.engine.node.base import ByzantineNode, HonestNode, Node
 from byzflow.engine.node.cluster import DecentralizedCluster
-from byzflow.engine.node.context import DaskContext, InProcessContext, NodeContext, ProcessContext
+from byzflow.engine.node.context import (
+    DaskContext,
+    InProcessContext,
+    NodeContext,
+    ProcessContext,
+    RemoteContext,
+)
 from byzflow.engine.node.decentralized import DecentralizedNode
 from byzflow.engine.node.distributed import DistributedByzantineNode, DistributedHonestNode
 from byzflow.engine.node.mixin import P2PByzantineMixin, P2PHonestMixin
+from byzflow.engine.node.remote_client import RemoteNodeClient, deserialize_message, serialize_message
+from byzflow.engine.node.remote_server import RemoteNodeServer
 from byzflow.engine.node.router import MessageRouter
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
 
@@ -44,7 +52,12 @@ __all__ = (
     "ProcessContext",
     "Recipe",
     "RemoteCallableOp",
+    "RemoteContext",
+    "RemoteNodeClient",
+    "RemoteNodeServer",
     "TorchByzantineNode",
     "TorchHonestNode",
+    "deserialize_message",
     "make_single_operator_graph",
+    "serialize_message",
 )

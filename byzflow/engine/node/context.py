@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from byzflow.engine.actor.channels import Endpoint
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.config import setting
+from byzflow.engine.node.remote_client import RemoteNodeClient
 
-__all__ = ("DaskContext", "InProcessContext", "NodeContext", "ProcessContext")
+__all__ = ("DaskContext", "InProcessContext", "NodeContext", "ProcessContext", "RemoteContext")
 
 
 class NodeContext(ABC):
@@ -188,6 +189,63 @@ class ProcessContext(DaskContext):
 
     def __init__(self) -> None:
         super().__init__("process")
+
+
+class RemoteContext(NodeContext):
+    """Messages through the `RemoteNodeServer` at ``host:port``.
+
+    Examples
+    --------
+    >>> RemoteContext("10.0.0.1", 8888).client.is_connected()
+    False
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.client = RemoteNodeClient(host, port)
+        self._node: Any = None
+        self._running = False
+
+    async def start(self, node: Any) -> None:
+        """Connect and make the node's mailbox; again is the same as once.
+
+        Raises
+        ------
+        ConnectionError
+            If there is no server.
+        """
+        if self._running:
+            return
+        await self.client.connect()
+        try:
+            await self.client.register_node(node.node_id)
+        except BaseException:
+            await self.client.disconnect()
+            raise
+        self._node, self._running = node, True
+
+    async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+        """Put a message into the mailbox of another node, waiting while that is full."""
+        _require_started(self._running)
+        await self.client.send_message(to_node_id, message_type, payload)
+
+    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield messages as they come, until `shutdown`."""
+        while self._running:
+            try:
+                message = await self.client.receive_message(timeout=WAIT)
+            except OSError:  # shutdown closes the connection under a waiting reader
+                if self._node is None:
+                    return
+                raise
+            if message is not None:
+                yield message
+
+    async def shutdown(self) -> None:
+        """Give up the mailbox; what the node has not read is dropped. Again is the same as once."""
+        if not self._running:
+            return
+        self._running, self._node = False, None
+        await self.client.disconnect()
 
 
 CHANNEL = "messages"

@@ -89,10 +89,10 @@ class Memory:
         if self._snapshots:
             self._updates[round] = replace(update, args=isolated(update.args))
 
-    async def bring_back(
+    async def catch_up(
         self, indices: Collection[int], round: int, deadline: float | None, *, decided: bool, update_byz: bool
     ) -> dict[int, Outcome]:
-        """Make nodes anew on live workers and let them catch up to a round.
+        """Bring nodes that were made anew to where they were in a round.
 
         Parameters
         ----------
@@ -104,20 +104,18 @@ class Memory:
         Returns
         -------
         dict of int to Outcome
-            Only the nodes that could not be brought back, with the reason.
+            Only the nodes for which that fails, with the reason.
         """
-        failed: dict[int, Outcome] = {}
-        for index in indices:
-            try:
-                await self._roster.respawn(index)
-            except (NodeLostError, TimeoutError) as error:
-                failed[index] = Outcome(error=error)
-        back = {i: self._roster.seat(i).object_id for i in indices if i not in failed}
-        states = {i: [Call(back[i], "resident_restore", (self._snapshots[i].state,))] for i in back}
+        states = {
+            i: [Call(self._roster.seat(i).object_id, "resident_restore", (self._snapshots[i].state,))]
+            for i in indices
+        }
         outcomes = await self._roster.call(states, deadline)
-        failed |= {i: outcome for i, outcome in outcomes.items() if outcome.error is not None}
+        failed = {i: outcome for i, outcome in outcomes.items() if outcome.error is not None}
         pasts = {
-            i: self._past(i, round, decided=decided, update_byz=update_byz) for i in back if i not in failed
+            i: self._past(i, round, decided=decided, update_byz=update_byz)
+            for i in indices
+            if i not in failed
         }
         outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)
         lost = {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | TimeoutError)}

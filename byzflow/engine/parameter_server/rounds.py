@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
@@ -19,6 +20,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.gallery import Gallery
+from byzflow.engine.node.returns import Returns
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.attendance import Attendance
 from byzflow.engine.parameter_server.memory import Memory
@@ -79,11 +81,14 @@ class Rounds:
         self._form: Signature | None = None
         self._open: _Open | None = None
         self._respawned: set[int] = set()
+        self._returns = Returns(roster)
 
     async def run(self, rule: Any, pre: Any) -> Any:
         """Run the next round, or what is left of this one, and return the aggregate."""
         while True:
             try:
+                if self._returns.pending:  # the call before was cancelled on the way
+                    await self._bring_back(())
                 return await self._attempt(rule, pre)
             except _LostError as loss:
                 await self._bring_back(loss.nodes)
@@ -92,6 +97,7 @@ class Rounds:
         """Take up the run that an archive holds."""
         self.number, self._reduction.state = await archive.read(self._deadline)
         self._open = None
+        self._returns.pending.clear()  # the archive gave every node its state
         return self.number
 
     async def close(self) -> None:
@@ -236,15 +242,16 @@ class Rounds:
     async def _bring_back(self, found: Collection[int]) -> None:
         """Make the nodes of lost workers anew; those for which that fails are gone."""
         lost = {*found, *self._roster.lost()} - self._attendance.gone.keys()
-        known = {i for i in lost if self._memory.knows(i)}
-        failed = await self._memory.bring_back(
-            sorted(known),
-            self.number,
-            self._deadline,
+        known = {i for i in lost if self._memory.knows(i)} | self._returns.pending
+        catch_up = partial(
+            self._memory.catch_up,
+            round=self.number,
+            deadline=self._deadline,
             decided=self._open is not None,
             update_byz=self._updated == self._cohort.n,
         )
-        for index in lost:
+        failed = await self._returns.bring_back(known, self.number, catch_up)
+        for index in lost | known:
             self._attendance.settled(index)
             if index not in known:
                 failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))

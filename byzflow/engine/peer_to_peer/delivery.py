@@ -23,6 +23,8 @@ class Delivery:
         Who is called.
     memory : PeerMemory
         Brings lost nodes back.
+    number : int
+        Number of the round.
     deadline : float or None
         Seconds for the answers in one wave.
 
@@ -32,8 +34,8 @@ class Delivery:
         Nodes that were brought back.
     """
 
-    def __init__(self, peers: Peers, memory: PeerMemory, deadline: float | None) -> None:
-        self._peers, self._memory, self._deadline = peers, memory, deadline
+    def __init__(self, peers: Peers, memory: PeerMemory, number: int, deadline: float | None) -> None:
+        self._peers, self._memory, self._number, self._deadline = peers, memory, number, deadline
         self.respawned: set[int] = set()
 
     async def outcomes(
@@ -75,7 +77,7 @@ class Delivery:
             return set()
         lost = (found | self._peers.roster.lost()) - self._peers.gone.keys()
         known = {i for i in lost if self._memory.knows(i)}
-        failed = await self._memory.bring_back(sorted(known), self._deadline)
+        failed = await self._memory.bring_back(known, self._number, self._deadline)
         for index in lost - known:
             failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))
         self._peers.gone |= failed

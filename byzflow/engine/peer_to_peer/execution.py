@@ -81,7 +81,7 @@ class Execution:
         carrier: Carrier | None = None,
     ) -> None:
         self.round, self.peers = round, peers
-        self.delivery = Delivery(peers, memory or PeerMemory(peers, 1), deadline)
+        self.delivery = Delivery(peers, memory or PeerMemory(peers, 1), round.number, deadline)
         self.lr, self.mixing, self.seed = lr, mixing, seed
         self.carrier, self._deadline = carrier, deadline
         self._arrived: dict[tuple[int, int], Any] = {}

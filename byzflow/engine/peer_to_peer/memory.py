@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.node.returns import Returns
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.exceptions import NodeLostError
 
@@ -39,6 +41,7 @@ class PeerMemory:
     """
 
     def __init__(self, peers: Peers, every: int) -> None:
+        self.returns = Returns(peers.roster)
         self._peers, self._every = peers, every
         self._pasts: dict[int, _Past] = {}
         self._sizes: dict[int, int] = {}
@@ -50,6 +53,8 @@ class PeerMemory:
 
     async def keep(self, number: int, deadline: float | None) -> None:
         """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
+        if self.returns.pending:  # the round before was cancelled on the way
+            self._peers.gone |= await self.bring_back((), number, deadline)
         if number < self._due and sum(self._sizes.values()) < BUDGET:
             return
         present = (i for i in range(len(self._peers)) if i not in self._peers.gone)
@@ -72,7 +77,9 @@ class PeerMemory:
             past.calls.extend(calls)
             self._sizes.update({id(vector): int(vector.nbytes) for vector in vectors})
 
-    async def bring_back(self, indices: Collection[int], deadline: float | None) -> dict[int, Outcome]:
+    async def bring_back(
+        self, indices: Collection[int], number: int, deadline: float | None
+    ) -> dict[int, Outcome]:
         """Make nodes anew on live workers and let them catch up.
 
         Returns
@@ -80,13 +87,11 @@ class PeerMemory:
         dict of int to Outcome
             Only the nodes that could not be brought back, with the reason.
         """
+        return await self.returns.bring_back(indices, number, partial(self._catch_up, deadline=deadline))
+
+    async def _catch_up(self, indices: Collection[int], deadline: float | None) -> dict[int, Outcome]:
         failed: dict[int, Outcome] = {}
-        for index in indices:
-            try:
-                await self._peers.roster.respawn(index)
-            except (NodeLostError, TimeoutError) as error:
-                failed[index] = Outcome(error=error)
-        pasts = {i: (i, self._replay(i)) for i in indices if i not in failed}
+        pasts = {i: (i, self._replay(i)) for i in indices}
         for index, outcomes in (await self._peers.call(pasts, deadline)).items():
             first, *rest = outcomes
             lost = [out for out in rest if isinstance(out.error, NodeLostError | TimeoutError)]

@@ -57,3 +57,9 @@ def test_bad_options_are_refused_at_construction():
         Krum(f=0, chunk_size=0)
     with pytest.raises(TypeError, match="f must be a whole number"):
         Krum(f="1")
+
+
+def test_the_multikrum_within_krum_has_its_options_and_its_result():
+    rule, rows = Krum(f=1, chunk_size=8), column(0, 1, 1.5, 9)
+    assert rule.krum == MultiKrum(f=1, q=1, chunk_size=8)
+    assert rule.krum.aggregate(rows) == rule.aggregate(rows)

@@ -9,7 +9,12 @@ import pytest
 import torch
 from distributed import LocalCluster
 
-from byzflow.engine.actor.backends.gpu import GPUActorBackend, UCXRemoteActorBackend
+from byzflow.engine.actor.backends.gpu import (
+    GPUActorBackend,
+    UCXRemoteActorBackend,
+    start_ucx_actor_server,
+)
+from byzflow.engine.actor.transports.ucx import have_ucx
 from byzflow.exceptions import MissingExtraError
 from tests.engine.actor.subjects import Subject
 
@@ -53,10 +58,19 @@ async def test_without_a_device_the_error_names_the_extra(asked_for, monkeypatch
         await GPUActorBackend().start()
 
 
+def test_have_ucx_looks_for_the_package(monkeypatch):
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: asked.append(name))
+    assert not have_ucx()
+    assert asked == ["distributed_ucxx"]
+
+
 async def test_without_ucx_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed_ucxx", None)
     with pytest.raises(MissingExtraError, match=r"byzflow\[gpu\]"):
         await UCXRemoteActorBackend("127.0.0.1", 1).start()
+    with pytest.raises(RuntimeError, match=r"byzflow\[gpu\]"):
+        await start_ucx_actor_server("127.0.0.1", 0)
 
 
 @pytest.mark.gpu

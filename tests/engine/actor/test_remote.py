@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+
 import dask
 import pytest
 from distributed import LocalCluster
+from distributed.comm import connect
 from distributed.security import Security
 
-from byzflow.engine.actor.backends.remote import RemoteActorBackend
+from byzflow.engine.actor.backends.remote import RemoteActorBackend, RemoteActorServer, start_actor_server
 from byzflow.engine.actor.factory import resolve_backend
 from tests.engine.actor.subjects import Subject
 
@@ -68,3 +71,31 @@ async def test_whoever_has_no_certificate_of_the_cluster_gets_a_connection_error
         pytest.raises(ConnectionError, match="check address and TLS"),
     ):
         await RemoteActorBackend(host, int(port), protocol="tls", security=stranger).start()
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_an_actor_server_serves_until_it_is_cancelled():
+    server = RemoteActorServer("127.0.0.1", 0)
+    await server.start()
+    serving = asyncio.create_task(server.serve())
+    await use(RemoteActorBackend("127.0.0.1", int(server.address.rpartition(":")[2])))
+    await cancel(serving)
+    with pytest.raises(RuntimeError, match="started server"):
+        _ = server.address
+
+
+async def test_start_actor_server_listens_on_the_port_it_was_given():
+    async with RemoteActorServer("127.0.0.1", 0) as free:
+        address = free.address
+    serving = asyncio.create_task(start_actor_server("127.0.0.1", int(address.rpartition(":")[2])))
+    async with asyncio.timeout(10):
+        await (await connect(address)).close()
+    await use(resolve_backend(address))
+    await cancel(serving)
+    with pytest.raises(OSError, match="Timed out"):
+        await connect(address, timeout=0.2)

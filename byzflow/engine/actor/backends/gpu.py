@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
+from byzflow.engine.actor.backends.remote import RemoteActorServer
 from byzflow.exceptions import require
 
-__all__ = ("GPUActorBackend", "UCXRemoteActorBackend")
+__all__ = ("GPUActorBackend", "UCXRemoteActorBackend", "UCXRemoteActorServer", "start_ucx_actor_server")
 
 
 class GPUActorBackend(DaskActorBackend):
@@ -43,3 +44,32 @@ class UCXRemoteActorBackend(DaskActorBackend):
         """
         require("distributed_ucxx", extra="gpu")
         await super().start()
+
+
+class UCXRemoteActorServer(RemoteActorServer):
+    """A `RemoteActorServer` that speaks UCX; needs the ``gpu`` extra.
+
+    Examples
+    --------
+    >>> UCXRemoteActorServer("10.0.0.1", 8786).port
+    8786
+    """
+
+    def __init__(self, host: str = "0.0.0.0", port: int = 0) -> None:
+        super().__init__(host, port, protocol="ucx")
+
+    async def start(self) -> None:
+        """Listen, and have the worker ready.
+
+        Raises
+        ------
+        MissingExtraError
+            If distributed-ucxx is not installed.
+        """
+        require("distributed_ucxx", extra="gpu")
+        await super().start()
+
+
+async def start_ucx_actor_server(host: str = "0.0.0.0", port: int = 0) -> None:
+    """Serve actors at ``ucx://host:port`` until cancelled; see `UCXRemoteActorServer`."""
+    await UCXRemoteActorServer(host, port).serve()

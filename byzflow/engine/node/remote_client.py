@@ -1,0 +1,144 @@
+"""The other end of a `RemoteNodeServer`, and how a message becomes bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import Any
+
+import cloudpickle
+from distributed.core import rpc
+
+from byzflow.engine.config import seconds
+
+__all__ = ("RemoteNodeClient", "deserialize_message", "serialize_message")
+
+WAIT = 60.0  # how long one request for a message may stay open [seconds]
+
+
+def serialize_message(message: Any) -> bytes:
+    """Return a message as bytes; functions and classes of the user's script are shipped by value.
+
+    Examples
+    --------
+    >>> deserialize_message(serialize_message({"type": "greeting"}))
+    {'type': 'greeting'}
+    """
+    return bytes(cloudpickle.dumps(message))
+
+
+def deserialize_message(data: bytes) -> Any:
+    """Return the message that `serialize_message` made bytes of. It runs what the sender put in."""
+    return pickle.loads(data)
+
+
+class RemoteNodeClient:
+    """A connection to a `RemoteNodeServer`, for one node.
+
+    Parameters
+    ----------
+    host : str
+        Name or address of the server.
+    port : int
+        Its port.
+
+    Examples
+    --------
+    >>> RemoteNodeClient("10.0.0.1", 8888).is_connected()
+    False
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._node_id: str | None = None
+        self._rpc: Any = None
+        self._received = 0
+        self._sending = asyncio.Lock()
+        self._reading = asyncio.Lock()
+
+    def is_connected(self) -> bool:
+        """Whether `connect` found the server, and `disconnect` was not called since."""
+        return self._rpc is not None
+
+    async def connect(self) -> None:
+        """Find the server; again is the same as once.
+
+        Raises
+        ------
+        ConnectionError
+            If none answers within ``byzflow.comm.connect-timeout``.
+        """
+        if self._rpc is not None:
+            return
+        limit = seconds("comm.connect-timeout")
+        found = rpc(f"tcp://{self.host}:{self.port}", timeout=limit)
+        try:
+            await found.identity()
+        except (OSError, TimeoutError) as error:
+            await found.close_rpc()
+            raise ConnectionError(
+                f"A RemoteNodeServer must listen at {self.host}:{self.port}; none answered ({error}). "
+                "Start one with: await RemoteNodeServer(host, port).serve(), or check the address."
+            ) from error
+        self._rpc = found
+
+    async def disconnect(self) -> None:
+        """Give up the mailbox and the connection; again is the same as once."""
+        found, self._rpc = self._rpc, None
+        node, self._node_id = self._node_id, None
+        if found is None:
+            return
+        try:
+            if node is not None:
+                await found.leave(node=node)
+        except OSError:  # the server went first
+            pass
+        finally:
+            await found.close_rpc()
+
+    async def register_node(self, node_id: str) -> None:
+        """Make the mailbox of a node."""
+        await self._connected().register(node=node_id)
+        self._node_id, self._received = node_id, 0
+
+    async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+        """Send to a node that has registered, waiting while its mailbox is full; in the order of the calls.
+
+        Raises
+        ------
+        ValueError
+            If there is no such node.
+        """
+        message = {"from": self._node_id, "type": message_type, "payload": payload}
+        async with self._sending:
+            is_known = await self._connected().send(to=to_node_id, frame=serialize_message(message))
+        if not is_known:
+            raise ValueError(
+                f"A message needs a node that runs; {to_node_id!r} is unknown or has left. Register it first."
+            )
+
+    async def receive_message(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """Return the next message, or None if there is none within `timeout` [seconds].
+
+        A message whose reader was cancelled is kept for the next one.
+        """
+        clock = asyncio.get_running_loop().time
+        end = float("inf") if timeout is None else clock() + timeout
+        async with self._reading:
+            while (left := end - clock()) > 0:
+                answer = await self._connected().receive(
+                    node=self._node_id, received=self._received, timeout=min(left, WAIT)
+                )
+                if answer is not None:
+                    self._received, frame = answer
+                    message: dict[str, Any] = deserialize_message(frame)
+                    return message
+        return None
+
+    def _connected(self) -> Any:
+        if self._rpc is None:
+            raise ConnectionError(
+                "A message needs a connected client; this one is not. Await connect() first."
+            )
+        return self._rpc

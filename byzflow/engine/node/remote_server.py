@@ -1,0 +1,108 @@
+"""A post office for nodes in several processes: mailboxes by node id, reached over `distributed.comm`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed.core import Server
+
+from byzflow.engine.actor.mailbox import Mailbox
+from byzflow.engine.config import setting
+from byzflow.engine.node.remote_client import deserialize_message
+
+__all__ = ("RemoteNodeServer",)
+
+
+class RemoteNodeServer:
+    """Mailboxes for the nodes that register, here or through a `RemoteNodeClient`.
+
+    Whoever reaches the port can run code here, as with a Dask scheduler.
+
+    Parameters
+    ----------
+    host : str, default "localhost"
+        Interface to listen on.
+    port : int, default 8888
+        Port; 0 for a free one, which `port` tells after `start`.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> async def example():
+    ...     async with RemoteNodeServer(port=0) as server:
+    ...         return server.port > 0
+    >>> asyncio.run(example())
+    True
+    """
+
+    def __init__(self, host: str = "localhost", port: int = 8888) -> None:
+        self.host = host
+        self.port = port
+        self._nodes: dict[str, Any] = {}
+        self._inboxes: dict[str, Mailbox] = {}
+        self._server: Any = None
+
+    async def __aenter__(self) -> RemoteNodeServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.shutdown()
+
+    async def start(self) -> None:
+        """Listen; again is the same as once.
+
+        Raises
+        ------
+        OSError
+            If the port is taken.
+        """
+        if self._server is not None:
+            return
+        self._server = Server(
+            {"leave": self._leave, "receive": self._receive, "register": self._register, "send": self._send}
+        )
+        try:
+            await self._server.listen(f"tcp://{self.host}:{self.port}")
+        except BaseException:
+            await self.shutdown()
+            raise
+        self.port = self._server.port
+
+    async def serve(self) -> None:
+        """Start, and run until cancelled or `shutdown`."""
+        async with self:
+            await self._server.finished()
+
+    async def register_node(self, node: Any) -> None:
+        """Hand what is sent to ``node.node_id`` to ``node.handle_incoming_message``, in this process."""
+        self._nodes[node.node_id] = node
+
+    async def shutdown(self) -> None:
+        """Stop, and forget the nodes and what they have not read; again is the same as once."""
+        server, self._server = self._server, None
+        self._nodes.clear()
+        self._inboxes.clear()
+        if server is not None:
+            await server.close()
+
+    async def _register(self, node: str) -> None:
+        self._inboxes[node] = Mailbox(int(setting("channel.capacity")))
+
+    async def _leave(self, node: str) -> None:
+        self._inboxes.pop(node, None)
+
+    async def _send(self, to: str, frame: bytes) -> bool:
+        if to in self._nodes:
+            message = deserialize_message(frame)
+            await self._nodes[to].handle_incoming_message(
+                message["from"], message["type"], message["payload"]
+            )
+        elif to in self._inboxes:
+            await self._inboxes[to].put(frame)
+        else:
+            return False
+        return True
+
+    async def _receive(self, node: str, received: int, timeout: float) -> tuple[int, bytes] | None:
+        return await self._inboxes[node].get(received, timeout)

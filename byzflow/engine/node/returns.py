@@ -1,0 +1,88 @@
+"""Lost nodes on their way back: made anew on a live worker, and once more if that one goes too."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.node.calls import Roster
+from byzflow.exceptions import NodeLostError
+
+__all__ = ("Returns",)
+
+ATTEMPTS = 10  # in one round; a node that takes every worker with it must not go on for ever
+
+
+class Returns:
+    """The nodes of a run that are lost and not back yet.
+
+    A node made anew is not itself before it has caught up. So it stays pending when that is cancelled, or
+    when its new worker is lost as well; nobody may call it until it is back.
+
+    Parameters
+    ----------
+    roster : Roster
+        Makes nodes anew.
+
+    Attributes
+    ----------
+    pending : set of int
+        Nodes that are not to be called.
+    """
+
+    def __init__(self, roster: Roster) -> None:
+        self.pending: set[int] = set()
+        self._roster = roster
+        self._round, self._attempts = -1, 0
+
+    async def bring_back(
+        self,
+        lost: Collection[int],
+        round: int,
+        catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
+    ) -> dict[int, Outcome]:
+        """Make nodes anew on live workers and let them catch up.
+
+        Parameters
+        ----------
+        lost : collection of int
+            The nodes, beside those that are pending.
+        round : int
+            Number of the round under way.
+        catch_up : callable
+            Makes nodes that are as they were first into what they were last; returns the failures.
+
+        Returns
+        -------
+        dict of int to Outcome
+            Only the nodes that could not be brought back, with the reason.
+        """
+        self.pending |= set(lost)
+        if round != self._round:
+            self._round, self._attempts = round, 0
+        todo, failed = set(self.pending), dict[int, Outcome]()
+        while todo:
+            self._attempts += 1
+            failures = await self._attempt(sorted(todo), catch_up)
+            self.pending -= todo - failures.keys()
+            failed |= failures
+            todo = {i for i, out in failures.items() if isinstance(out.error, NodeLostError)}
+            if self._attempts >= ATTEMPTS:
+                break
+            failed = {i: out for i, out in failed.items() if i not in todo}
+        self.pending.clear()
+        return failed
+
+    async def _attempt(
+        self, indices: Collection[int], catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]]
+    ) -> dict[int, Outcome]:
+        failed: dict[int, Outcome] = {}
+        if self._attempts > ATTEMPTS:
+            error = NodeLostError(f"it lost its worker {ATTEMPTS} times in one round; it is not made again")
+            return {index: Outcome(error=error) for index in indices}
+        for index in indices:
+            try:
+                await self._roster.respawn(index)
+            except (NodeLostError, TimeoutError) as error:
+                failed[index] = Outcome(error=error)
+        return failed | await catch_up([i for i in indices if i not in failed])

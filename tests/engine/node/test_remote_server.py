@@ -1,0 +1,144 @@
+"""Mailboxes on a server: what is sent is received once, in order, and only by whom it is for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import dask
+import pytest
+import torch
+
+from byzflow.engine.node.context import RemoteContext
+from byzflow.engine.node.remote_client import RemoteNodeClient
+from byzflow.engine.node.remote_server import RemoteNodeServer
+from byzflow.engine.peer_to_peer.topology import Topology
+from tests.engine.node.test_decentralized import cluster_of
+
+
+@asynccontextmanager
+async def client_of(server: RemoteNodeServer, name: str) -> AsyncIterator[RemoteNodeClient]:
+    client = RemoteNodeClient("127.0.0.1", server.port)
+    await client.connect()
+    await client.register_node(name)
+    try:
+        yield client
+    finally:
+        await client.disconnect()
+
+
+async def test_messages_are_received_once_and_in_order() -> None:
+    async with (
+        RemoteNodeServer("127.0.0.1", 0) as server,
+        client_of(server, "a") as a,
+        client_of(server, "b") as b,
+    ):
+        for i in range(3):
+            await a.send_message("b", "vector", torch.full((2,), float(i)))
+        got = [await b.receive_message(timeout=5) for _ in range(3)]
+        assert [(m["from"], m["type"], m["payload"].tolist()) for m in got] == [
+            ("a", "vector", [float(i)] * 2) for i in range(3)
+        ]
+        assert await b.receive_message(timeout=0.01) is None
+        assert await a.receive_message(timeout=0.01) is None
+
+
+async def test_a_receiver_that_waits_gets_the_next_message() -> None:
+    async with (
+        RemoteNodeServer("127.0.0.1", 0) as server,
+        client_of(server, "a") as a,
+        client_of(server, "b") as b,
+    ):
+        waiting = asyncio.create_task(b.receive_message())
+        await a.send_message("b", "greeting", "hello")
+        assert (await waiting)["payload"] == "hello"
+
+
+async def test_a_message_whose_reader_was_cancelled_is_kept_for_the_next() -> None:
+    async with (
+        RemoteNodeServer("127.0.0.1", 0) as server,
+        client_of(server, "a") as a,
+        client_of(server, "b") as b,
+    ):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(b.receive_message(), 0.1)
+        await asyncio.gather(*(a.send_message("b", "number", i) for i in range(20)))
+        got = [await b.receive_message(timeout=5) for _ in range(20)]
+        assert [message["payload"] for message in got] == list(range(20))
+
+
+async def test_an_unknown_receiver_is_refused() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
+        async with client_of(server, "b"):
+            await a.send_message("b", "greeting", "hello")
+        with pytest.raises(ValueError, match="'b' is unknown or has left"):
+            await a.send_message("b", "greeting", "hello")
+
+
+async def test_a_node_of_the_servers_process_handles_what_is_sent_to_it() -> None:
+    class Node:
+        node_id = "here"
+        got: list[Any] = []
+
+        async def handle_incoming_message(self, sender: str, kind: str, payload: Any) -> None:
+            self.got.append((sender, kind, payload))
+
+    async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
+        await server.register_node(Node())
+        await a.send_message("here", "greeting", {"n": 1})
+        assert Node.got == [("a", "greeting", {"n": 1})]
+
+
+async def test_a_client_without_a_server_says_so() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server:
+        client = RemoteNodeClient("127.0.0.1", server.port)
+        await client.connect()
+        assert client.is_connected()
+    await client.disconnect()
+    assert not client.is_connected()
+    with (
+        dask.config.set({"byzflow.comm.connect-timeout": "200ms"}),
+        pytest.raises(ConnectionError, match=r"must listen at 127\.0\.0\.1"),
+    ):
+        await client.connect()
+    with pytest.raises(ConnectionError, match="connect"):
+        await client.send_message("b", "greeting", "hello")
+
+
+async def test_a_decentralized_cluster_runs_over_a_server() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server:
+        cluster = await cluster_of(lambda: RemoteContext("127.0.0.1", server.port), Topology.complete(3))
+        got: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def handler(sender: str, payload: Any) -> None:
+            await got.put((sender, payload))
+
+        cluster.nodes["b"].register_message_handler("greeting", handler)
+        await cluster.nodes["a"].broadcast_message("greeting", "hello")
+        assert await asyncio.wait_for(got.get(), 10) == ("a", "hello")
+        await cluster.shutdown_all()
+
+
+async def test_a_reader_ends_when_its_context_shuts_down() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
+        context = RemoteContext("127.0.0.1", server.port)
+        await context.start(SimpleNamespace(node_id="b"))
+        await a.send_message("b", "greeting", "hello")
+        first = asyncio.Event()
+
+        async def read() -> list[Any]:
+            got = []
+            async for message in context.receive_messages():
+                got.append(message["payload"])
+                first.set()
+            return got
+
+        reader = asyncio.create_task(read())
+        await asyncio.wait_for(first.wait(), 10)
+        await context.shutdown()
+        assert await asyncio.wait_for(reader, 10) == ["hello"]
+        with pytest.raises(RuntimeError, match="not started"):
+            await context.send_message("a", "greeting", "hello")
