@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.forms import Signature
 
 __all__ = ("Arena", "RowRef", "Showing", "Site", "forget", "reachable", "resolved")
@@ -152,9 +153,10 @@ class Showing:
 
     def __init__(self) -> None:
         self._memories: dict[RowRef, mmap.mmap] = {}
+        self._lent: list[tuple[Stack, bytearray]] = []
 
     def resolve(self, value: Any) -> Any:
-        """Replace references in tuples by vectors of the receiver's own; copy arrays and dicts of them."""
+        """Replace references and stacks in tuples by vectors of the receiver's own."""
         if isinstance(value, RowRef):
             start = value.row * value.nbytes + TOKEN
             page = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
@@ -164,10 +166,17 @@ class Showing:
             return _vectors(self._memories[value], value.site, value.site.length, start - page).reshape(
                 value.shape
             )
+        if isinstance(value, Stack):
+            memory, copy = value.lend()
+            self._lent.append((value, memory))
+            return copy.rows()
         return tuple(map(self.resolve, value)) if type(value) is tuple else value
 
     def close(self) -> None:
         """Let go of the vectors; those that somebody still holds become copies."""
+        while self._lent:
+            stack, copy = self._lent.pop()
+            stack.take_back(copy)
         for ref in tuple(self._memories):
             alive = weakref.ref(self._memories.pop(ref))
             memory = alive()
@@ -177,7 +186,7 @@ class Showing:
 
 
 def resolved(value: Any) -> Any:
-    """Replace references in tuples by the vectors they stand for, to be read only.
+    """Replace references and stacks in tuples by the vectors they stand for, to be read only.
 
     Examples
     --------
@@ -186,6 +195,8 @@ def resolved(value: Any) -> Any:
     """
     if isinstance(value, RowRef):
         return value.open()
+    if isinstance(value, Stack):
+        return value.rows()
     return tuple(map(resolved, value)) if type(value) is tuple else value
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.stack import stacked
 from byzflow.engine.config import setting
 from byzflow.engine.node.answers import judge, owned
 from byzflow.engine.node.arena import RowRef
@@ -139,7 +140,8 @@ class Rounds:
             away = [i for i in self._cohort.byzantine if i not in here]
             shown = await self._gallery.hang(plan.shown, len(here))
             lies = self._asks(run, here, LIE_OF, (shown,), light)
-            lies |= self._asks(run, away, LIE_OF, (plan.shown,), light)
+            sent = stacked(plan.shown) if away else ()
+            lies |= self._asks(run, away, LIE_OF, (sent,), light)
             answers = run.without_states(await self._ask(lies), light)
             mine = {i: owned(out) for i, out in answers.items() if not self._roster.crossing([i])[0]}
             plan.attacks(answers | mine, held=run.held)

@@ -1,0 +1,75 @@
+"""Stacks: what a borrower keeps or writes reaches nobody else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from byzflow.engine.actor.parcel import Parcel
+from byzflow.engine.actor.stack import stacked
+from byzflow.engine.node.resident import Resident
+
+VECTORS = {
+    "numpy": tuple(np.full(3, float(i)) for i in range(4)),
+    "torch": tuple(torch.full((3,), float(i), dtype=torch.bfloat16) for i in range(4)),
+}
+
+
+class Vandal:
+    """Keeps a part of what it is shown, and spoils the rest."""
+
+    def byzantine_gradient_for_next_batch(self, shown):
+        self.kept = shown[2][1:]
+        seen = [float(vector.sum()) for vector in shown]
+        for vector in shown:
+            vector[0] = -7.0
+        return seen
+
+
+@pytest.mark.parametrize("library", VECTORS)
+def test_vectors_come_out_of_a_sealed_stack_as_they_went_in(library):
+    got = Parcel(frames=Parcel(stacked(VECTORS[library])).sealed()._frames).open().rows()
+    assert [type(row) for row in got] == [type(row) for row in VECTORS[library]]
+    assert all((a == b).all() and a.dtype == b.dtype for a, b in zip(got, VECTORS[library], strict=True))
+
+
+@pytest.mark.parametrize("library", VECTORS)
+def test_a_node_sees_nothing_of_what_another_did_to_a_stack(library):
+    stack, nodes = stacked(VECTORS[library]), [Resident(Vandal()) for _ in range(3)]
+    seen = [node.resident_call(0, "byzantine_gradient_for_next_batch", (stack,)) for node in nodes]
+    assert seen == [[0.0, 3.0, 6.0, 9.0]] * 3
+    for node in nodes:
+        assert node.kept.tolist() == [2.0, 2.0]
+        node.kept[:] = 5.0
+    assert [float(row.sum()) for row in stack.rows()] == [0.0, 3.0, 6.0, 9.0]
+
+
+@pytest.mark.parametrize("library", VECTORS)
+def test_memory_is_lent_again_only_if_nobody_holds_a_part(library):
+    stack = stacked(VECTORS[library])
+    first, copy = stack.lend()
+    del copy
+    stack.take_back(first)
+    second, copy = stack.lend()
+    assert second is first
+    kept = copy.rows()[1][1:]
+    del copy
+    stack.take_back(second)
+    assert stack.lend()[0] is not first
+    assert kept.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        (),
+        (np.ones(2), np.ones(3)),
+        (torch.ones(2), np.ones(2)),
+        (torch.ones(2, requires_grad=True),),
+        (np.ones(1 << 16),),
+        (np.ones(0),),
+    ],
+)
+def test_vectors_without_one_small_form_stay_a_tuple(vectors):
+    assert stacked(vectors) is vectors
