@@ -216,13 +216,16 @@ def forget(sites: Iterable[Site]) -> None:
         for site in sites:
             for access in (mmap.ACCESS_COPY, mmap.ACCESS_WRITE):
                 _Maps.matrices.pop((site, access), None)
+                if (descriptor := _Maps.descriptors.pop((site, access), None)) is not None:
+                    os.close(descriptor)
 
 
 class _Maps:
-    """The arenas that this process has mapped."""
+    """The arenas that this process has mapped; their descriptors stay open, as an owner may die."""
 
-    lock = threading.Lock()
+    lock = threading.RLock()
     matrices: ClassVar[dict[tuple[Site, int], Any]] = {}
+    descriptors: ClassVar[dict[tuple[Site, int], int]] = {}
 
 
 def _mapped(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
@@ -234,14 +237,20 @@ def _mapped(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
 
 def _memory(site: Site, access: int, start: int, size: int) -> mmap.mmap:
     """Map some bytes of an arena, from a page's start."""
+    with _Maps.lock:
+        descriptor = _Maps.descriptors.get((site, access))
+        if descriptor is None:
+            descriptor = _Maps.descriptors[site, access] = _opened(site, access)
+        return mmap.mmap(descriptor, size, access=access, offset=start)
+
+
+def _opened(site: Site, access: int) -> int:
     mode = os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY
     descriptor = os.open(f"/proc/{site.pid}/fd/{site.descriptor}", mode)
-    try:
-        if os.pread(descriptor, len(site.token), 0) != site.token:
-            raise ValueError(f"Process {site.pid} holds something else than the arena that was named.")
-        return mmap.mmap(descriptor, size, access=access, offset=start)
-    finally:
+    if os.pread(descriptor, len(site.token), 0) != site.token:
         os.close(descriptor)
+        raise ValueError(f"Process {site.pid} holds something else than the arena that was named.")
+    return descriptor
 
 
 def _matrix(memory: mmap.mmap, site: Site) -> Any:
