@@ -76,7 +76,7 @@ class Rounds:
         self._quorum, self._deadline, self._archive = quorum, deadline, archive
         self._updated = cohort.n if update_byz else cohort.n_honest
         self._attendance = Attendance(roster, deadline)
-        self._memory = Memory(roster, cohort, int(setting("round.snapshot-every")), Ask(GRADIENT_OF))
+        self._memory = self._blank_memory()
         self._sharding = Sharding(roster)
         self._gallery = Gallery()
         self._form: Signature | None = None
@@ -98,8 +98,14 @@ class Rounds:
         """Take up the run that an archive holds."""
         self.number, self._reduction.state = await archive.read(self._deadline)
         self._open = None
+        self._memory = self._blank_memory()  # what it held may be of rounds that are yet to come
         self._returns.pending.clear()  # the archive gave every node its state
+        await self._memory.keep(self.number, self._deadline)
         return self.number
+
+    def _blank_memory(self) -> Memory:
+        every = int(setting("round.snapshot-every"))
+        return Memory(self._roster, self._cohort, every, Ask(GRADIENT_OF))
 
     async def close(self) -> None:
         """Release what the rounds hold on the workers."""

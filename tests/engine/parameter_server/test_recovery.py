@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,27 @@ async def test_a_new_process_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert all(map(torch.equal, got, want[4:]))
     for one, other in zip(straight.hon, second.hon, strict=True):
         assert torch.equal(one.get_param_vector(), other.get_param_vector())
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+async def test_a_death_after_going_back_is_made_good_too(tmp_path: Path) -> None:
+    straight = server(tmp_path / "a")
+    want = [await straight.round() for _ in range(6)]
+    with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.round.snapshot-every": 5}):
+        honest = await HonestNodeActor.spawn_many(
+            [Recipe(MortalHonest, (i,)) for i in range(3)], backend="process"
+        )
+        store = Checkpoint(tmp_path / "b.safetensors", every=4)
+        ps = ParameterServer(honest, [MortalLiar(9)], Momentum(), None, True, checkpoint=store, deadline=30.0)
+        async with ps:
+            for _ in range(6):
+                await ps.round()
+            assert await ps.resume() == 4
+            cluster = honest[0]._place()[0].runtime.client.cluster
+            os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+            got = [await ps.round() for _ in range(2)]
+    assert all(map(torch.equal, got, want[4:]))
 
 
 class Pickled:
