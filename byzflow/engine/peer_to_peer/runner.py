@@ -176,6 +176,7 @@ class DecentralizedPeerToPeer:
         async with self._turn:
             self._number, _ = await self._archive.read(self.deadline)
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
+            await self._memory.keep(self._number, self.deadline)
             return self._number
 
     async def _carry_out(self, round: PeerRound, run: Execution) -> ToleranceError | None:
