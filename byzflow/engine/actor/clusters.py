@@ -11,6 +11,7 @@ import dask
 from dask.system import CPU_COUNT
 from distributed import LocalCluster
 from distributed.comm.core import connect
+from distributed.core import Status
 from distributed.security import Security
 from distributed.utils import format_dashboard_link
 
@@ -25,6 +26,7 @@ __all__ = (
     "gpu_cluster",
     "process_cluster",
     "require_scheduler",
+    "revive",
     "thread_cluster",
 )
 
@@ -36,6 +38,9 @@ UNGUARDED = (
 # Dask has its workers give freed memory back at once. Then each temporary of some megabytes is made of fresh
 # pages, which takes three times as long as the arithmetic on it. [bytes]
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": 1 << 26, "MALLOC_TRIM_THRESHOLD_": 1 << 28}
+
+
+_ENDED = (Status.closed, Status.failed)
 
 
 def cores() -> int:
@@ -102,6 +107,18 @@ def dashboard_link(cluster: Any) -> str | None:
     port = cluster.scheduler_info["services"].get("dashboard")
     host = str(setting("cluster.dashboard")).rpartition(":")[0] or "127.0.0.1"
     return None if port is None else str(format_dashboard_link(host, port))
+
+
+def revive(cluster: Any) -> None:
+    """Replace the workers of an embedded cluster whose nannies gave up; call it on the cluster's loop.
+
+    A nanny starts a process again that died, but closes itself if that one dies while it is starting.
+    """
+    ended = [name for name, worker in cluster.workers.items() if worker.status in _ENDED]
+    for name in ended:
+        del cluster.workers[name]
+    if len(cluster.workers) < len(cluster.worker_spec):
+        cluster.scale(len(cluster.worker_spec))
 
 
 EMBEDDED = {"gpu": gpu_cluster, "process": process_cluster, "thread": thread_cluster}

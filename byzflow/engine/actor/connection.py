@@ -8,7 +8,7 @@ from typing import Any
 from distributed import Client
 from distributed.security import Security
 
-from byzflow.engine.actor.clusters import EMBEDDED, dashboard_link, require_scheduler
+from byzflow.engine.actor.clusters import EMBEDDED, dashboard_link, require_scheduler, revive
 from byzflow.engine.actor.quiet import QUIET
 from byzflow.engine.config import seconds
 
@@ -59,6 +59,11 @@ class Connection:
     def is_alive(self) -> bool:
         """Whether the client's loop still runs."""
         return self.client is not None and bool(self.client.loop.asyncio_loop.is_running())
+
+    def revive(self) -> None:
+        """Replace workers of an embedded cluster that will not come back; call it on the client's loop."""
+        if self._cluster is not None:
+            revive(self._cluster)
 
     def open(self) -> None:
         """Start or find the cluster and connect; blocks."""

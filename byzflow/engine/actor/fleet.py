@@ -6,6 +6,7 @@ Every coroutine here runs on the client's loop; `Runtime` brings callers there.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
 
 __all__ = ("Fleet",)
+
+TURN = 1.0
+"""How long one look for a worker takes [s]."""
 
 
 class Fleet:
@@ -68,6 +72,7 @@ class Fleet:
                 return dict(self._hosts)
             self._is_current = True
             self._departed.clear()
+            self._runtime.connection.revive()
             addresses = await self.workers()
             if not addresses:
                 await self._wait_for_one()
@@ -118,14 +123,19 @@ class Fleet:
                 await self._listener.close()
 
     async def _wait_for_one(self) -> None:
-        limit = seconds("comm.connect-timeout")
-        try:
-            await self._runtime.client.wait_for_workers(1, timeout=limit)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"The scheduler must have a worker within {limit} s; it has none. "
-                "Start one with: dask worker ADDRESS, or wait longer with byzflow.comm.connect-timeout."
-            ) from error
+        limit, clock = seconds("comm.connect-timeout"), asyncio.get_running_loop().time
+        end = math.inf if limit is None else clock() + limit
+        while clock() < end:
+            self._runtime.connection.revive()  # in every turn: a nanny may give up meanwhile
+            try:
+                await self._runtime.client.wait_for_workers(1, timeout=min(TURN, limit or TURN))
+            except TimeoutError:
+                continue
+            return
+        raise TimeoutError(
+            f"The scheduler must have a worker within {limit} s; it has none. "
+            "Start one with: dask worker ADDRESS, or wait longer with byzflow.comm.connect-timeout."
+        )
 
     def _hear(self, event: tuple[float, Any]) -> None:
         message = event[1]

@@ -236,6 +236,31 @@ async def test_a_worker_that_leaves_is_reported_and_its_calls_fail():
         await runtime.release()
 
 
+@pytest.mark.processes
+@pytest.mark.timeout(60)
+async def test_workers_whose_nannies_gave_up_are_replaced():
+    with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.comm.connect-timeout": "30s"}):
+        runtime = await Runtime.acquire("process")
+        try:
+            before = await runtime.hosts()
+            nannies = tuple(runtime.client.cluster.workers.values())
+            left, here, noted = set(before), asyncio.get_running_loop(), asyncio.Event()
+
+            def note(address):
+                left.discard(address)
+                if not left:
+                    here.call_soon_threadsafe(noted.set)
+
+            runtime.on_lost(note)
+            await runtime.run(lambda: asyncio.gather(*(nanny.close() for nanny in nannies)))
+            await asyncio.wait_for(noted.wait(), 20)
+            after = await runtime.hosts()
+            assert after
+            assert not set(after) & set(before)
+        finally:
+            await runtime.release()
+
+
 async def test_a_client_that_is_closed_is_refused():
     async with Client(asynchronous=True, **LOCAL) as client:
         pass
