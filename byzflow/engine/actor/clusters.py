@@ -21,6 +21,7 @@ from byzflow.exceptions import MissingExtraError, require
 
 __all__ = (
     "EMBEDDED",
+    "close",
     "cores",
     "dashboard_link",
     "gpu_cluster",
@@ -119,6 +120,17 @@ def revive(cluster: Any) -> None:
         del cluster.workers[name]
     if len(cluster.workers) < len(cluster.worker_spec):
         cluster.scale(len(cluster.worker_spec))
+
+
+def close(cluster: Any) -> None:
+    """Close an embedded cluster and end its loop; blocks."""
+    try:
+        cluster.close()
+    except KeyError:
+        # Dask's watch over the workers fails when one leaves that came a moment before; close() says so at
+        # its end, when all processes have ended.
+        cluster.status = Status.closed
+        cluster.close()
 
 
 EMBEDDED = {"gpu": gpu_cluster, "process": process_cluster, "thread": thread_cluster}

@@ -8,7 +8,7 @@ from typing import Any
 from distributed import Client
 from distributed.security import Security
 
-from byzflow.engine.actor.clusters import EMBEDDED, dashboard_link, require_scheduler, revive
+from byzflow.engine.actor.clusters import EMBEDDED, close, dashboard_link, require_scheduler, revive
 from byzflow.engine.actor.quiet import QUIET
 from byzflow.engine.config import seconds
 
@@ -111,7 +111,7 @@ class Connection:
         if self.client is not None and not self.is_borrowed:
             self.client.close()
         if self._cluster is not None:
-            self._cluster.close()
+            close(self._cluster)
         if self._is_quiet:
             self._is_quiet = False
             QUIET.end()

@@ -8,8 +8,11 @@ import urllib.request
 import dask
 import pytest
 from distributed import Client, LocalCluster
+from distributed.core import Status
+from distributed.scheduler import WorkerStatusPlugin
 
 from byzflow.engine.actor.clusters import EMBEDDED, thread_cluster
+from byzflow.engine.actor.connection import Connection
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.exceptions import NodeLostError
@@ -259,6 +262,21 @@ async def test_workers_whose_nannies_gave_up_are_replaced():
             assert not set(after) & set(before)
         finally:
             await runtime.release()
+
+
+def test_a_cluster_that_lost_count_of_its_workers_is_closed_all_the_same():
+    connection = Connection("thread", None)
+    connection.open()
+    cluster = connection.client.cluster
+    (watch,) = (p for p in cluster.scheduler.plugins.values() if isinstance(p, WorkerStatusPlugin))
+    cluster.sync(_call, watch.remove_worker, cluster.scheduler, "inproc://never/heard/of")
+    connection.close()
+    assert cluster.status == Status.closed
+    assert not cluster.loop.asyncio_loop.is_running()
+
+
+async def _call(fn, *args):
+    fn(*args)
 
 
 async def test_a_client_that_is_closed_is_refused():
