@@ -10,7 +10,7 @@ import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
-from byzflow.engine.parameter_server import ParameterServer
+from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
 from tests.engine.killer import Killer
@@ -44,13 +44,18 @@ async def trained(run: Any, honest: list[Any], killer: Killer | None = None) -> 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("seed", [5])
 @pytest.mark.parametrize(
-    ("make", "node", "liar"),
-    [(server, MortalHonest, MortalLiar), (peers, MortalPeer, CountingLiar)],
-    ids=["server", "peers"],
+    ("make", "node", "liar", "large"),
+    [
+        (server, MortalHonest, MortalLiar, 10**9),
+        (server, MortalHonest, MortalLiar, 1),
+        (peers, MortalPeer, CountingLiar, 10**9),
+    ],
+    ids=["server", "server-shared", "peers"],
 )
 async def test_kills_at_random_moments_leave_the_bits_alone(
-    make: Any, node: Any, liar: Any, seed: int
+    monkeypatch: pytest.MonkeyPatch, make: Any, node: Any, liar: Any, large: int, seed: int
 ) -> None:
+    monkeypatch.setattr(sharding, "LARGE", large)
     settings = {
         "byzflow.cluster.workers": 2,
         "byzflow.round.snapshot-every": 7,
