@@ -10,9 +10,16 @@ from typing import Any, ClassVar
 from byzflow.engine.actor.channels import Endpoint
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.config import setting
-from byzflow.engine.node.remote_client import RemoteNodeClient
+from byzflow.engine.node.remote_client import WAIT, RemoteNodeClient
 
-__all__ = ("DaskContext", "InProcessContext", "NodeContext", "ProcessContext", "RemoteContext")
+__all__ = (
+    "DaskContext",
+    "InProcessContext",
+    "MailedContext",
+    "NodeContext",
+    "ProcessContext",
+    "RemoteContext",
+)
 
 
 class NodeContext(ABC):
@@ -105,7 +112,34 @@ class InProcessContext(NodeContext):
         self._inbox.put_nowait(None)
 
 
-class DaskContext(NodeContext):
+class MailedContext(NodeContext):
+    """A context that asks for its messages where they lie, time after time."""
+
+    _running: bool
+    _cut_off: ClassVar[tuple[type[Exception], ...]]
+    """What a request raises that waits while `shutdown` takes the mailbox away."""
+
+    @abstractmethod
+    async def _fetch(self) -> dict[str, Any] | None:
+        """Return the next message, or None if there is none for a while."""
+
+    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield messages as they come, until `shutdown`."""
+        while self._running:
+            try:
+                message = await self._fetch()
+            except self._cut_off:
+                if self._was_stopped():
+                    return
+                raise
+            if message is not None:
+                yield message
+
+    def _was_stopped(self) -> bool:
+        return not self._running
+
+
+class DaskContext(MailedContext):
     """Messages through mailboxes on the workers of a Dask cluster.
 
     The mailbox of a node is on a worker; the node itself, and its pipelines, stay with whoever made it.
@@ -122,6 +156,7 @@ class DaskContext(NodeContext):
     """
 
     _registry: ClassVar[dict[str, Endpoint]] = {}
+    _cut_off: ClassVar[tuple[type[Exception], ...]] = (LookupError, RuntimeError)
 
     def __init__(self, backend: Any = "process") -> None:
         self._spec = backend
@@ -158,17 +193,11 @@ class DaskContext(NodeContext):
         assert self._endpoint is not None
         await self._backend.chan_put(from_ep=self._endpoint, to_ep=target, name=CHANNEL, payload=message)
 
-    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield messages as they come, until `shutdown`."""
-        while self._running and self._endpoint is not None:
-            try:
-                message = await self._backend.chan_get(ep=self._endpoint, name=CHANNEL, timeout=WAIT)
-            except (LookupError, RuntimeError):
-                if self._was_stopped():
-                    return
-                raise
-            if message is not None:
-                yield message
+    async def _fetch(self) -> dict[str, Any] | None:
+        message: dict[str, Any] | None = await self._backend.chan_get(
+            ep=self._endpoint, name=CHANNEL, timeout=WAIT
+        )
+        return message
 
     async def shutdown(self) -> None:
         """Release the mailbox; what the node has not read is dropped. Again is the same as once."""
@@ -180,9 +209,6 @@ class DaskContext(NodeContext):
         self._node = self._endpoint = None
         await self._backend.close()
 
-    def _was_stopped(self) -> bool:
-        return not self._running
-
 
 class ProcessContext(DaskContext):
     """Messages through worker processes of this machine; the same as ``DaskContext("process")``."""
@@ -191,7 +217,7 @@ class ProcessContext(DaskContext):
         super().__init__("process")
 
 
-class RemoteContext(NodeContext):
+class RemoteContext(MailedContext):
     """Messages through the `RemoteNodeServer` at ``host:port``.
 
     Examples
@@ -200,9 +226,10 @@ class RemoteContext(NodeContext):
     False
     """
 
+    _cut_off: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+
     def __init__(self, host: str, port: int) -> None:
         self.client = RemoteNodeClient(host, port)
-        self._node: Any = None
         self._running = False
 
     async def start(self, node: Any) -> None:
@@ -221,35 +248,25 @@ class RemoteContext(NodeContext):
         except BaseException:
             await self.client.disconnect()
             raise
-        self._node, self._running = node, True
+        self._running = True
 
     async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
         """Put a message into the mailbox of another node, waiting while that is full."""
         _require_started(self._running)
         await self.client.send_message(to_node_id, message_type, payload)
 
-    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield messages as they come, until `shutdown`."""
-        while self._running:
-            try:
-                message = await self.client.receive_message(timeout=WAIT)
-            except OSError:  # shutdown closes the connection under a waiting reader
-                if self._node is None:
-                    return
-                raise
-            if message is not None:
-                yield message
+    async def _fetch(self) -> dict[str, Any] | None:
+        return await self.client.receive_message(timeout=WAIT)
 
     async def shutdown(self) -> None:
         """Give up the mailbox; what the node has not read is dropped. Again is the same as once."""
         if not self._running:
             return
-        self._running, self._node = False, None
+        self._running = False
         await self.client.disconnect()
 
 
 CHANNEL = "messages"
-WAIT = 60.0  # seconds after which a receiver looks again whether it is still running
 
 
 def _require_started(running: bool) -> None:
