@@ -12,7 +12,7 @@ from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.elementwise import ElementwiseOperator
 from byzflow.operators.lazy import is_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
-from byzflow.operators.rows import RowOperator, as_sequence
+from byzflow.operators.rows import RowOperator, as_sequence, input_of
 
 __all__ = ("Attack", "ColumnwiseAttack", "ElementwiseAttack", "LinearAttack", "RowAttack", "StatefulAttack")
 
@@ -88,9 +88,7 @@ class RowAttack(RowOperator, Attack):
     def vectors(self, inputs: Mapping[str, Any]) -> Sequence[Array]:
         """Return the rows among the graph inputs."""
         (key,) = self.needs()
-        if key not in inputs:
-            raise KeyError(f"{type(self).__name__} needs the input {key!r}; got {sorted(inputs)}. Wire it.")
-        return self._rows(key, inputs[key])
+        return self._rows(key, input_of(inputs, key, type(self).__name__))
 
     def apply(
         self,

@@ -22,7 +22,16 @@ from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, sha
 from byzflow.kernels.rows import Array, Rows, Template, as_rows
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
 
-__all__ = ("RowOperator", "apply_shard", "as_sequence", "assemble", "measure_shard", "solve_tree", "wired")
+__all__ = (
+    "RowOperator",
+    "apply_shard",
+    "as_sequence",
+    "assemble",
+    "input_of",
+    "measure_shard",
+    "solve_tree",
+    "wired",
+)
 
 Plan = Any
 Stats = Mapping[str, Any]
@@ -227,9 +236,14 @@ def wired(inputs: Mapping[str, Any], key: str, who: str) -> Sequence[Array]:
     TypeError
         If it is no sequence.
     """
+    return as_sequence(input_of(inputs, key, who), who)
+
+
+def input_of(inputs: Mapping[str, Any], key: str, who: str) -> Any:
+    """Return what a graph wires to the input `key` of the operator `who`; `KeyError` if it is missing."""
     if key not in inputs:
         raise KeyError(f"{who} needs the input {key!r}; got {sorted(inputs)}. Wire it to the graph.")
-    return as_sequence(inputs[key], who)
+    return inputs[key]
 
 
 def as_sequence(value: Any, who: str) -> Sequence[Array]:
