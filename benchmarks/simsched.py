@@ -41,7 +41,7 @@ from byzflow.engine.graph.compile import Compiled, compile_graph
 from byzflow.engine.graph.layers import Sharded
 from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.submit import shard_count
-from byzflow.kernels.blocks import block_width, shards
+from byzflow.kernels.blocks import shards, widest
 
 CLIENT = "client"
 METRICS = {
@@ -110,7 +110,7 @@ class Simulation:
     async def round(self, nodes: int, d: int) -> None:
         """Run one round's graph to its end."""
         token, workers = uuid4().hex, self.addresses
-        spans = shards(d, shard_count(nodes * d, len(workers)), block_width(nodes))
+        spans = shards(d, shard_count(nodes * d, len(workers)), widest(d))
         places = {(f"rows-{token}", i): [workers[i % len(workers)]] for i in range(len(spans))}
         sizes = {key: nodes * span.width * 4 for key, span in zip(places, spans, strict=True)}
         with self._clock("compile and encode (client)"):

@@ -17,13 +17,20 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-__all__ = ("BLOCK", "Span", "Tree", "block_width", "blocks", "one_thread", "parallel", "shards")
+__all__ = ("BLOCK", "Span", "Tree", "block_width", "blocks", "one_thread", "parallel", "shards", "widest")
 
 BLOCK = 1024
 """The narrowest canonical block [columns]; every canonical width is a power of two times it."""
 
-_CELLS = 1 << 18
-"""What a canonical block holds at most: float32 fills a megabyte, a core's share of the cache [elements]."""
+_WIDEST = 1 << 15
+"""The widest [columns]."""
+
+_CELLS = 1 << 20
+"""What a canonical block holds at most, unless it is the narrowest: products have a cost for each block, and
+four megabytes of float32 still lie in a core's share of the last cache [elements]."""
+
+_SHARES = 8
+"""Into how many blocks columns are cut at least, if they are not few: there are threads to share them."""
 
 _PIECES = 4
 """Spans for each thread: a core that is busy elsewhere gets fewer."""
@@ -54,15 +61,34 @@ class Span(NamedTuple):
 
 
 @cache
-def block_width(n: int) -> int:
-    """Return the width of the canonical blocks of n rows [columns]; a power of two.
+def widest(d: int) -> int:
+    """Return the width of the canonical blocks of few rows of d columns [columns]; a power of two.
+
+    Columns that are cut at multiples of it are cut between canonical blocks, however many rows there are.
 
     Examples
     --------
-    >>> block_width(20), block_width(64), block_width(1000)
-    (8192, 4096, 1024)
+    >>> widest(100), widest(65536), widest(10**9)
+    (1024, 8192, 32768)
     """
-    return min(16384, max(BLOCK, 1 << (_CELLS // max(n, 1)).bit_length() - 1))
+    return min(_WIDEST, max(BLOCK, _power(d // _SHARES)))
+
+
+@cache
+def block_width(n: int, d: int) -> int:
+    """Return the width of the canonical blocks of an (n, d) matrix [columns]; a power of two.
+
+    Examples
+    --------
+    >>> block_width(20, 10**6), block_width(64, 65536), block_width(1000, 65536)
+    (32768, 8192, 1024)
+    """
+    return min(widest(d), max(BLOCK, _power(_CELLS // max(n, 1))))
+
+
+def _power(x: int) -> int:
+    """Return the greatest power of two up to x, or 1."""
+    return 1 << max(0, x.bit_length() - 1)
 
 
 def blocks(span: Span, width: int) -> Iterator[Span]:
@@ -137,6 +163,8 @@ class Tree:
 
 def _carry(nodes: dict[tuple[int, int], Stats], key: tuple[int, int], stats: Stats) -> None:
     """Insert one node and add siblings upwards, left before right."""
+    if key in nodes:
+        raise ValueError(f"Block {key} is in two shards; every canonical block has to lie in one.")
     level, index = key
     while (sibling := (level, index ^ 1)) in nodes:
         other = nodes.pop(sibling)

@@ -18,6 +18,9 @@ __all__ = ("Mixture", "combine_rows")
 _SPARSE = 8
 """A weight matrix with one entry in so many, or fewer, is not multiplied as a matrix."""
 
+_FEW = 2
+"""Nor is one that uses each row for so many rows of the answer, or fewer."""
+
 
 class Mixture(NamedTuple):
     """A weight matrix, (k, n), as it is applied: its columns that are not zero, dense or sparse.
@@ -29,7 +32,7 @@ class Mixture(NamedTuple):
     W : ndarray, (k, len(picked)) float64
         Their weights.
     sparse : tuple of ndarray, or None
-        W in compressed sparse rows (first, column, value), if it has few entries or one row.
+        W in compressed sparse rows (first, column, value), if it has few entries, in a row or in a column.
     """
 
     picked: np.ndarray
@@ -55,7 +58,8 @@ class Mixture(NamedTuple):
         picked = np.flatnonzero(entries.any(axis=0))
         if len(picked) < W.shape[1]:
             W, entries = W[:, picked], entries[:, picked]
-        if np.count_nonzero(entries) * _SPARSE > W.size:
+        count = np.count_nonzero(entries)
+        if count * _SPARSE > W.size and count > _FEW * len(picked):
             return cls(picked, W, None)
         row, column = np.nonzero(entries)
         return cls(picked, W, (np.searchsorted(row, np.arange(k + 1)), column, W[row, column]))

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from byzflow.kernels import native
-from byzflow.kernels.blocks import Span, block_width
+from byzflow.kernels.blocks import Span, block_width, widest
 
-__all__ = ("WIDE", "Array", "Rows", "Template", "as_rows")
+__all__ = ("WIDE", "Array", "Rows", "Template", "as_rows", "grid_of")
 
 Array = Any
 """A user's tensor: numpy, torch, cupy or any array that follows the array API standard."""
@@ -98,6 +98,8 @@ class Rows(NamedTuple):
         Whether blocks are numpy arrays. Otherwise they belong to the vectors' own library.
     offset : int
         Column of the whole matrix that the vectors start at: a shard knows where it lies.
+    whole : int
+        Number of columns of the whole matrix; 0 if that is `d`.
     """
 
     vectors: Any
@@ -108,11 +110,17 @@ class Rows(NamedTuple):
     addresses: np.ndarray | None
     host: bool
     offset: int = 0
+    whole: int = 0
 
     @property
     def width(self) -> int:
         """Width of a canonical block of these rows [columns]."""
-        return block_width(self.n) if self.host else WIDE
+        return block_width(self.n, self.whole or self.d) if self.host else WIDE
+
+    @property
+    def grid(self) -> int:
+        """What shards of these rows, and of fewer made from them, are cut at multiples of [columns]."""
+        return widest(self.whole or self.d) if self.host else WIDE
 
     def read(self, span: Span, spare: int = 0) -> Array:
         """Return columns `span` as an (n + spare, w) block that may be overwritten.
@@ -131,13 +139,13 @@ class Rows(NamedTuple):
 
     def empty(self, rows: int, width: int) -> np.ndarray:
         """Return an uninitialised (rows, width) block in this thread's scratch memory, cache-line aligned."""
-        key = (rows, block_width(self.n), self.dtype)
-        if getattr(_scratch, "key", None) != key:
-            kind = torch.float64 if self.dtype is np.float64 else torch.float32
-            _scratch.block = torch.empty(rows * key[1], dtype=kind).numpy()
-            _scratch.key = key
         # Narrow blocks lie close together: rows whole pages apart would share a few lines of the cache.
         stride = -(-width // _LINE) * _LINE
+        key = (rows * max(self.width, stride), self.dtype)
+        if getattr(_scratch, "key", None) != key:
+            kind = torch.float64 if self.dtype is np.float64 else torch.float32
+            _scratch.block = torch.empty(key[0], dtype=kind).numpy()
+            _scratch.key = key
         block: np.ndarray = _scratch.block[: rows * stride].reshape(rows, stride)[:, :width]
         return block
 
@@ -148,9 +156,9 @@ class Rows(NamedTuple):
             return self._replace(n=len(index), addresses=self.addresses[index])
         return self._replace(n=len(index), vectors=[self.vectors[i] for i in index])
 
-    def at(self, offset: int) -> Rows:
-        """Return the same rows, known to start at column `offset` of the whole matrix."""
-        return self._replace(offset=offset)
+    def at(self, offset: int, whole: int) -> Rows:
+        """Return the same rows, known to start at column `offset` of a matrix with `whole` columns."""
+        return self._replace(offset=offset, whole=whole)
 
     @property
     def span(self) -> Span:
@@ -178,6 +186,11 @@ class Rows(NamedTuple):
             pad = xp.zeros((spare, span.width), dtype=self.dtype, device=self.template.device)
             block = xp.concat([block, pad])
         return block
+
+
+def grid_of(sample: Array, d: int) -> int:
+    """Return `Rows.grid` of rows of d columns of the library and device of the array `sample`."""
+    return as_rows([array_api_compat.array_namespace(sample).reshape(sample, (-1,))]).at(0, d).grid
 
 
 def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
@@ -209,7 +222,7 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
                 f"A stacked input needs shape (n, ...) with one row for each node; got shape "
                 f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
             )
-        vectors = [vectors[i] for i in range(vectors.shape[0])]
+        vectors = [vectors[i, ...] for i in range(vectors.shape[0])]
     elif not isinstance(vectors, (list, tuple)):
         if not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
             raise TypeError(

@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from byzflow.kernels.blocks import Span, Tree, block_width
-from byzflow.kernels.rows import Array, as_rows
+from byzflow.kernels.blocks import Span, Tree
+from byzflow.kernels.rows import Array, as_rows, grid_of
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
 
 __all__ = ("is_lazy", "lazy_rows")
@@ -51,7 +51,7 @@ def lazy_rows(op: RowOperator, X: Any) -> Any:
 
     n = _rows_of(X)
     op.check(n - op.extra)
-    X = X.rechunk({0: -1, 1: _aligned(X.chunks[1], block_width(n))})
+    X = X.rechunk({0: -1, 1: _aligned(X.chunks[1], grid_of(X._meta, X.shape[1]))})
     spans = [Span(lo, hi) for lo, hi in pairwise([0, *accumulate(X.chunks[1])])]
     chunks = list(X.to_delayed().ravel())
     if op.measures:
@@ -67,7 +67,15 @@ def lazy_rows(op: RowOperator, X: Any) -> Any:
     token = uuid4().hex
     parts = [
         da.from_delayed(
-            emit(op, chunk, span, plan, str(X.dtype), dask_key_name=f"{op.name}-apply-{token}-{i}"),
+            emit(
+                op,
+                chunk,
+                span,
+                spans[-1].hi,
+                plan,
+                str(X.dtype),
+                dask_key_name=f"{op.name}-apply-{token}-{i}",
+            ),
             (height, span.width),
             dtype=X.dtype,
             meta=X._meta,
@@ -95,7 +103,7 @@ def _lazy_plan(op: RowOperator, chunks: Sequence[Any], spans: Sequence[Span], n:
     token = uuid4().hex
     measure = delayed(measure_shard, pure=False)
     trees = [
-        measure(op, chunk, span, dask_key_name=f"{op.name}-measure-{token}-{i}")
+        measure(op, chunk, span, spans[-1].hi, dask_key_name=f"{op.name}-measure-{token}-{i}")
         for i, (chunk, span) in enumerate(zip(chunks, spans, strict=True))
     ]
     merge = delayed(Tree.merge, pure=False)
@@ -133,5 +141,5 @@ def _aligned(chunks: tuple[int, ...], width: int) -> tuple[int, ...]:
     return tuple(hi - lo for lo, hi in pairwise([0, *ends])) or (0,)
 
 
-def _emit(op: RowOperator, chunk: Array, span: Span, plan: Any, dtype: str) -> Array:
-    return apply_shard(op, chunk, span, plan).astype(dtype, copy=False)
+def _emit(op: RowOperator, chunk: Array, span: Span, d: int, plan: Any, dtype: str) -> Array:
+    return apply_shard(op, chunk, span, d, plan).astype(dtype, copy=False)

@@ -30,8 +30,12 @@ __all__ = (
     "input_of",
     "measure_shard",
     "solve_tree",
+    "stack_shard",
     "wired",
 )
+
+_ALIGNED = 64
+"""Columns that are cut anywhere are cut at multiples of this, if there are enough."""
 
 Plan = Any
 Stats = Mapping[str, Any]
@@ -121,7 +125,7 @@ class RowOperator(Operator, ABC):
         rows = as_rows(vectors, extra)
         n = rows.n - len(extra)
         self.check(n)
-        out = self._attempt(rows, n, measured=self.measures and not self.optimistic)
+        out = self._attempt(rows, n, measured=self._measures_first)
         if self.optimistic and not _all_finite(out):
             out = self._attempt(rows, n, measured=True)
         return rows.template.restore_rows(out)
@@ -131,7 +135,9 @@ class RowOperator(Operator, ABC):
         if measured:
             trees = parallel(lambda span: _measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
             stats = Tree.merge(trees).root()
-        plan = self.solve(stats, n)
+        return self._emitted(rows, self.solve(stats, n), n)
+
+    def _emitted(self, rows: Rows, plan: Plan, n: int) -> Array:
         out = rows.output(self.height(plan, n))
         parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
         return out
@@ -141,26 +147,37 @@ class RowOperator(Operator, ABC):
         return self.finish(self.run_rows(self.vectors(inputs)))
 
     def create_subtasks(self, inputs: Mapping[str, Any], *, context: OpContext) -> Iterable[SubTask]:
-        """Return one subtask for each column shard: the first pass if there is one, else the only one."""
+        """Return one subtask for each column shard: the first pass if there is one, else the only one.
+
+        There are as many as the pool has workers, if there are so many canonical blocks or if the answer
+        has the same bits wherever its columns are cut. Where there is one block, the subtasks only read it.
+        """
         rows = as_rows(self.vectors(inputs))
         self.check(rows.n)
-        spans = self._cut(rows, context)
-        if self.measures:
+        workers = _pool_size(context)
+        if self._measures_first:
+            spans = shards(rows.d, workers, rows.grid)
+            if len(spans) < 2 <= workers:
+                # One block, which only one task could measure: what can be shared is to read it.
+                return [self._subtask(stack_shard, rows, span) for span in shards(rows.d, workers, 1)]
             return [self._subtask(measure_shard, rows, span) for span in spans]
         plan = self.solve({}, rows.n)
-        return [self._subtask(apply_shard, rows, span, plan) for span in spans]
+        return [self._subtask(apply_shard, rows, span, plan) for span in self._cut(rows, plan, workers)]
 
     def reduce_subtasks(
         self, partials: Sequence[Any], inputs: Mapping[str, Any], *, context: OpContext
     ) -> Any:
         """Return the answer from the subtasks' results; after a first pass, the second runs here."""
         rows = as_rows(self.vectors(inputs))
-        if not self.measures:
-            return self.finish(assemble(partials, rows.template))
-        plan = solve_tree(self, Tree.merge(list(partials)), rows.n)
-        out = rows.output(self.height(plan, rows.n))
-        parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
-        return self.finish(assemble([out], rows.template))
+        if self._measures_first:
+            if isinstance(partials[0], Tree):
+                out = self._emitted(rows, solve_tree(self, Tree.merge(list(partials)), rows.n), rows.n)
+            else:
+                out = self._attempt(as_rows(_joined(partials)), rows.n, measured=True)
+            return self.finish(rows.template.restore_rows(out))
+        if self.optimistic and not all(map(_all_finite, partials)):
+            return self.finish(rows.template.restore_rows(self._attempt(rows, rows.n, measured=True)))
+        return self.finish(assemble(partials, rows.template))
 
     async def run_barriered_subtasks(
         self, inputs: Mapping[str, Any], *, context: OpContext, pool: Pool
@@ -168,34 +185,48 @@ class RowOperator(Operator, ABC):
         """Run both passes on the pool, with the solve between them here."""
         rows = as_rows(self.vectors(inputs))
         self.check(rows.n)
-        spans = self._cut(rows, context, pool.size)
-        limit = self.max_subtasks_inflight
-        tree = Tree({})
-        if self.measures:
-            first = [self._subtask(measure_shard, rows, span) for span in spans]
-            tree = Tree.merge(await self._run_subtasks(pool, first, limit, context))
-        plan = solve_tree(self, tree, rows.n)
-        second = [self._subtask(apply_shard, rows, span, plan) for span in spans]
-        return self.finish(assemble(await self._run_subtasks(pool, second, limit, context), rows.template))
 
-    def _cut(self, rows: Rows, context: OpContext | None, workers: int | None = None) -> list[Span]:
-        metadata = (context.metadata if context is not None else None) or {}
-        k = workers or int(metadata.get("pool_size") or 1)
-        # Column-wise answers have the same bits wherever they are cut: small inputs can be spread too.
-        return shards(rows.d, k, rows.width if self.measures else min(rows.width, 64))
+        async def over(fn: Any, spans: Sequence[Span], *plan: Plan) -> list[Any]:
+            work = [self._subtask(fn, rows, span, *plan) for span in spans]
+            return await self._run_subtasks(pool, work, self.max_subtasks_inflight, context)
+
+        async def attempt(*, measured: bool) -> list[Array]:
+            trees = await over(measure_shard, shards(rows.d, pool.size, rows.grid)) if measured else []
+            plan = solve_tree(self, Tree.merge(trees), rows.n)
+            return await over(apply_shard, self._cut(rows, plan, pool.size), plan)
+
+        pieces = await attempt(measured=self._measures_first)
+        if self.optimistic and not all(map(_all_finite, pieces)):
+            pieces = await attempt(measured=True)
+        return self.finish(assemble(pieces, rows.template))
+
+    @property
+    def _measures_first(self) -> bool:
+        return self.measures and not self.optimistic
+
+    def _cut(self, rows: Rows, plan: Plan, workers: int) -> list[Span]:
+        """Cut the columns of the answer: anywhere if no bit depends on it, since vectors may be short."""
+        free = not self.measures or self.in_place(rows, plan)
+        return shards(rows.d, workers, max(1, min(_ALIGNED, rows.d // workers)) if free else rows.width)
 
     def _subtask(self, fn: Any, rows: Rows, span: Span, *plan: Plan) -> SubTask:
         slices = [vector[span.lo : span.hi] for vector in rows.vectors]
-        return SubTask(fn, (self, slices, span, *plan), name=f"{self.name}-{fn.__name__}")
+        return SubTask(fn, (self, slices, span, rows.d, *plan), name=f"{self.name}-{fn.__name__}")
 
 
-def measure_shard(op: RowOperator, slices: Any, span: Span) -> Tree:
-    """Return the statistics of the columns `span`, of which `slices` are the rows; `span` starts a block.
+def measure_shard(op: RowOperator, slices: Any, span: Span, d: int) -> Tree:
+    """Return the statistics of columns `span` of d, whose rows are `slices`; `span` starts a block.
 
     Runs on the calling thread alone.
     """
     with one_thread():
-        return _measure_blocks(op, as_rows(slices).at(span.lo), span)
+        return _measure_blocks(op, as_rows(slices).at(span.lo, d), span)
+
+
+def stack_shard(op: RowOperator, slices: Any, span: Span, d: int) -> Array:
+    """Return the columns `span` of d, no more than a block, as one array in the dtype that is computed in."""
+    block = as_rows(slices).at(span.lo, d).read(span)
+    return block.copy() if isinstance(block, np.ndarray) else block
 
 
 def solve_tree(op: RowOperator, tree: Tree, n: int) -> Plan:
@@ -203,12 +234,12 @@ def solve_tree(op: RowOperator, tree: Tree, n: int) -> Plan:
     return op.solve(tree.root(), n)
 
 
-def apply_shard(op: RowOperator, slices: Any, span: Span, plan: Plan = None) -> Array:
-    """Return columns `span` of the answer, ``(height, w)``, in the dtype that is computed in.
+def apply_shard(op: RowOperator, slices: Any, span: Span, d: int, plan: Plan = None) -> Array:
+    """Return columns `span` of the d of the answer, ``(height, w)``, in the dtype that is computed in.
 
     Runs on the calling thread alone.
     """
-    rows = as_rows(slices).at(span.lo)
+    rows = as_rows(slices).at(span.lo, d)
     out = rows.output(op.height(plan, rows.n - op.extra))
     with one_thread():
         _apply_blocks(op, rows, plan, span, out)
@@ -217,13 +248,7 @@ def apply_shard(op: RowOperator, slices: Any, span: Span, plan: Plan = None) -> 
 
 def assemble(pieces: Sequence[Array], template: Template) -> list[Array]:
     """Join the column shards of an answer and give its rows the template's library, dtype and shape."""
-    if len(pieces) == 1:
-        whole = pieces[0]
-    elif isinstance(pieces[0], np.ndarray):
-        whole = np.concatenate(pieces, axis=1)
-    else:
-        whole = array_api_compat.array_namespace(pieces[0]).concat(list(pieces), axis=1)
-    return template.restore_rows(whole)
+    return template.restore_rows(_joined(pieces))
 
 
 def wired(inputs: Mapping[str, Any], key: str, who: str) -> Sequence[Array]:
@@ -270,6 +295,19 @@ def _apply_blocks(op: RowOperator, rows: Rows, plan: Plan, span: Span, out: Arra
     shift = rows.offset
     for part in (span,) if op.in_place(rows, plan) else blocks(span, rows.width):
         op.emit(rows, plan, part, out[:, part.lo - shift : part.hi - shift])
+
+
+def _pool_size(context: OpContext | None) -> int:
+    metadata = (context.metadata if context is not None else None) or {}
+    return int(metadata.get("pool_size") or 1)
+
+
+def _joined(pieces: Sequence[Array]) -> Array:
+    if len(pieces) == 1:
+        return pieces[0]
+    if isinstance(pieces[0], np.ndarray):
+        return np.concatenate(pieces, axis=1)
+    return array_api_compat.array_namespace(pieces[0]).concat(list(pieces), axis=1)
 
 
 def _all_finite(out: Array) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from byzflow.operators.base import Operator
+from byzflow.operators.base import OpContext, Operator
 from byzflow.testing.compare import assert_same
 from byzflow.testing.laws import Laws
 from byzflow.testing.paths import PATHS, inputs_of, run_dask_array, run_eager
@@ -21,6 +21,7 @@ __all__ = (
     "check_inputs_untouched",
     "check_paths",
     "check_repeatable",
+    "check_subtasks_grow",
     "check_subtasks_travel",
 )
 
@@ -42,7 +43,7 @@ def check_chunk_size(op: Operator, laws: Laws) -> None:
 def check_dask_array(op: Operator, laws: Laws) -> None:
     """A chunked dask array gives the bits of the eager call, however it is cut."""
     d = sizes(laws.n)[-1]
-    ragged = (laws.n, (1, 4097, d - 4098))
+    ragged = (laws.n, (1, 1025, d - 1026))
     drawn = {
         "float64": (rows(laws.n, d), ((laws.n, d), (laws.n, d // 4), ragged)),
         "float32": (
@@ -101,6 +102,18 @@ def check_repeatable(op: Operator, laws: Laws) -> None:
     with ThreadPoolExecutor(3) as threads:
         for got in threads.map(lambda _: run_eager(op, vectors), range(3)):
             assert_same(got, expected, "one operator in three threads")
+
+
+def check_subtasks_grow(op: Operator, laws: Laws) -> None:
+    """A larger pool gets more subtasks, of short vectors too."""
+    for d in (16, 20_000):
+        inputs = inputs_of(op, cast(rows(laws.n, d), "torch-float32"))
+        counts = [
+            len(list(op.create_subtasks(inputs, context=OpContext("check", metadata={"pool_size": size}))))
+            for size in (1, 8)
+        ]
+        if any(counts) and not counts[0] < counts[1]:
+            raise AssertionError(f"d={d}: pools of 1 and 8 need more subtasks each; got {counts}.")
 
 
 def check_subtasks_travel(op: Operator, laws: Laws) -> None:

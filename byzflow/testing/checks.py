@@ -12,6 +12,7 @@ from byzflow.testing.bits import (
     check_inputs_untouched,
     check_paths,
     check_repeatable,
+    check_subtasks_grow,
     check_subtasks_travel,
 )
 from byzflow.testing.laws import Laws
@@ -39,6 +40,7 @@ CHECKS: tuple[Callable[[Operator, Laws], None], ...] = (
     check_repeatable,
     check_scaling,
     check_shapes,
+    check_subtasks_grow,
     check_subtasks_travel,
     check_translation,
 )

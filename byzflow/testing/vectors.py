@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from byzflow.kernels.blocks import block_width
+from byzflow.kernels.blocks import BLOCK
 
 __all__ = ("HOSTILE", "KINDS", "as_float64", "cast", "hostile_rows", "rows", "sizes")
 
@@ -36,7 +36,7 @@ def sizes(n: int) -> tuple[int, int, int]:
     >>> sizes(500)
     (1, 7, 3077)
     """
-    return 1, 7, 3 * block_width(n) + 5
+    return 1, 7, 3 * BLOCK + 5
 
 
 def rows(n: int, d: int, *, seed: int = 0) -> FloatArray:

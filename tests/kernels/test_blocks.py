@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, shards
+from byzflow.kernels.blocks import Span, Tree, block_width, blocks, one_thread, parallel, shards, widest
 
 BLOCK = 1024
 
@@ -29,6 +29,19 @@ def test_shards_cover_every_column_once_and_start_at_blocks(d, k):
     )
     assert all(a.hi == b.lo for a, b in pairwise(spans))
     assert all(span.lo % BLOCK == 0 for span in spans)
+
+
+@given(n=st.integers(1, 5000), fewer=st.integers(1, 5000), d=st.integers(0, 10**10))
+@settings(derandomize=True, deadline=None, max_examples=200)
+def test_shards_cut_for_any_number_of_rows_fit_the_blocks_of_fewer(n, fewer, d):
+    assert widest(d) % block_width(n, d) == 0
+    assert block_width(min(n, fewer), d) >= block_width(n, d) >= 1024
+
+
+def test_a_block_in_two_shards_is_an_error():
+    halves = [Tree.over(iter([(3, {"s": 1.0})])) for _ in range(2)]
+    with pytest.raises(ValueError, match="in two shards"):
+        Tree.merge(halves)
 
 
 def test_blocks_of_a_span_are_canonical():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array_api_strict as xp
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from byzflow.kernels.blocks import Span, block_width
 from byzflow.kernels.rows import as_rows
 
-BLOCK = block_width(3)
+BLOCK = block_width(3, 3000)
 
 
 @pytest.mark.parametrize("empty", [[], (), np.empty((0, 3)), torch.empty(0, 3)])
@@ -28,6 +29,12 @@ def test_shapes_that_differ_are_an_error_that_names_the_vector(lib):
 def test_what_is_no_sequence_is_an_error(bad):
     with pytest.raises(TypeError):
         as_rows(bad)
+
+
+@pytest.mark.parametrize("stack", [np.ones((3, 2, 2)), torch.ones(3, 2, 2), xp.ones((3, 2, 2))])
+def test_a_stacked_array_of_any_library_holds_one_vector_for_each_row(stack):
+    rows = as_rows(stack)
+    assert (rows.n, rows.d, tuple(rows.template.shape)) == (3, 4, (2, 2))
 
 
 def test_one_flat_array_is_no_stack_of_vectors():
@@ -76,13 +83,15 @@ def test_lists_of_numbers_are_float64_vectors():
 
 
 def test_a_shard_knows_where_it_lies():
-    rows = as_rows([np.arange(10.0)[4:]]).at(4)
+    rows = as_rows([np.arange(10.0)[4:]]).at(4, 10)
     assert rows.span == Span(4, 10)
     assert rows.read(Span(6, 8)).tolist() == [[6.0, 7.0]]
 
 
 def test_blocks_are_wide_enough_whatever_was_read_before():
-    edge = next(n for n in range(20, 100) if block_width(n) < block_width(n - 1))
-    d = block_width(edge - 1)
-    as_rows(list(np.ones((edge, d)))).read(Span(0, block_width(edge)))
-    assert as_rows(list(np.ones((edge - 1, d)))).read(Span(0, d), spare=1).shape == (edge, d)
+    whole = 10**6
+    edge = next(n for n in range(20, 100) if block_width(n, whole) < block_width(n - 1, whole))
+    d = block_width(edge - 1, whole)
+    as_rows(list(np.ones((edge, d)))).at(0, whole).read(Span(0, block_width(edge, whole)))
+    rows = as_rows(list(np.ones((edge - 1, d)))).at(0, whole)
+    assert rows.read(Span(0, d), spare=1).shape == (edge, d)

@@ -6,6 +6,7 @@ because there are fewer canonical blocks than shards, is None.
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,11 @@ class Shard:
         """The n slices, each of shape ``(span.width,)``."""
         return [unwrap(part) for part in self.slices]
 
+    @property
+    def d(self) -> int:
+        """Number of columns of the whole vectors."""
+        return math.prod(self.template.shape)
+
 
 def cut_rows(rows: Rows, k: int) -> list[Shard]:
     """Cut rows into at most k shards, without a copy.
@@ -73,7 +79,7 @@ def cut_rows(rows: Rows, k: int) -> list[Shard]:
     """
     return [
         Shard(tuple(wrap(vector[span.lo : span.hi]) for vector in rows.vectors), span, rows.template)
-        for span in shards(rows.d, k, rows.width)
+        for span in shards(rows.d, k, rows.grid)
     ]
 
 
@@ -113,7 +119,7 @@ def measure(op: RowOperator, shard: Shard | None) -> Counted | None:
     if shard is None:
         return None
     op.check(len(shard.slices))
-    return measure_shard(op, shard.arrays, shard.span), len(shard.slices)
+    return measure_shard(op, shard.arrays, shard.span, shard.d), len(shard.slices)
 
 
 def merge(parts: Sequence[Counted | None]) -> Counted | None:
@@ -139,7 +145,7 @@ def apply(op: RowOperator, shard: Shard | None, plan: Any = None) -> Shard | Non
         return None
     if not op.measures:
         op.check(len(shard.slices))
-    block = apply_shard(op, shard.arrays, shard.span, plan)
+    block = apply_shard(op, shard.arrays, shard.span, shard.d, plan)
     flat = replace(shard.template, shape=(-1,))
     answer = tuple(wrap(flat.restore(block[i, :])) for i in range(block.shape[0]))
     return Shard(answer, shard.span, shard.template)
@@ -170,7 +176,7 @@ def plain(value: Any) -> Any:
 
 
 def _nth(rows: Rows, index: int, k: int) -> Shard | None:
-    spans = shards(rows.d, k, rows.width)
+    spans = shards(rows.d, k, rows.grid)
     if index >= len(spans):
         return None
     lo, hi = spans[index]

@@ -116,10 +116,10 @@ def _eager(rule: RowOperator, rows: Sequence[Any]) -> tuple[Any, Any]:
     matrix = as_rows(list(rows))
     whole = Span(0, matrix.d)
     plan = _plan(rule, rows, measured=rule.measures and not rule.optimistic)
-    out = apply_shard(rule, matrix.vectors, whole, plan)
+    out = apply_shard(rule, matrix.vectors, whole, matrix.d, plan)
     if rule.optimistic and not math.isfinite(norm_of(out)):
         plan = _plan(rule, rows)
-        out = apply_shard(rule, matrix.vectors, whole, plan)
+        out = apply_shard(rule, matrix.vectors, whole, matrix.d, plan)
     return assemble([out], matrix.template)[0], plan
 
 
@@ -128,7 +128,7 @@ def _plan(rule: RowOperator, rows: Sequence[Any], *, measured: bool = True) -> A
     rule.check(matrix.n)
     tree = Tree({})
     if measured and rule.measures:
-        tree = measure_shard(rule, matrix.vectors, Span(0, matrix.d))
+        tree = measure_shard(rule, matrix.vectors, Span(0, matrix.d), matrix.d)
     return solve_tree(rule, tree, matrix.n)
 
 

@@ -20,7 +20,7 @@ from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.gallery import SHAREABLE
 from byzflow.engine.node.resident import isolated
 from byzflow.exceptions import NodeLostError
-from byzflow.kernels.blocks import Span, Tree, block_width, shards
+from byzflow.kernels.blocks import Span, Tree, shards, widest
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
 
 __all__ = ("Keeper", "Sharding")
@@ -44,11 +44,11 @@ class Keeper:
 
     def measure(self, rule: RowOperator, refs: Sequence[RowRef], span: Span) -> Tree:
         """Return the statistics of some columns of all rows."""
-        return measure_shard(rule, _slices(refs, span), span)
+        return measure_shard(rule, _slices(refs, span), span, self.arena.site.length)
 
     def combine(self, rule: RowOperator, refs: Sequence[RowRef], span: Span, plan: Any, out: RowRef) -> bool:
         """Write some columns of the answer; False to have them measured after all."""
-        piece = apply_shard(rule, _slices(refs, span), span, plan)[0]
+        piece = apply_shard(rule, _slices(refs, span), span, self.arena.site.length, plan)[0]
         out.write(span.lo, span.hi, piece)
         return not rule.optimistic or bool((abs(piece) < float("inf")).all())
 
@@ -115,7 +115,7 @@ class Sharding:
     async def run(self, rule: RowOperator, refs: Sequence[RowRef], round: int) -> tuple[Any, Any, RowRef]:
         """Return the aggregate, the plan, and where the hosts can read the aggregate."""
         rule.check(len(refs))
-        spans = shards(self._sites[0].length, len(self._hosts), block_width(len(refs)))
+        spans = shards(self._sites[0].length, len(self._hosts), widest(self._sites[0].length))
         first = len(self._hosts[0][1])
         out = RowRef(self._sites[0], (round % 2) * (first + 1) + first)
         plan = await self._plan(rule, refs, spans, measured=rule.measures and not rule.optimistic)
