@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import time
+from collections import Counter
 
 import psutil
 
@@ -18,13 +19,21 @@ def footprint() -> tuple[int, int]:
     return threading.active_count(), psutil.Process().num_fds()
 
 
-async def settles_at(limit: tuple[int, int]) -> bool:
-    """Whether threads and descriptors come back to `limit`, which they may do a moment late."""
+def inventory() -> str:
+    """Name what `footprint` counts."""
+    process = psutil.Process()
+    threads = Counter(thread.name.rstrip("0123456789") for thread in threading.enumerate())
+    links = Counter(link.status for link in process.net_connections("all"))
+    return f"threads {dict(threads)}, connections {dict(links)}, files {process.open_files()}"
+
+
+async def settle_at(threads: int, descriptors: int) -> None:
+    """Fail, and say what there is, unless the footprint comes back to this, maybe a moment late."""
     end = time.monotonic() + 5
     pause = threading.Event()
-    while any(now > most for now, most in zip(footprint(), limit, strict=True)) and time.monotonic() < end:
+    while (now := footprint())[0] > threads or now[1] > descriptors:
+        assert time.monotonic() < end, f"{now} is more than {(threads, descriptors)}: {inventory()}"
         await asyncio.to_thread(pause.wait, 0.02)
-    return all(now <= most for now, most in zip(footprint(), limit, strict=True))
 
 
 def count_tasks(dask_scheduler) -> int:
@@ -51,7 +60,7 @@ async def test_objects_that_come_and_go_leave_no_threads_and_no_descriptors(tcp_
         before = footprint()
         for _ in range(10):
             await generation(spec)
-        assert await settles_at((before[0] + 1, before[1] + 4))
+        await settle_at(before[0] + 1, before[1] + 4)
 
 
 async def test_runtimes_that_come_and_go_leave_no_threads_and_no_descriptors(monkeypatch):
@@ -71,7 +80,7 @@ async def test_runtimes_that_come_and_go_leave_no_threads_and_no_descriptors(mon
     before = footprint()
     for _ in range(5):
         await once()
-    assert await settles_at((before[0] + 1, before[1] + 4))
+    await settle_at(before[0] + 1, before[1] + 4)
 
 
 async def test_hundreds_of_rounds_keep_threads_descriptors_and_tasks_flat(tcp_runtime):
@@ -89,6 +98,6 @@ async def test_hundreds_of_rounds_keep_threads_descriptors_and_tasks_flat(tcp_ru
     before = footprint()
     for _ in range(100):
         await phase()
-    assert await settles_at((before[0] + 1, before[1] + 2))
+    await settle_at(before[0] + 1, before[1] + 2)
     assert tcp_runtime.client.run_on_scheduler(count_tasks) == len(await tcp_runtime.hosts())
     await asyncio.gather(*(backend.close() for backend in backends))
