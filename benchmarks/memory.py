@@ -3,9 +3,11 @@
     python -m benchmarks.memory [--d 100000000] [--chunk 1000000] [--json FILE]
 
 20 rows of d float32 coordinates are generated block by block as a dask.array and reduced to the sum of the
-aggregate, on the threaded scheduler. At d = 2 * 10^9 that is 160 GB; the default, 8 GB, runs in about a
-minute. The throughput is bytes read by the rule's passes (one for the median, two for MultiKrum, which
-generates every block twice rather than keep it) over seconds.
+aggregate, on the threaded scheduler. The default, 8 GB, runs in about a minute. At d = 2 * 10^9, 160 GB,
+two cores that others used too took 6.3 minutes to generate, 7.2 for the median and 15.7 for MultiKrum, 0.87
+and 0.81 of the throughput of generating, in 0.77 GiB of process memory. The throughput is bytes read by the
+rule's passes (one for the median, two for MultiKrum, which generates every block twice rather than keep it)
+over seconds.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import math
@@ -41,6 +42,7 @@ from byzflow.engine.graph.compile import Compiled, compile_graph
 from byzflow.engine.graph.layers import Sharded
 from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.submit import shard_count
+from byzflow.engine.graph.waves import waves
 from byzflow.kernels.blocks import shards, widest
 
 CLIENT = "client"
@@ -110,24 +112,29 @@ class Simulation:
     async def round(self, nodes: int, d: int) -> None:
         """Run one round's graph to its end."""
         token, workers = uuid4().hex, self.addresses
-        spans = shards(d, shard_count(nodes * d, len(workers)), widest(d))
+        spans = shards(d, shard_count(nodes * d, len(workers), nodes), widest(d))
         places = {(f"rows-{token}", i): [workers[i % len(workers)]] for i in range(len(spans))}
         sizes = {key: nodes * span.width * 4 for key, span in zip(places, spans, strict=True)}
         with self._clock("compile and encode (client)"):
             compiled = _compiled(nodes, tuple(map(TaskRef, places)), token, workers)
-            graph = Serialized(*serialize(to_serialize(HLGExpr(compiled.graph)), on_error="raise"))
+            submitted = [
+                (Serialized(*serialize(to_serialize(HLGExpr(wave.graph)), on_error="raise")), set(wave.keys))
+                for wave in waves(compiled.graph, compiled.keys)
+            ]
         with self._clock("place"):
             self.scheduler.update_data(who_has=places, nbytes=sizes, client=CLIENT)
         with self._clock("submit"):
-            await self.scheduler.update_graph(
-                client=CLIENT, expr_ser=graph, keys=set(compiled.keys), span_metadata={"collections": []},
-                internal_priority=None, submitting_task=None, annotations={},
-            )  # fmt: skip
+            for graph, keys in submitted:
+                await self.scheduler.update_graph(
+                    client=CLIENT, expr_ser=graph, keys=keys, span_metadata={"collections": []},
+                    internal_priority=None, submitting_task=None, annotations={},
+                )  # fmt: skip
         self._work()
         missing = [key for key in compiled.keys if self.scheduler.tasks[key].state != "memory"]
         assert not missing, f"{len(missing)} answers were not computed"
         with self._clock("release"):
-            self.scheduler.client_releases_keys(keys=[*compiled.keys, *places], client=CLIENT)
+            held = {key for _, keys in submitted for key in keys}
+            self.scheduler.client_releases_keys(keys=[*held, *places], client=CLIENT)
         assert not self.scheduler.tasks
         self._inbox.clear()
 
@@ -213,6 +220,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.getLogger("distributed").setLevel(logging.WARNING)
+    gc.set_threshold(*(3 * threshold for threshold in gc.get_threshold()))  # as `dask scheduler` does
     with dask.config.set({"distributed.scheduler.worker-ttl": None}):
         row = asyncio.run(simulate(options.workers, options.nodes, options.d, options.rounds))
     phases = ", ".join(f"{name} {seconds * 1e3:.1f}" for name, seconds in row["phases"].items())

@@ -107,12 +107,17 @@ def run(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
+    """Run the command line and return its exit status; arguments that cannot be read end the program.
 
     Parameters
     ----------
     argv : sequence of str, optional
         Arguments without the program's name; ``sys.argv[1:]`` when not given.
+
+    Raises
+    ------
+    SystemExit
+        With status 2, after a line that says why, if there is no such command, option or value.
 
     Examples
     --------
@@ -124,6 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = cli.main(
             args=None if argv is None else list(argv), prog_name="byzflow", standalone_mode=False
         )
+    except click.UsageError as error:  # like argparse: programs that call this expect its exit
+        error.show()
+        raise SystemExit(error.exit_code) from None
     except click.ClickException as error:
         error.show()
         return error.exit_code

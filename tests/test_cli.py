@@ -62,7 +62,9 @@ def test_list_gives_sorted_dotted_paths(
     "argv", [["list", "flavours"], ["frobnicate"], ["doctor", "--format", "xml"], ["run"]]
 )
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(argv) == 2
+    with pytest.raises(SystemExit) as exit:
+        main(argv)
+    assert exit.value.code == 2
     assert "Error" in capsys.readouterr().err
 
 

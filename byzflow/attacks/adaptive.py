@@ -43,6 +43,13 @@ class AdaptiveAttack(Attack):
         How often the rule is tried; at least 1.
     reach : float, default 10.0
         Greatest strength that the search tries before it knows more; greater than 0.
+
+    Raises
+    ------
+    TypeError
+        If a part of the pipeline is no operator of its kind.
+    ValueError
+        If a number is out of its range.
     """
 
     f: int

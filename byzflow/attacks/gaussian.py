@@ -13,7 +13,7 @@ from byzflow.kernels.host import fill
 from byzflow.kernels.noise import NormalBlocks, NormalStream, fresh_seed
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import finite, nonnegative, positive, real
+from byzflow.operators.checks import finite, nonnegative, real
 from byzflow.operators.rows import Stats
 
 __all__ = ("GaussianAttack",)
@@ -63,16 +63,15 @@ class GaussianAttack(ShapeAttack):
     mu: float = 0.0
     sigma: float = 1.0
     seed: int | None = field(default=None, kw_only=True)
-    chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "gaussian"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         finite("mu", self.mu)
         finite("sigma", self.sigma)
         real("sigma", self.sigma, least=0.0)
         if self.seed is not None:
             nonnegative("seed", self.seed)
-        positive("chunk_size", self.chunk_size)
 
     def solve(self, stats: Stats, n: int) -> NormalStream | NormalBlocks:
         """Return the noise, the same for all shards of this call."""

@@ -21,15 +21,8 @@ class MinSumAttack(PerturbationAttack):
 
     Parameters
     ----------
-    direction : {"std", "sign", "unit"}, default "std"
-        What p is: the standard deviation of every coordinate, the sign of the mean, or the mean itself.
-    chunk_size : int, default 8192
-        Scheduling hint [columns]; never changes the result.
-
-    Raises
-    ------
-    ValueError
-        If `direction` is none of these, or `chunk_size` not positive.
+    direction, chunk_size
+        As for `PerturbationAttack`.
 
     Notes
     -----

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
 from typing import Any, ClassVar
 
 from byzflow.attacks.shape import ShapeAttack
@@ -11,7 +10,6 @@ from byzflow.kernels.blocks import Span
 from byzflow.kernels.host import fill
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import positive
 
 __all__ = ("NaNAttack",)
 
@@ -22,13 +20,8 @@ class NaNAttack(ShapeAttack):
 
     Parameters
     ----------
-    chunk_size : int, default 8192
-        Scheduling hint [columns]; never changes the result.
-
-    Raises
-    ------
-    ValueError
-        If `chunk_size` is not positive.
+    chunk_size
+        As for `ShapeAttack`.
 
     Notes
     -----
@@ -41,11 +34,7 @@ class NaNAttack(ShapeAttack):
     array([nan, nan])
     """
 
-    chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "nan"
-
-    def __post_init__(self) -> None:
-        positive("chunk_size", self.chunk_size)
 
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write NaN."""

@@ -21,23 +21,13 @@ class OptimalEmpire(AdaptiveAttack):
 
     Parameters
     ----------
-    f : int
-        Byzantine nodes that send the vector; at least 0.
-    aggregator : Aggregator
-        The rule in use.
-    pre_aggregators : sequence of PreAggregator
-        What comes before it.
-    evaluations : int, default 20
-        How often the rule is tried; at least 1.
-    reach : float, default 10.0
-        Greatest strength that the search tries before it knows more; greater than 0.
+    f, aggregator, pre_aggregators, evaluations, reach
+        As for `AdaptiveAttack`.
 
     Raises
     ------
     ToleranceError
         If the rule cannot work on the honest vectors and f more.
-    TypeError
-        If a part of the pipeline is no operator of its kind.
 
     Notes
     -----

@@ -11,7 +11,7 @@ from byzflow.kernels.host import fill
 from byzflow.kernels.noise import fresh_seed, uniform
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import finite, nonnegative, positive
+from byzflow.operators.checks import finite, nonnegative
 from byzflow.operators.rows import Stats
 
 __all__ = ("RandomAttack",)
@@ -59,10 +59,10 @@ class RandomAttack(ShapeAttack):
     low: float = -1.0
     high: float = 1.0
     seed: int | None = field(default=None, kw_only=True)
-    chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "random"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         finite("low", self.low)
         finite("high", self.high)
         if self.low > self.high:
@@ -71,7 +71,6 @@ class RandomAttack(ShapeAttack):
             )
         if self.seed is not None:
             nonnegative("seed", self.seed)
-        positive("chunk_size", self.chunk_size)
 
     def solve(self, stats: Stats, n: int) -> int:
         """Return the seed, the same for all shards of this call."""

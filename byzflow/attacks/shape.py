@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from byzflow.attacks.base import RowAttack
 from byzflow.kernels.rows import Array
+from byzflow.operators.base import frozen
+from byzflow.operators.checks import positive
 
 __all__ = ("ShapeAttack",)
 
 
+@frozen
 class ShapeAttack(RowAttack):
-    """An attack whose author writes ``emit`` without reading the rows; one vector travels to it, not n."""
+    """An attack whose author writes ``emit`` without reading the rows; one vector travels to it, not n.
 
+    Parameters
+    ----------
+    chunk_size : int, default 8192
+        Scheduling hint [columns]; never changes the result.
+
+    Raises
+    ------
+    ValueError
+        If `chunk_size` is not positive.
+    """
+
+    chunk_size: int = field(default=8192, kw_only=True)
     uses_honest_grads: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive("chunk_size", self.chunk_size)
 
     def _rows(self, key: str, value: Any) -> Sequence[Array]:
         """Return the first honest vector, alone; the others must only be shaped like it."""

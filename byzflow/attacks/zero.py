@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Any, ClassVar
 
 from byzflow.attacks.shape import ShapeAttack
@@ -10,7 +9,6 @@ from byzflow.kernels.blocks import Span
 from byzflow.kernels.host import fill
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import positive
 
 __all__ = ("ZeroAttack",)
 
@@ -21,13 +19,8 @@ class ZeroAttack(ShapeAttack):
 
     Parameters
     ----------
-    chunk_size : int, default 8192
-        Scheduling hint [columns]; never changes the result.
-
-    Raises
-    ------
-    ValueError
-        If `chunk_size` is not positive.
+    chunk_size
+        As for `ShapeAttack`.
 
     Notes
     -----
@@ -40,11 +33,7 @@ class ZeroAttack(ShapeAttack):
     array([0., 0.])
     """
 
-    chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "zero"
-
-    def __post_init__(self) -> None:
-        positive("chunk_size", self.chunk_size)
 
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write zeros."""

@@ -18,6 +18,7 @@ import torch
 
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, block_width, widest
+from byzflow.kernels.library import from_numbers
 
 __all__ = ("WIDE", "Array", "Rows", "Template", "as_rows", "grid_of")
 
@@ -199,7 +200,8 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     Parameters
     ----------
     vectors : sequence of Array, or Array of shape (n, ...)
-        At least one vector; any rank. Lists of Python numbers become float64 vectors.
+        At least one vector; any rank. Lists of Python numbers become float64 vectors
+        of the library that `byzflow.configs.backend` chose, by default NumPy.
     extra : sequence of Array
         Further rows, cast to the first vector.
 
@@ -246,13 +248,7 @@ def _array(value: Any) -> Array:
         return value
     if array_api_compat.is_array_api_obj(value):
         return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"A vector must be an array of real numbers; got {type(value).__name__}. "
-            f"Pass numpy or torch vectors."
-        )
-    return array.astype(np.float64) if array.dtype.kind != "f" else array
+    return from_numbers(value)
 
 
 def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) -> ValueError:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +12,7 @@ from byzflow.engine.actor.base import ActorBackend
 from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.actor.channels import open_channel
 from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.graph.once import Once
 from byzflow.engine.graph.pool_channel import ActorPoolChannel
 from byzflow.engine.graph.pool_workers import (
     ActorPoolConfig,
@@ -66,8 +65,7 @@ class ActorPool:
     def __init__(self, configs: Sequence[ActorPoolConfig]) -> None:
         self.configs = tuple(configs)
         self._roster = Roster()
-        self._starting: Future[bool] | None = None
-        self._guard = threading.Lock()
+        self._once = Once()
         self._channels: dict[str, ActorPoolChannel] = {}
         self._completed = self._failed = self._retried = self._revived = 0
 
@@ -121,31 +119,12 @@ class ActorPool:
         ConnectionError
             If a scheduler cannot be reached.
         """
-        while True:
-            with self._guard:
-                starting = self._starting
-                if starting is None:
-                    starting, is_mine = Future(), True
-                    self._starting = starting
-                else:
-                    is_mine = False
-            if is_mine:
-                await self._start(starting)
-                return
-            if await asyncio.shield(asyncio.wrap_future(starting)):
-                return
+        await self._once.open(self._start)
 
     async def shutdown(self) -> None:
         """Close the workers; whoever waits for one gets a `RuntimeError`. The pool can be started again."""
-        with self._guard:
-            starting = self._starting
-        if starting is None:
+        if not await self._once.close():
             return
-        if not starting.done():
-            await asyncio.wait([asyncio.wrap_future(starting)])
-        with self._guard:
-            if self._starting is starting:
-                self._starting = None
         self._channels.clear()
         await _close(self._roster.close())
 
@@ -201,7 +180,7 @@ class ActorPool:
             self._channels.setdefault(name, ActorPoolChannel(name=name, channels=refs, endpoints=endpoints))
         return self._channels[name]
 
-    async def _start(self, starting: Future[bool]) -> None:
+    async def _start(self) -> None:
         workers = name_workers(self.configs)
         seen: list[Any] = []
         try:
@@ -211,17 +190,10 @@ class ActorPool:
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
-        except BaseException as error:
-            with self._guard:
-                self._starting = None
-            if isinstance(error, Exception):
-                starting.set_exception(error)
-            else:
-                starting.set_result(False)
+        except BaseException:
             await _close(workers)
             raise
         self._roster.open(workers)
-        starting.set_result(True)
 
     async def _acquire(self, affinity: str | None = None) -> PoolWorker:
         return await self._roster.acquire(affinity)

@@ -18,8 +18,9 @@ from byzflow.engine.config import setting
 from byzflow.engine.graph import shards as work
 from byzflow.engine.graph.compile import Compiled, compile_graph
 from byzflow.engine.graph.graph import ComputationGraph
-from byzflow.engine.graph.layers import Pieces, Sharded, Source, Whole
+from byzflow.engine.graph.layers import Key, Pieces, Sharded, Source, Whole
 from byzflow.engine.graph.partition import ROWS
+from byzflow.engine.graph.waves import waves
 from byzflow.exceptions import NodeLostError
 from byzflow.kernels.rows import Rows
 
@@ -30,6 +31,12 @@ __all__ = ("Cluster", "is_small", "parts", "shard_count")
 
 ATTEMPTS = 3
 """How often rows are placed again after the worker that held them was lost."""
+
+HANDED_OUT = 20
+"""Shards that a scheduler hands out, 0.25 ms each, while one of the least size is worked on, 5 ms."""
+
+MANY_ROWS = 64
+"""From this many rows on, their Gram matrix takes longer than to read them."""
 
 _LOST = (CancelledError, CommClosedError, KilledWorker)
 
@@ -52,17 +59,32 @@ def is_small(n: int, d: int) -> bool:
     return n * d < int(setting("graph.in-place-below"))
 
 
-def shard_count(elements: float, threads: int) -> int:
+def shard_count(elements: float, threads: int, rows: int = 1) -> int:
     """Return how many column shards rows are cut into: one per thread, but none too small to be worth it.
 
-    The least size is ``byzflow.graph.shard-size`` [matrix elements].
+    The least size is ``byzflow.graph.shard-size`` [matrix elements]. A scheduler hands out tasks one after
+    another: with k shards that takes k times as long as with one, and the work on a shard a k-th. The best k
+    is where both are equal, or as many as there are threads.
+
+    Parameters
+    ----------
+    elements : float
+        In all rows.
+    threads : int
+        Of all workers.
+    rows : int, default 1
+        How many rows they are, if that is known; with more than 64 the work on an element grows with them.
 
     Examples
     --------
     >>> shard_count(10_000_000, threads=4), shard_count(1000, threads=4)
     (4, 1)
+    >>> shard_count(10**9, threads=1000), shard_count(10**9, threads=1000, rows=1000)
+    (141, 559)
     """
-    return int(max(1, min(threads, elements // int(setting("graph.shard-size")))))
+    least = elements / int(setting("graph.shard-size"))
+    balanced = math.sqrt(HANDED_OUT * least * max(1, rows / MANY_ROWS))
+    return int(max(1, min(threads, least, balanced)))
 
 
 @dataclass(frozen=True)
@@ -147,21 +169,25 @@ class Cluster:
         compiled = compile_graph(
             graph, {ROWS: source}, token=uuid4().hex, workers=sorted(threads), gather=not compute
         )
-        futures = client.get(compiled.graph, compiled.keys, sync=False)
+        held: dict[Key, Future[Any]] = {}
+        for wave in waves(compiled.graph, compiled.keys):
+            held.update(zip(wave.keys, client.get(wave.graph, list(wave.keys), sync=False), strict=True))
+        futures = [held[key] for key in compiled.keys]
         answers = await client.gather(futures, asynchronous=True) if compute else futures
         return compiled, dict(zip(compiled.keys, answers, strict=True))
 
     async def _source(self, value: Any, rows: Rows | None, threads: Mapping[str, int]) -> Source:
         """Say where the rows lie, after putting them on the cluster if they are here."""
         if rows is not None:
-            k = shard_count(rows.n * rows.d, sum(threads.values()))
+            k = shard_count(rows.n * rows.d, sum(threads.values()), rows.n)
             if k == 1:
                 return Whole(await self._scatter_one(wrap(value)))
             return await self._scatter_shards(rows, k, sorted(threads))
         futures = [part for part in parts(value) if isinstance(part, Future)]
-        k = shard_count(await self._elements(futures), sum(threads.values()))
+        elements = await self._elements(futures)
         if isinstance(value, Future):
-            return Whole(value, k)
+            return Whole(value, shard_count(elements, sum(threads.values())))
+        k = shard_count(elements, sum(threads.values()), len(value))
         vectors = [
             part if isinstance(part, Future) else await self._scatter_one(wrap(part)) for part in value
         ]

@@ -111,6 +111,16 @@ async def test_a_graph_with_branches_gives_the_bits_of_a_run_in_place(pool, rows
     assert_same(await NodeScheduler(diamond(), pool=pool).run({"g": rows}), expected)
 
 
+async def test_a_graph_submitted_in_several_waves_gives_the_same_bits(pool, rows, monkeypatch):
+    submitted = []
+    get = pool.runtime.client.get
+    monkeypatch.setattr("byzflow.engine.graph.waves.WIDE", 1)
+    monkeypatch.setattr(pool.runtime.client, "get", lambda *a, **k: submitted.append(a) or get(*a, **k))
+    expected = await NodeScheduler(diamond()).run({"g": rows})
+    assert_same(await NodeScheduler(diamond(), pool=pool).run({"g": rows}), expected)
+    assert len(submitted) > 1
+
+
 async def test_a_rule_after_a_rule_works_on_shards_in_the_vectors_dtype(pool, rows):
     graph = ComputationGraph(
         [
@@ -232,6 +242,13 @@ async def test_an_error_inside_a_task_keeps_its_type(pool, client, rows):
             )
 
 
+async def test_a_refusal_in_the_first_wave_reaches_the_caller(pool, rows, monkeypatch):
+    monkeypatch.setattr("byzflow.engine.graph.waves.WIDE", 1)
+    vectors = [torch.full_like(row, torch.nan) for row in rows]
+    with pytest.raises(ToleranceError):
+        await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
+
+
 async def test_a_cancelled_run_leaves_the_pool_usable(pool, rows):
     scheduler = NodeScheduler(diamond(), pool=pool)
     task = asyncio.create_task(scheduler.run({"g": rows}))
@@ -294,6 +311,19 @@ def test_the_limits_come_from_the_configuration():
         assert is_small(9, 11)
         assert not is_small(10, 10)
         assert [shard_count(elements, 4) for elements in (5, 25, 1000, float("inf"))] == [1, 2, 4, 4]
+
+
+def test_shards_grow_until_working_on_one_takes_as_long_as_handing_all_of_them_out():
+    handing_out, work = 0.25e-3, 5e-9  # [seconds] for a shard, and for an element
+    for elements in (10**8, 10**9, 10**10):
+        k = shard_count(elements, 10_000)
+        assert abs(k * handing_out - elements * work / k) < 2 * handing_out
+        assert shard_count(elements, 10) == 10
+
+
+def test_many_rows_are_worth_more_shards():
+    assert shard_count(10**9, 1000, 64) == shard_count(10**9, 1000)
+    assert shard_count(10**9, 1000, 256) == 2 * shard_count(10**9, 1000)
 
 
 async def test_a_pool_of_threads_runs_functions_beside_the_caller_and_rules_on_its_cluster(rows):

@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import tracemalloc
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,31 @@ from tests.engine.parameter_server.nodes import Honest, Liar
 
 LOOKS = 1000  # some 20 ms: Dask's monitor opens files of /proc for a moment, in threads of its own
 ROUNDS = (100, 550, 1000)  # after which the readings are taken
+SETTLED, COUNTED = 100, 450  # rounds before objects are first counted, and until they are counted again
 
 # What Dask logs by the clock, not by the round: profiles of its threads and the load of the machine.
 BY_THE_CLOCK = {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.log-length": 1}
 
 
-async def build(kind: str) -> ParameterServer:
+CONTAINERS = (deque, dict, frozenset, list, set)
+
+
+class Hoarder(Honest):
+    """A node that keeps one float, which the garbage collector does not see, of every round."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.kept: list[float] = []
+
+    def honest_gradient_for_next_batch(self) -> Any:
+        self.kept.append(float(len(self.kept)))
+        return super().honest_gradient_for_next_batch()
+
+
+async def build(kind: str, node: type[Honest]) -> ParameterServer:
     if kind == "plain":
-        return ParameterServer([Honest(i) for i in range(3)], [Liar()], CoordinateWiseMedian())
-    honest = await HonestNodeActor.spawn_many([Recipe(Honest, (i,)) for i in range(3)], backend=kind)
+        return ParameterServer([node(i) for i in range(3)], [Liar()], CoordinateWiseMedian())
+    honest = await HonestNodeActor.spawn_many([Recipe(node, (i,)) for i in range(3)], backend=kind)
     liars = await ByzantineNodeActor.spawn_many([Recipe(Liar)], backend=kind)
     return ParameterServer(honest, liars, CoordinateWiseMedian())
 
@@ -46,6 +63,19 @@ def resident() -> int:
     return 1024 * int(fields["RssAnon"].split()[0])
 
 
+def census() -> dict[str, int]:
+    """Count live objects by type; of containers also what is in them, since a float is nobody's object."""
+    gc.collect()
+    objects = gc.get_objects()
+    found: Counter[str] = Counter()
+    for one in objects:
+        name = str(type(one))
+        found[name] += 1
+        if issubclass(type(one), CONTAINERS):
+            found[f"in {name}"] += len(one)
+    return dict(found)
+
+
 def reading(ps: ParameterServer) -> dict[str, Any]:
     """Counts of what could be left behind; memory in bytes, of the whole process."""
     tasks = scheduler_tasks(ps)
@@ -60,19 +90,38 @@ def reading(ps: ParameterServer) -> dict[str, Any]:
     }
 
 
-async def main(kind: str) -> None:
-    with dask.config.set({"byzflow.round.history": 50, **BY_THE_CLOCK}):
-        ps = await build(kind)
+async def watch_memory(ps: ParameterServer) -> dict[str, Any]:
     readings = []
-    async with ps:
-        tracemalloc.start()
-        for number in range(1, ROUNDS[-1] + 1):
+    tracemalloc.start()
+    for number in range(1, ROUNDS[-1] + 1):
+        await ps.round()
+        if number in ROUNDS:
+            readings.append(reading(ps))
+    kept = [report.round for report in ps.history]
+    return {"readings": readings, "history": [kept[0], kept[-1], len(kept)]}
+
+
+async def count_objects(ps: ParameterServer) -> dict[str, Any]:
+    """Return by how much the numbers of live objects grew; a run of its own, as counting takes memory."""
+    before: dict[str, int] = {}
+    for rounds in (SETTLED, COUNTED):
+        first = before
+        for _ in range(rounds):
             await ps.round()
-            if number in ROUNDS:
-                readings.append(reading(ps))
-        kept = [report.round for report in ps.history]
-    print(json.dumps({"readings": readings, "history": [kept[0], kept[-1], len(kept)]}))
+        before = census()
+    grown = {name: count - first.get(name, 0) for name, count in before.items()}
+    return {"rounds": COUNTED, "grown": {name: more for name, more in grown.items() if more}}
+
+
+async def main(kind: str, work: str) -> None:
+    plant = work.removeprefix("count")
+    history = SETTLED + COUNTED if plant == "-history" else 50
+    with dask.config.set({"byzflow.round.history": history, **BY_THE_CLOCK}):
+        ps = await build(kind, Hoarder if plant == "-node" else Honest)
+    async with ps:
+        told = await (watch_memory(ps) if work == "memory" else count_objects(ps))
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

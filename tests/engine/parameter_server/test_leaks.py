@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,47 @@ RESIDENT = 400_000
 MEMORY = ("traced", "resident")
 
 
-@pytest.mark.parametrize("kind", ["plain", "thread"])
-def test_a_thousand_rounds_leave_nothing_behind(kind: str) -> None:
-    command = [sys.executable, "-m", "tests.engine.parameter_server.footprint", kind]
+# Objects that are not ours and may come and go: messages that Dask has under way, what it logs by the clock,
+# and the timers of calls that were in time, which asyncio drops when they are half of its heap. Measured: up
+# to 45 more, whatever the number of rounds; one for each round is ten times as many. Plain: none at all.
+WAVERING = {"plain": 0, "thread": 224}
+
+
+def footprint(kind: str, work: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.engine.parameter_server.footprint", kind, work]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def kept(kind: str, work: str) -> set[str]:
+    """Return the types of which rounds leave objects behind, or entries in containers."""
+    told = footprint(kind, work)
+    most = WAVERING[kind]
+    assert most < told["rounds"] / 2
+    return {name for name, more in told["grown"].items() if more > (0 if "byzflow" in name else most)}
+
+
+@pytest.mark.parametrize("kind", ["plain", "thread"])
+def test_no_object_is_kept_of_a_round(kind: str) -> None:
+    assert kept(kind, "count") == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant", "seen"),
+    [
+        ("plain", "node", "in <class 'list'>"),
+        ("thread", "history", "<class 'byzflow.engine.parameter_server.report.RoundReport'>"),
+    ],
+)
+def test_one_number_or_report_kept_of_each_round_is_seen(kind: str, plant: str, seen: str) -> None:
+    assert seen in kept(kind, f"count-{plant}")
+
+
+@pytest.mark.parametrize("kind", ["plain", "thread"])
+def test_a_thousand_rounds_leave_nothing_behind(kind: str) -> None:
+    told = footprint(kind, "memory")
     first, middle, last = told["readings"]
     for what in first.keys() - set(MEMORY):
         assert first[what] == middle[what] == last[what], what

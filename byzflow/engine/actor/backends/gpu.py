@@ -22,7 +22,22 @@ class GPUActorBackend(DaskActorBackend):
         super().__init__("gpu", scheme="gpu")
 
 
-class UCXRemoteActorBackend(DaskActorBackend):
+class _NeedsUcx:
+    """Something whose start needs the package that speaks UCX."""
+
+    async def start(self) -> None:
+        """Start.
+
+        Raises
+        ------
+        MissingExtraError
+            If distributed-ucxx is not installed.
+        """
+        require("distributed_ucxx", extra="gpu")
+        await super().start()  # type: ignore[misc]  # of the class it is mixed into
+
+
+class UCXRemoteActorBackend(_NeedsUcx, DaskActorBackend):
     """One object on a worker of the scheduler at ``ucx://host:port``; needs the ``gpu`` extra.
 
     Examples
@@ -34,19 +49,8 @@ class UCXRemoteActorBackend(DaskActorBackend):
     def __init__(self, host: str, port: int) -> None:
         super().__init__(f"ucx://{host}:{port}", scheme="ucx")
 
-    async def start(self) -> None:
-        """Join the scheduler.
 
-        Raises
-        ------
-        MissingExtraError
-            If distributed-ucxx is not installed.
-        """
-        require("distributed_ucxx", extra="gpu")
-        await super().start()
-
-
-class UCXRemoteActorServer(RemoteActorServer):
+class UCXRemoteActorServer(_NeedsUcx, RemoteActorServer):
     """A `RemoteActorServer` that speaks UCX; needs the ``gpu`` extra.
 
     Examples
@@ -57,17 +61,6 @@ class UCXRemoteActorServer(RemoteActorServer):
 
     def __init__(self, host: str = "0.0.0.0", port: int = 0) -> None:
         super().__init__(host, port, protocol="ucx")
-
-    async def start(self) -> None:
-        """Listen, and have the worker ready.
-
-        Raises
-        ------
-        MissingExtraError
-            If distributed-ucxx is not installed.
-        """
-        require("distributed_ucxx", extra="gpu")
-        await super().start()
 
 
 async def start_ucx_actor_server(host: str = "0.0.0.0", port: int = 0) -> None:
