@@ -19,7 +19,9 @@ import array_api_compat
 import numpy as np
 
 from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, shards
-from byzflow.kernels.rows import Array, Rows, Template, as_rows
+from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.template import Template
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
 
 __all__ = (
