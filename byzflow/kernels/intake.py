@@ -41,19 +41,21 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     >>> rows.n, rows.d
     (2, 3)
     """
-    if isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
+    if isinstance(vectors, (list, tuple)):
+        pass
+    elif isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
         if vectors.ndim < 2:
             raise ValueError(
                 f"A stacked input needs shape (n, ...) with one row for each node; got shape "
                 f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
             )
         vectors = [vectors[i] for i in range(vectors.shape[0])]
-    elif not isinstance(vectors, (list, tuple)):
-        if not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
-            raise TypeError(
-                f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
-                f"{type(vectors).__name__}. Wrap them in a list."
-            )
+    elif not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
+        raise TypeError(
+            f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
+            f"{type(vectors).__name__}. Wrap them in a list."
+        )
+    else:
         vectors = list(vectors)
     if len(vectors) == 0:
         raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
@@ -91,10 +93,12 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
     """Copy small vectors of one kind into one matrix, which is cheaper than to look at each; else None."""
     first, n = items[0], len(items)
     dtype, d = first.dtype, first.numel()
-    if dtype not in COMPUTED or not first.is_cpu or n * d > SMALL:
+    kind = COMPUTED.get(dtype)
+    if kind is None or n * d > SMALL or not first.is_cpu:
         return None
     try:
-        X = torch.stack(items)  # type: ignore[arg-type]  # any sequence will do
+        # A stack of one is the vector itself, which is never written to.
+        X = torch.stack(items) if n > 1 else first.reshape(1, d)  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
     if X.dtype != dtype:
@@ -103,16 +107,14 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         X = X.detach()
     if X.dim() != 2:
         X = X.reshape(n, d)
-    addresses = _steps(n, d * X.element_size()) + X.data_ptr()
-    return Rows(
-        X, Template("torch", dtype, first.device, tuple(first.shape)), n, d, COMPUTED[dtype], addresses, True
-    )
+    start, step = X.data_ptr(), d * X.element_size()
+    addresses = np.arange(start, start + n * step, step, dtype=np.uintp) if d else np.full(n, start, np.uintp)
+    return Rows(X, _torch_template(dtype, first.device, first.shape), n, d, kind, addresses, True)
 
 
 @lru_cache(maxsize=64)
-def _steps(n: int, step: int) -> np.ndarray:
-    """Return how far each of n rows is from the first [bytes]."""
-    return np.arange(n, dtype=np.uintp) * np.uintp(step)
+def _torch_template(dtype: torch.dtype, device: torch.device, shape: torch.Size) -> Template:
+    return Template("torch", dtype, device, tuple(shape))
 
 
 def _torch_rows(items: Sequence[Array]) -> Rows:

@@ -39,7 +39,8 @@ class Template:
             return flat.astype(self.dtype, copy=False).reshape(self.shape)
         if self.library == "torch":
             tensor = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
-            return (tensor if tensor.dtype == self.dtype else tensor.to(self.dtype)).reshape(self.shape)
+            tensor = tensor if tensor.dtype == self.dtype else tensor.to(self.dtype)
+            return tensor if len(self.shape) == 1 else tensor.reshape(self.shape)
         xp = array_api_compat.array_namespace(flat)
         return xp.reshape(xp.astype(flat, self.dtype, copy=False), self.shape)
 
@@ -60,7 +61,7 @@ class Template:
         """
         k, d = flat.shape
         if k == 1:
-            return [self.restore(flat)]
+            return [self.restore(flat[0, :])]
         if k * d > SMALL and self._as_computed(flat):
             return list(map(torch.from_numpy, flat))
         if self.library != "torch" or k * d > SMALL:

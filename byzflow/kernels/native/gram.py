@@ -13,6 +13,7 @@ __all__ = (
     "accept_gram",
     "centre_rows",
     "insert_point",
+    "is_finite",
     "keeps_digits",
     "marked_norms",
     "pick_centre",
@@ -30,6 +31,19 @@ def squared_norms(block: Any, out: Any) -> None:
             value = np.float64(row[c])
             total += value * value
         out[i] = total
+
+
+@njit(nogil=True, cache=True)
+def is_finite(block: Any) -> bool:
+    """Whether `block` holds neither NaN nor infinities."""
+    for i in range(block.shape[0]):
+        row = block[i]
+        finite = True
+        for c in range(row.shape[0]):
+            finite &= abs(row[c]) < np.inf
+        if not finite:
+            return False
+    return True
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
