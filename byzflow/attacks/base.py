@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 from byzflow.kernels.rows import Array
@@ -15,12 +16,6 @@ from byzflow.operators.linear import LinearOperator
 from byzflow.operators.rows import RowOperator, as_sequence, input_of
 
 __all__ = ("Attack", "ColumnwiseAttack", "ElementwiseAttack", "LinearAttack", "RowAttack", "StatefulAttack")
-
-_NEEDS = {
-    "uses_model_batch": ("model", "x", "y"),
-    "uses_honest_grads": ("honest_grads",),
-    "uses_base_grad": ("base_grad",),
-}
 
 
 class Attack(Operator, ABC):
@@ -62,7 +57,7 @@ class Attack(Operator, ABC):
     @classmethod
     def needs(cls) -> tuple[str, ...]:
         """Return the names of the inputs that the flags ask for."""
-        return tuple(key for flag, keys in _NEEDS.items() if getattr(cls, flag) for key in keys)
+        return _needs(cls.uses_model_batch, cls.uses_honest_grads, cls.uses_base_grad)
 
     def compute(self, inputs: Mapping[str, Any], *, context: OpContext) -> Any:
         """Apply the attack to exactly the inputs that its flags ask for.
@@ -78,6 +73,15 @@ class Attack(Operator, ABC):
                 f"{type(self).__name__} needs the inputs {self.needs()}; {missing} missing. Wire them."
             )
         return self.apply(**{key: inputs[key] for key in self.needs()})
+
+
+@cache
+def _needs(model_batch: bool, honest_grads: bool, base_grad: bool) -> tuple[str, ...]:
+    return (
+        *(("model", "x", "y") if model_batch else ()),
+        *(("honest_grads",) if honest_grads else ()),
+        *(("base_grad",) if base_grad else ()),
+    )
 
 
 class RowAttack(RowOperator, Attack):

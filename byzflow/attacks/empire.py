@@ -56,6 +56,7 @@ class EmpireAttack(LinearAttack):
     chunk_size: int = field(default=8, kw_only=True)
     uses_honest_grads: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset()
+    constant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         finite("scale", self.scale)

@@ -81,7 +81,9 @@ class GaussianAttack(ShapeAttack):
 
     def emit(self, rows: Rows, plan: NormalStream | NormalBlocks, span: Span, out: Array) -> None:
         """Write the numbers of one block."""
-        if isinstance(plan, NormalStream):
+        if isinstance(plan, NormalBlocks) and isinstance(out, np.ndarray):
+            plan.write(span, out[0])
+        elif isinstance(plan, NormalStream):
             fill(out[0, :], plan.read(span))
         else:
             fill(out[0, :], plan.read(span, np.float64 if "64" in str(out.dtype) else np.float32))

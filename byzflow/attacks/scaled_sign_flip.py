@@ -55,6 +55,7 @@ class ScaledSignFlipAttack(LinearAttack):
     name: ClassVar[str] = "scaled-sign-flip"
     uses_honest_grads: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset()
+    constant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         nonnegative("f", self.f)

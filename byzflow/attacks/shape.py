@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,11 +43,19 @@ class ShapeAttack(RowAttack):
         vectors = super()._rows(key, value)
         if hasattr(vectors, "shape"):
             return vectors[:1]
-        shapes = [v.shape if hasattr(v, "shape") else np.shape(v) for v in vectors]
-        if shapes and shapes.count(shapes[0]) < len(shapes):
+        try:
+            alike = len(set(map(attrgetter("shape"), vectors))) <= 1
+        except AttributeError:  # a list of numbers is a vector too
+            alike = False
+        if not alike:
+            self._compare([np.shape(vector) for vector in vectors])
+        return vectors[:1]
+
+    def _compare(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Raise ValueError unless all shapes are one."""
+        if shapes.count(shapes[0]) < len(shapes):
             index = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
             raise ValueError(
                 f"All vectors must have the same shape; vector 0 has shape {tuple(shapes[0])}, vector "
                 f"{index} has shape {tuple(shapes[index])}. Flatten or pad them to one shape."
             )
-        return vectors[:1]

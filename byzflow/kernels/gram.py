@@ -42,7 +42,7 @@ def norms_block(rows: Rows, span: Span) -> dict[str, np.ndarray]:
 
     Examples
     --------
-    >>> from byzflow.kernels.rows import as_rows
+    >>> from byzflow.kernels.intake import as_rows
     >>> norms_block(as_rows([np.array([3.0, 4.0]), np.array([np.nan, 0.0])]), Span(0, 2))["norms"]
     array([25., inf])
     """

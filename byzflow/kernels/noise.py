@@ -114,7 +114,12 @@ class NormalBlocks:
     def read(self, span: Span, dtype: Any) -> np.ndarray:
         """Return the numbers of columns `span`, (w,), drawn in `dtype`, float32 or float64."""
         values = np.empty(span.width, dtype)
-        place = span.lo
+        self.write(span, values)
+        return values
+
+    def write(self, span: Span, values: np.ndarray) -> None:
+        """Write the numbers of columns `span` into `values`, (w,), drawn in its dtype, float32 or float64."""
+        place, dtype = span.lo, values.dtype.type
         while place < span.hi:
             end = min(span.hi, (place // _NORMALS + 1) * _NORMALS)
             self._at(place, dtype).standard_normal(out=values[place - span.lo : end - span.lo], dtype=dtype)
@@ -123,7 +128,6 @@ class NormalBlocks:
             values *= self.sigma
         if self.mu != 0.0:
             values += self.mu
-        return values
 
     def _at(self, place: int, dtype: Any) -> np.random.Generator:
         """Return a generator whose next number is that of column `place`."""

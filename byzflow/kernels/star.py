@@ -10,7 +10,7 @@ from numba import carray, njit
 
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.host import to_host
-from byzflow.kernels.native import _FAST, _pointer
+from byzflow.kernels.native.addresses import FAST, pointer
 from byzflow.kernels.rows import Rows
 
 __all__ = ("star_block",)
@@ -30,7 +30,7 @@ def star_block(rows: Rows, span: Span, hub: int) -> dict[str, np.ndarray]:
 
     Examples
     --------
-    >>> from byzflow.kernels.rows import as_rows
+    >>> from byzflow.kernels.intake import as_rows
     >>> rows = as_rows([np.array([3.0, 4.0]), np.array([0.0, 0.0]), np.array([np.inf, 0.0])])
     >>> star_block(rows, Span(0, 2), hub=1)
     {'norms': array([25.,  0., inf]), 'star': array([25.,  0.,  0.])}
@@ -49,12 +49,12 @@ def star_block(rows: Rows, span: Span, hub: int) -> dict[str, np.ndarray]:
     return {"norms": norms, "star": np.where(np.isfinite(star), star, 0.0)}
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=FAST)
 def _distances(addresses: Any, hub: Any, start: Any, width: Any, like: Any, norms: Any, star: Any) -> None:
     shift = np.uintp(start * like.itemsize)
-    centre = carray(_pointer(addresses[hub] + shift, like), width)
+    centre = carray(pointer(addresses[hub] + shift, like), width)
     for i in range(addresses.shape[0]):
-        row = carray(_pointer(addresses[i] + shift, like), width)
+        row = carray(pointer(addresses[i] + shift, like), width)
         norm = 0.0
         total = 0.0
         for c in range(width):

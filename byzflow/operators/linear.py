@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -63,11 +64,15 @@ class LinearOperator(RowOperator):
     uses : frozenset of {"gram", "norms"}
         What `weights` looks at. Empty: nothing but n and which rows are finite, so that one pass is enough
         as long as they all are.
+    constant : bool
+        Whether the weights follow from the rule and n alone if all rows are finite, without chance, so that
+        they may be kept from call to call. The rule must be hashable.
     """
 
     measures: ClassVar[bool] = True
     supports_barriered_subtasks: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset({"gram"})
+    constant: ClassVar[bool] = False
 
     @abstractmethod
     def weights(self, geometry: Geometry) -> np.ndarray:
@@ -94,9 +99,9 @@ class LinearOperator(RowOperator):
 
     def solve(self, stats: Stats, n: int) -> Weights:
         """Return the weights of the rows that count."""
-        geometry = geometry_of(stats, n + self.extra, self.anchors)
-        W = np.asarray(self.weights(geometry), np.float64)
-        return as_plan(W if W.ndim == 2 else W[None], geometry)
+        if self.constant and not stats:
+            return _constant_plan(self, n)
+        return _plan(self, stats, n)
 
     def height(self, plan: Weights, n: int) -> int:
         """Return the number of rows of W."""
@@ -109,6 +114,17 @@ class LinearOperator(RowOperator):
     def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
         """Write W X of one block."""
         plan.emit(rows, span, out)
+
+
+def _plan(rule: LinearOperator, stats: Stats, n: int) -> Weights:
+    geometry = geometry_of(stats, n + rule.extra, rule.anchors)
+    W = np.asarray(rule.weights(geometry), np.float64)
+    return as_plan(W if W.ndim == 2 else W[None], geometry)
+
+
+@lru_cache(maxsize=64)
+def _constant_plan(rule: LinearOperator, n: int) -> Weights:
+    return _plan(rule, {}, n)
 
 
 def geometry_of(stats: Stats, m: int, anchors: tuple[str, ...]) -> Geometry:

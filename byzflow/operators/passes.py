@@ -10,7 +10,8 @@ import numpy as np
 from byzflow.kernels.blocks import Span, Tree, blocks, parallel
 from byzflow.kernels.combine import Mixture, combine_rows
 from byzflow.kernels.gram import gram_block
-from byzflow.kernels.rows import Array, as_rows
+from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Array
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.linear import geometry_of
 

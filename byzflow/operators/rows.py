@@ -10,7 +10,6 @@ calls on column shards, and (in `byzflow.operators.lazy`) the same graph on a `d
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -18,8 +17,11 @@ from typing import Any, ClassVar
 import array_api_compat
 import numpy as np
 
+from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, shards
-from byzflow.kernels.rows import Array, Rows, Template, as_rows
+from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.template import Template
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
 
 __all__ = (
@@ -131,6 +133,8 @@ class RowOperator(Operator, ABC):
         return rows.template.restore_rows(out)
 
     def _attempt(self, rows: Rows, n: int, *, measured: bool) -> Array:
+        if 0 < rows.d <= rows.width:
+            return self._attempt_block(rows, n, measured=measured)
         stats: Stats = {}
         if measured:
             trees = parallel(lambda span: _measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
@@ -140,6 +144,15 @@ class RowOperator(Operator, ABC):
     def _emitted(self, rows: Rows, plan: Plan, n: int) -> Array:
         out = rows.output(self.height(plan, n))
         parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
+        return out
+
+    def _attempt_block(self, rows: Rows, n: int, *, measured: bool) -> Array:
+        """Do what `_attempt` does where all columns are one block: there is nothing to sum, nor to share."""
+        span = Span(0, rows.d)
+        with one_thread():
+            plan = self.solve(self.measure(rows, span) if measured else {}, n)
+            out = rows.output(self.height(plan, n))
+            self.emit(rows, plan, span, out)
         return out
 
     def compute(self, inputs: Mapping[str, Any], *, context: OpContext) -> Any:
@@ -279,6 +292,8 @@ def as_sequence(value: Any, who: str) -> Sequence[Array]:
     TypeError
         If it is none of them.
     """
+    if isinstance(value, (list, tuple)):
+        return value
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return value
     if getattr(value, "ndim", 0) >= 2:
@@ -312,6 +327,6 @@ def _joined(pieces: Sequence[Array]) -> Array:
 
 def _all_finite(out: Array) -> bool:
     if isinstance(out, np.ndarray):
-        return math.isfinite(np.add.reduce(out, None, np.float64))
+        return bool(native.is_finite(out))
     xp = array_api_compat.array_namespace(out)
     return bool(xp.all(xp.isfinite(out)))

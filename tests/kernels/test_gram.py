@@ -7,7 +7,7 @@ import pytest
 
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import gram_block, norms_block
-from byzflow.kernels.rows import as_rows
+from byzflow.kernels.intake import as_rows
 
 
 def distances(gram):

@@ -19,7 +19,9 @@ from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
 from byzflow.engine.actor.vec import Vec, pack, unpack, unwrap, wrap
 from byzflow.kernels.blocks import Span, Tree, shards
-from byzflow.kernels.rows import Array, Rows, Template, as_rows
+from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.template import Template
 from byzflow.operators.base import OpContext
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
 

@@ -14,7 +14,7 @@ from byzflow.engine.graph.graph import ComputationGraph, GraphNode
 from byzflow.engine.graph.inputs import arrived, compute_all, has_futures
 from byzflow.engine.graph.partition import Step, partition
 from byzflow.engine.graph.submit import Cluster, is_small
-from byzflow.kernels.rows import as_rows
+from byzflow.kernels.intake import as_rows
 from byzflow.operators.lazy import is_lazy, lazy_rows
 
 if TYPE_CHECKING:

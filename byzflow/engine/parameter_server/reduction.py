@@ -13,7 +13,7 @@ from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.forms import norm_of
 from byzflow.engine.node.streams import seeded
 from byzflow.kernels.blocks import Span, Tree
-from byzflow.kernels.rows import as_rows
+from byzflow.kernels.intake import as_rows
 from byzflow.operators.base import Operator
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.linear import Weights

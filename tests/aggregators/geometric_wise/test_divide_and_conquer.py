@@ -8,7 +8,7 @@ import pytest
 from byzflow.aggregators.geometric_wise import DivideAndConquer
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels.blocks import Span
-from byzflow.kernels.rows import as_rows
+from byzflow.kernels.intake import as_rows
 from byzflow.kernels.sample import sample_block
 
 

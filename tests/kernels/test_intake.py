@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from byzflow.kernels.blocks import Span, block_width
-from byzflow.kernels.rows import as_rows
+from byzflow.kernels.intake import as_rows
 
 BLOCK = block_width(3, 3000)
 

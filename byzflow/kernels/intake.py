@@ -1,0 +1,184 @@
+"""Which inputs are accepted as n rows, of any library; what a block of them is belongs to `kernels.rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import torch
+
+from byzflow.kernels.library import from_numbers
+from byzflow.kernels.rows import Rows
+from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
+
+__all__ = ("as_rows", "grid_of")
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
+    """Accept a sequence of n equally shaped vectors, or a stacked array, as rows.
+
+    Parameters
+    ----------
+    vectors : sequence of Array, or Array of shape (n, ...)
+        At least one vector; any rank. Lists of Python numbers become float64 vectors
+        of the library that `byzflow.configs.backend` chose, by default NumPy.
+    extra : sequence of Array
+        Further rows, cast to the first vector.
+
+    Raises
+    ------
+    ValueError
+        If there is no vector, or shapes differ.
+    TypeError
+        If the input is no sequence of real arrays.
+
+    Examples
+    --------
+    >>> rows = as_rows([np.ones(3), np.zeros(3)])
+    >>> rows.n, rows.d
+    (2, 3)
+    """
+    if isinstance(vectors, (list, tuple)):
+        pass
+    elif isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
+        if vectors.ndim < 2:
+            raise ValueError(
+                f"A stacked input needs shape (n, ...) with one row for each node; got shape "
+                f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
+            )
+        vectors = [vectors[i, ...] for i in range(vectors.shape[0])]
+    elif not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
+        raise TypeError(
+            f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
+            f"{type(vectors).__name__}. Wrap them in a list."
+        )
+    else:
+        vectors = list(vectors)
+    if len(vectors) == 0:
+        raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
+    first = _array(vectors[0])
+    items = vectors if first is vectors[0] and not extra else [first, *vectors[1:], *extra]
+    if isinstance(first, torch.Tensor):
+        return _torch_rows(items)
+    if isinstance(first, np.ndarray):
+        return _numpy_rows(items)
+    return _namespace_rows(items)
+
+
+def grid_of(sample: Array, d: int) -> int:
+    """Return `Rows.grid` of rows of d columns of the library and device of the array `sample`."""
+    return as_rows([array_api_compat.array_namespace(sample).reshape(sample, (-1,))]).at(0, d).grid
+
+
+def _array(value: Any) -> Array:
+    if isinstance(value, (torch.Tensor, np.ndarray)) or hasattr(value, "__array_namespace__"):
+        return value
+    if array_api_compat.is_array_api_obj(value):
+        return value
+    return from_numbers(value)
+
+
+def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
+    return ValueError(
+        f"All vectors must have the same shape; vector 0 has shape {expected}, vector {index} has shape "
+        f"{got}. Flatten or pad them to one shape."
+    )
+
+
+def _stack_rows(items: Sequence[Array]) -> Rows | None:
+    """Copy small vectors of one kind into one matrix, which is cheaper than to look at each; else None."""
+    first, n = items[0], len(items)
+    dtype, d = first.dtype, first.numel()
+    kind = COMPUTED.get(dtype)
+    if kind is None or n * d > SMALL or not first.is_cpu:
+        return None
+    try:
+        # A stack of one is the vector itself, which is never written to.
+        X = torch.stack(items) if n > 1 else first.reshape(1, d)  # type: ignore[arg-type]  # a sequence will do
+    except (RuntimeError, TypeError):
+        return None
+    if X.dtype != dtype:
+        return None
+    if X.requires_grad:
+        X = X.detach()
+    if X.dim() != 2:
+        X = X.reshape(n, d)
+    start, step = X.data_ptr(), d * X.element_size()
+    addresses = np.arange(start, start + n * step, step, dtype=np.uintp) if d else np.full(n, start, np.uintp)
+    return Rows(X, _torch_template(dtype, first.device, first.shape), n, d, kind, addresses, True)
+
+
+@lru_cache(maxsize=64)
+def _torch_template(dtype: torch.dtype, device: torch.device, shape: torch.Size) -> Template:
+    return Template("torch", dtype, device, tuple(shape))
+
+
+def _torch_rows(items: Sequence[Array]) -> Rows:
+    first = items[0]
+    if (stacked := _stack_rows(items)) is not None:
+        return stacked
+    shape, dtype, device = first.shape, first.dtype, first.device
+    if dtype.is_complex:
+        raise TypeError(f"Vectors must hold real numbers; got {dtype}. Pass real and imaginary parts apart.")
+    result = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    compute = torch.float64 if not dtype.is_floating_point or dtype == torch.float64 else torch.float32
+    keep = compute if compute == dtype or dtype not in _HALF else dtype
+    vectors = []
+    for index, item in enumerate(items):
+        tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(np.asarray(_array(item)))
+        if tensor.shape != shape:
+            raise _shapes_differ(index, tuple(shape), tuple(tensor.shape))
+        if tensor.requires_grad:
+            tensor = tensor.detach()
+        if tensor.dtype != keep or tensor.device != device:
+            tensor = tensor.to(device=device, dtype=keep)
+        vectors.append(
+            tensor if tensor.dim() == 1 and tensor.is_contiguous() else tensor.reshape(-1).contiguous()
+        )
+    template = Template("torch", result, device, tuple(shape))
+    host = device.type == "cpu"
+    addresses = None
+    if host and keep == compute:
+        addresses = np.array([tensor.data_ptr() for tensor in vectors], np.uintp)
+    kind: Any = (np.float64 if compute == torch.float64 else np.float32) if host else compute
+    return Rows(tuple(vectors), template, len(vectors), vectors[0].numel(), kind, addresses, host)
+
+
+def _numpy_rows(items: Sequence[Array]) -> Rows:
+    first = items[0]
+    shape, dtype = first.shape, first.dtype
+    if dtype.kind not in "fiub":
+        raise TypeError(f"Vectors must hold real numbers; got {dtype}. Convert them to float32 or float64.")
+    result = dtype if dtype.kind == "f" else np.dtype(np.float64)
+    compute = np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
+    vectors = []
+    for index, item in enumerate(items):
+        array = item if isinstance(item, np.ndarray) else np.asarray(item)
+        if array.shape != shape:
+            raise _shapes_differ(index, shape, array.shape)
+        vectors.append(np.ascontiguousarray(array, compute).reshape(-1))
+    template = Template("numpy", result, None, shape)
+    addresses = np.array([array.__array_interface__["data"][0] for array in vectors], np.uintp)
+    return Rows(tuple(vectors), template, len(vectors), vectors[0].size, compute, addresses, True)
+
+
+def _namespace_rows(items: Sequence[Array]) -> Rows:
+    first = items[0]
+    xp = array_api_compat.array_namespace(first)
+    if not xp.isdtype(first.dtype, "real floating"):
+        raise TypeError(f"Vectors must hold real floating numbers; got {first.dtype}. Convert them first.")
+    compute = xp.float64 if first.dtype == xp.float64 else xp.float32
+    device = array_api_compat.device(first)
+    vectors = []
+    for index, item in enumerate(items):
+        array = item if array_api_compat.is_array_api_obj(item) else xp.asarray(item)
+        if tuple(array.shape) != tuple(first.shape):
+            raise _shapes_differ(index, tuple(first.shape), tuple(array.shape))
+        vectors.append(xp.reshape(xp.astype(array, first.dtype, copy=False), (-1,)))
+    template = Template("array", first.dtype, device, tuple(first.shape))
+    return Rows(tuple(vectors), template, len(vectors), int(vectors[0].shape[0]), compute, None, False)

@@ -1,0 +1,37 @@
+"""Compiled loops over column blocks in host memory; no rule, no array library, no threads of their own.
+
+Every loop over columns is element-wise, hence the bits do not depend on where a block is cut.
+"""
+
+from __future__ import annotations
+
+from byzflow.kernels.native.addresses import combine, gather, squared_norms_at
+from byzflow.kernels.native.columns import compare_exchange, mean_around, mean_std, row_mean
+from byzflow.kernels.native.gram import (
+    accept_gram,
+    centre_rows,
+    insert_point,
+    is_finite,
+    keeps_digits,
+    marked_norms,
+    pick_centre,
+    squared_norms,
+)
+
+__all__ = (
+    "accept_gram",
+    "centre_rows",
+    "combine",
+    "compare_exchange",
+    "gather",
+    "insert_point",
+    "is_finite",
+    "keeps_digits",
+    "marked_norms",
+    "mean_around",
+    "mean_std",
+    "pick_centre",
+    "row_mean",
+    "squared_norms",
+    "squared_norms_at",
+)

@@ -1,0 +1,82 @@
+"""Loops over rows given as addresses: n vectors are read once, wherever they lie, without being stacked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+__all__ = ("FAST", "TILE", "combine", "gather", "pointer", "squared_norms_at")
+
+FAST = {"reassoc", "contract", "nsz"}
+"""How loops may be compiled that only add up."""
+
+TILE = 1024
+"""Columns that a loop takes at once, so that what it reads and writes stays in the cache."""
+
+
+@intrinsic
+def pointer(typingctx: Any, address: Any, like: Any) -> Any:
+    """Turn an integer address into a pointer to the element type of the array `like`."""
+    kind = types.CPointer(like.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return kind(types.uintp, like), codegen
+
+
+@njit(nogil=True, cache=True)
+def gather(addresses: Any, start: Any, out: Any) -> None:
+    """Copy columns ``start : start + out.shape[1]`` of every row into `out`, an (n, w) block."""
+    width = out.shape[1]
+    shift = np.uintp(start * out.itemsize)
+    for i in range(addresses.shape[0]):
+        source = carray(pointer(addresses[i] + shift, out), width)
+        target = out[i]
+        for c in range(width):
+            target[c] = source[c]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})  # sums are written as they grow: their order must stay
+def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, out: Any) -> None:
+    """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows."""
+    shift = start * out.itemsize
+    for j in range(out.shape[0]):
+        for tile in range(0, out.shape[1], TILE):
+            width = min(TILE, out.shape[1] - tile)
+            total = out[j, tile : tile + width]
+            for c in range(width):
+                total[c] = 0
+            offset = np.uintp(shift + tile * out.itemsize)
+            k, last = first[j], first[j + 1]
+            while k + 4 <= last:
+                a = carray(pointer(addresses[index[k]] + offset, out), width)
+                b = carray(pointer(addresses[index[k + 1]] + offset, out), width)
+                e = carray(pointer(addresses[index[k + 2]] + offset, out), width)
+                g = carray(pointer(addresses[index[k + 3]] + offset, out), width)
+                wa, wb, we, wg = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+                for c in range(width):
+                    total[c] += wa * a[c] + wb * b[c] + we * e[c] + wg * g[c]
+                k += 4
+            while k < last:
+                a = carray(pointer(addresses[index[k]] + offset, out), width)
+                wa = weights[k]
+                for c in range(width):
+                    total[c] += wa * a[c]
+                k += 1
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def squared_norms_at(addresses: Any, start: Any, width: Any, like: Any, out: Any) -> None:
+    """Write the squared norms of ``start : start + width`` of every row, of `like`'s dtype, into `out`."""
+    shift = np.uintp(start * like.itemsize)
+    for i in range(addresses.shape[0]):
+        row = carray(pointer(addresses[i] + shift, like), width)
+        total = 0.0
+        for c in range(width):
+            value = np.float64(row[c])
+            total += value * value
+        out[i] = total
