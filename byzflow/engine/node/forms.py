@@ -31,6 +31,17 @@ class Signature:
     shape: tuple[int, ...]
     device: str = "cpu"
 
+    @property
+    def length(self) -> int:
+        """Entries of a vector."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of a vector [bytes]."""
+        known = getattr(torch, self.dtype) if self.library == "torch" else np.dtype(self.dtype)
+        return self.length * int(known.itemsize)
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:

@@ -14,11 +14,11 @@ from uuid import uuid4
 
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.node.arena import Arena, RowRef, Site, forget, reachable
+from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.gallery import SHAREABLE
-from byzflow.engine.node.resident import isolated
+from byzflow.engine.node.showing import isolated
+from byzflow.engine.node.sites import Site, forget, reachable, shareable
 from byzflow.exceptions import NodeLostError
 from byzflow.kernels.blocks import Span, Tree, block_width, shards
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
@@ -31,8 +31,8 @@ LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
 class Keeper:
     """The arena of one host, and the work on its run of columns."""
 
-    def __init__(self, key: str, rows: int, signature: Signature) -> None:
-        self.arena = Arena(key, rows, signature)
+    def __init__(self, rows: int, signature: Signature) -> None:
+        self.arena = Arena(rows, signature)
 
     def site(self) -> Site:
         """Return where the arena is."""
@@ -92,10 +92,7 @@ class Sharding:
             If a host is gone.
         """
         self._deadline = deadline
-        size = len(self._roster.nodes)
-        for length in signature.shape:
-            size *= length
-        if size < LARGE or signature.dtype not in SHAREABLE or signature.device != "cpu":
+        if len(self._roster.nodes) * signature.length < LARGE or not shareable(signature):
             return False
         hosts = self._roster.hosts()
         form = (signature, [(id(host), indices) for host, indices in hosts])
@@ -105,17 +102,17 @@ class Sharding:
             self._form = form
         return self._possible
 
-    def place(self, index: int, round: int) -> tuple[str, int]:
-        """Return arena and row for what a node makes in a round; even and odd rounds have their own."""
-        for _, indices in self._hosts:
+    def place(self, index: int, round: int) -> RowRef:
+        """Return the row for what a node makes in a round; even and odd rounds have their own."""
+        for (_, indices), site in zip(self._hosts, self._sites, strict=True):
             if index in indices:
-                return self._key, (round % 2) * (len(indices) + 1) + indices.index(index)
+                return RowRef(site, (round % 2) * (len(indices) + 1) + indices.index(index))
         raise NodeLostError(f"Node {index} has no host. Spawn it again.")
 
     async def run(self, rule: RowOperator, refs: Sequence[RowRef], round: int) -> tuple[Any, Any, RowRef]:
         """Return the aggregate, the plan, and where the hosts can read the aggregate."""
         rule.check(len(refs))
-        spans = shards(self._sites[0].length, len(self._hosts), block_width(len(refs)))
+        spans = shards(self._sites[0].signature.length, len(self._hosts), block_width(len(refs)))
         first = len(self._hosts[0][1])
         out = RowRef(self._sites[0], (round % 2) * (first + 1) + first)
         plan = await self._plan(rule, refs, spans, measured=rule.measures and not rule.optimistic)
@@ -142,7 +139,7 @@ class Sharding:
         self._key = f"keeper-{uuid4().hex}"
         self._hosts = list(hosts)
         for host, indices in hosts:
-            await host.spawn(self._key, Keeper, (self._key, 2 * (len(indices) + 1), signature))
+            await host.spawn(self._key, Keeper, (2 * (len(indices) + 1), signature))
         self._sites = await self._all("site", [()] * len(hosts))
         within = await self._all("reaches", [(self._sites,)] * len(hosts))
         self._possible = all(within) and reachable(self._sites)
