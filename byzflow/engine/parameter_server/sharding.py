@@ -10,15 +10,14 @@ import asyncio
 import os
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
-from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.showing import isolated
-from byzflow.engine.node.sites import Site, forget, reachable, shareable
+from byzflow.engine.node.sites import Site, reachable, shareable
+from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.exceptions import NodeLostError
 from byzflow.kernels.blocks import Span, Tree, block_width, shards
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
@@ -28,7 +27,7 @@ __all__ = ("Keeper", "Sharding")
 LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
 
 
-class Keeper:
+class Keeper(Clerk):
     """The arena of one host, and the work on its run of columns."""
 
     def __init__(self, rows: int, signature: Signature) -> None:
@@ -37,10 +36,6 @@ class Keeper:
     def site(self) -> Site:
         """Return where the arena is."""
         return self.arena.site
-
-    def reaches(self, sites: Sequence[Site]) -> bool:
-        """Whether the arenas of all hosts can be mapped from here."""
-        return reachable(sites)
 
     def measure(self, rule: RowOperator, refs: Sequence[RowRef], span: Span) -> Tree:
         """Return the statistics of some columns of all rows."""
@@ -51,10 +46,6 @@ class Keeper:
         piece = apply_shard(rule, _slices(refs, span), span, plan)[0]
         out.write(span.lo, span.hi, piece)
         return not rule.optimistic or bool((abs(piece) < float("inf")).all())
-
-    def close(self, sites: Sequence[Site]) -> None:
-        """Unmap the arenas of all hosts."""
-        forget(sites)
 
 
 class Sharding:
@@ -69,11 +60,10 @@ class Sharding:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._possible = hasattr(os, "memfd_create")
-        self._key = ""
+        self._staff = Staff(Keeper)
         self._form: Any = None
         self._hosts: list[tuple[HostRef, tuple[int, ...]]] = []
         self._sites: list[Site] = []
-        self._deadline: float | None = None
 
     @property
     def possible(self) -> bool:
@@ -91,7 +81,7 @@ class Sharding:
         NodeLostError
             If a host is gone.
         """
-        self._deadline = deadline
+        self._staff.deadline = deadline
         if len(self._roster.nodes) * signature.length < LARGE or not shareable(signature):
             return False
         hosts = self._roster.hosts()
@@ -124,22 +114,15 @@ class Sharding:
 
     async def close(self) -> None:
         """Release the arenas."""
-        hosts, sites, self._form = self._hosts, self._sites, None
+        sites, self._form = self._sites, None
         self._hosts, self._sites = [], []
-        forget(sites)
-        for host, _ in hosts:
-            if not host.lost:
-                try:
-                    await host.call_many([Call(self._key, "close", (sites,))], self._deadline)
-                except (NodeLostError, TimeoutError):
-                    continue
-                await host.drop(self._key)
+        await self._staff.forget(sites)
+        await self._staff.close()
 
     async def _open(self, signature: Signature, hosts: Sequence[tuple[Any, tuple[int, ...]]]) -> None:
-        self._key = f"keeper-{uuid4().hex}"
         self._hosts = list(hosts)
         for host, indices in hosts:
-            await host.spawn(self._key, Keeper, (2 * (len(indices) + 1), signature))
+            await self._staff.hire(host, 2 * (len(indices) + 1), signature)
         self._sites = await self._all("site", [()] * len(hosts))
         within = await self._all("reaches", [(self._sites,)] * len(hosts))
         self._possible = all(within) and reachable(self._sites)
@@ -152,17 +135,7 @@ class Sharding:
 
     async def _all(self, method: str, work: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call the keepers of the first hosts, as many as there is work."""
-
-        async def one(host: HostRef, args: tuple[Any, ...]) -> Any:
-            return (await host.call_many([Call(self._key, method, args)], self._deadline))[0].unwrap()
-
-        pairs = zip(self._hosts, work, strict=False)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(host, args)) for (host, _), args in pairs]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await self._staff.ask(method, work, [host for host, _ in self._hosts])
 
 
 def _slices(refs: Sequence[RowRef], span: Span) -> list[Any]:
