@@ -38,11 +38,11 @@ class Ask:
 
     def call(self, seat: Seat, round: int) -> Call:
         """Return the call for one node."""
+        options: dict[str, Any] = {"purpose": self.purpose, "save": self.save}
         if self.held:
-            where = (round, self.method, self.args, self.place)
-            return Call(seat.object_id, "resident_hold", where, {"save": self.save})
-        options = {"purpose": self.purpose, "save": self.save}
-        return Call(seat.object_id, "resident_call", (round, self.method, self.args), options)
+            options["place"] = self.place
+        method = "resident_hold" if self.held else "resident_call"
+        return Call(seat.object_id, method, (round, self.method, self.args), options)
 
 
 def by_host(seats: Mapping[int, Seat]) -> list[tuple[Host, tuple[int, ...]]]:

@@ -154,7 +154,7 @@ def norm_of(vector: Any) -> float:
 
 
 def _root_of_squares(flat: np.ndarray) -> float:
-    """Add up in pieces that BLAS does not split among threads, so that the bits depend on the vector alone."""
+    """Add up in pieces that BLAS does not split among threads: the bits depend on the vector alone."""
     total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for lo in range(0, len(flat), PIECE):

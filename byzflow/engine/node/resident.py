@@ -18,7 +18,9 @@ from byzflow.engine.node.forms import Digest, digest_of, norm_of
 from byzflow.engine.node.methods import declares, lacks, missing
 from byzflow.engine.node.showing import Showing, isolated, resolved
 
-__all__ = ("AsyncResident", "Resident", "build", "hold")
+__all__ = ("ASKED", "AsyncResident", "Resident", "build", "hold")
+
+ASKED = ("resident_call", "resident_hold", "resident_read")  # with round and name of the node's method
 
 
 def build(
@@ -64,6 +66,7 @@ class Resident:
     def __init__(self, node: Any) -> None:
         self._resident_node = node
         self._resident_answers: dict[str, tuple[int, Any]] = {}
+        self._resident_round = 0
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
         self._resident_saves = bool(declares(node, "saves_itself") and node.saves_itself)
@@ -113,19 +116,28 @@ class Resident:
         self,
         round: int,
         method: str,
-        args: Sequence[Any],
-        place: RowRef | None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        purpose: str | None = None,
         save: bool = False,
+        place: RowRef | None = None,
     ) -> Any:
-        """Call a method for a round, but leave the vector in a row of an arena and return its digest.
+        """As `resident_call`, but leave the vector in a row of an arena and return its digest.
 
         Without a row, the vector stays with the node.
         """
-        answer = self.resident_call(round, method, args)
+        answer = self.resident_call(round, method, args, kwargs, purpose)
         if inspect.isawaitable(answer):
-            return _held(answer, self, place, save)
+            return _held(answer, self, round, place, save)
         digest = hold(answer, place)
         return (digest, self.resident_save()) if save else digest
+
+    def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
+        """Call a method that changes nothing, leave the vector in a row and return its digest."""
+        answer = getattr(self._resident_node, method)()
+        return (
+            _held(answer, self, round, place, False) if inspect.isawaitable(answer) else hold(answer, place)
+        )
 
     def _resident_answer(
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
@@ -134,6 +146,7 @@ class Resident:
         if known is not None and known[0] >= round:
             return known[1]
         self._resident_forget(round)
+        self._resident_round = max(round, self._resident_round)
         if self._resident_counts:
             self._resident_node.begin_round(round)
         with ExitStack() as stack:
@@ -217,8 +230,12 @@ def hold(value: Any, place: RowRef | None) -> Digest:
     return Digest(digest.signature, norm_of(digest.row), place)
 
 
-async def _held(answer: Awaitable[Any], resident: Resident, place: RowRef | None, save: bool) -> Any:
-    digest = hold(await answer, place)
+async def _held(
+    answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
+) -> Any:
+    value = await answer
+    is_late = resident._resident_round > round  # the row may belong to another round by now
+    digest = hold(value, None if is_late else place)
     return (digest, resident.resident_save()) if save else digest
 
 
