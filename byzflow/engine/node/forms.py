@@ -160,7 +160,7 @@ def _root_of_squares(flat: np.ndarray) -> float:
         for lo in range(0, len(flat), PIECE):
             piece = np.ascontiguousarray(flat[lo : lo + PIECE])
             total += float(np.dot(piece, piece))
-    return total**0.5
+    return math.sqrt(total)
 
 
 def _form(array: Any) -> Signature | None:
