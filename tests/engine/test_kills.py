@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.engine.node import board
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -49,13 +50,15 @@ async def trained(run: Any, honest: list[Any], killer: Killer | None = None) -> 
         (server, MortalHonest, MortalLiar, 10**9),
         (server, MortalHonest, MortalLiar, 1),
         (peers, MortalPeer, CountingLiar, 10**9),
+        (peers, MortalPeer, CountingLiar, 1),
     ],
-    ids=["server", "server-shared", "peers"],
+    ids=["server", "server-shared", "peers", "peers-shared"],
 )
 async def test_kills_at_random_moments_leave_the_bits_alone(
     monkeypatch: pytest.MonkeyPatch, make: Any, node: Any, liar: Any, large: int, seed: int
 ) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
+    monkeypatch.setattr(board, "LARGE", large)
     settings = {
         "byzflow.cluster.workers": 2,
         "byzflow.round.snapshot-every": 7,

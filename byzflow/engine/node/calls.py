@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.seats import Host, LocalHost, Seat, is_remote
 from byzflow.exceptions import NodeLostError
 
@@ -32,16 +33,16 @@ class Ask:
     args: tuple[Any, ...] = ()
     purpose: str | None = None
     save: bool = False
-    arena: str | None = None
-    row: int = 0
+    held: bool = False
+    place: RowRef | None = None
 
     def call(self, seat: Seat, round: int) -> Call:
         """Return the call for one node."""
-        if self.arena is not None:
-            where = (round, self.method, self.args, self.arena, self.row)
-            return Call(seat.object_id, "resident_hold", where, {"save": self.save})
-        options = {"purpose": self.purpose, "save": self.save}
-        return Call(seat.object_id, "resident_call", (round, self.method, self.args), options)
+        options: dict[str, Any] = {"purpose": self.purpose, "save": self.save}
+        if self.held:
+            options["place"] = self.place
+        method = "resident_hold" if self.held else "resident_call"
+        return Call(seat.object_id, method, (round, self.method, self.args), options)
 
 
 def by_host(seats: Mapping[int, Seat]) -> list[tuple[Host, tuple[int, ...]]]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
-from byzflow.engine.node.arena import Arena, RowRef, forget
+from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.forms import digest_of
+from byzflow.engine.node.sites import forget, shareable
 
-__all__ = ("SHAREABLE", "Gallery")
+__all__ = ("Gallery",)
 
 LARGE = 1 << 20  # bytes of all vectors from which mapping them costs less than another copy
-SHAREABLE = ("float16", "bfloat16", "float32", "float64")
 
 
 class Gallery:
@@ -48,16 +46,16 @@ class Gallery:
         viewers : int
             How many nodes will look at them.
         """
-        if viewers < 2 or not vectors or not hasattr(os, "memfd_create"):
+        if viewers < 2 or not vectors:
             return vectors
         form = digest_of(vectors[0]).signature
         size = sum(int(vector.nbytes) for vector in vectors)
-        if form is None or form.device != "cpu" or form.dtype not in SHAREABLE or size < LARGE:
+        if form is None or not shareable(form) or size < LARGE:
             return vectors
         arena = self._arena
         if arena is None or arena.site.signature != form or arena.site.rows < len(vectors):
             self.close()
-            arena = self._arena = Arena(f"gallery-{uuid4().hex}", len(vectors), form)
+            arena = self._arena = Arena(len(vectors), form)
         write = arena.write
         await asyncio.gather(*(asyncio.to_thread(write, row, vector) for row, vector in enumerate(vectors)))
         return tuple(RowRef(arena.site, row) for row in range(len(vectors)))

@@ -12,27 +12,15 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import cloudpickle
-import numpy as np
-import torch
 
-from byzflow.engine.node.arena import Arena, RowRef, Showing, resolved
+from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.forms import Digest, digest_of, norm_of
+from byzflow.engine.node.methods import declares, lacks, missing
+from byzflow.engine.node.showing import Showing, isolated, resolved
 
-__all__ = ("AsyncResident", "Resident", "build", "declares", "hold", "isolated", "lacks", "missing")
+__all__ = ("ASKED", "AsyncResident", "Resident", "build", "hold")
 
-
-def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
-    """Return a name that a node or class must have and has not; each entry lists names of which one will do.
-
-    Examples
-    --------
-    >>> missing(dict, [("keys",), ("fly", "walk")])
-    'fly'
-    """
-    for names in required:
-        if not any(callable(getattr(node, name, None)) for name in names):
-            return names[0]
-    return None
+ASKED = ("resident_call", "resident_hold", "resident_read")  # with round and name of the node's method
 
 
 def build(
@@ -55,27 +43,6 @@ def build(
     return AsyncResident(node) if _has_coroutines(type(node)) else Resident(node)
 
 
-def declares(node: Any, name: str) -> bool:
-    """Whether an object has an attribute itself, or its class has; one that answers every name has not.
-
-    Examples
-    --------
-    >>> class Echo:
-    ...     known = 1
-    ...     def __getattr__(self, name):
-    ...         return name
-    >>> declares(Echo(), "known"), declares(Echo(), "begin_round")
-    (True, False)
-    """
-    nothing = object()
-    return inspect.getattr_static(node, name, nothing) is not nothing
-
-
-def lacks(name: str, method: str) -> str:
-    """Return the text of the error for a class without a method it needs."""
-    return f"A node needs the method {method!r}; class {name!r} has none. Define {method}() in {name}."
-
-
 class Resident:
     """One node and what its host must remember about it.
 
@@ -83,6 +50,7 @@ class Resident:
 
     Examples
     --------
+    >>> import numpy as np
     >>> class Counter:
     ...     n = 0
     ...     def honest_gradient_for_next_batch(self):
@@ -98,6 +66,7 @@ class Resident:
     def __init__(self, node: Any) -> None:
         self._resident_node = node
         self._resident_answers: dict[str, tuple[int, Any]] = {}
+        self._resident_round = 0
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
         self._resident_saves = bool(declares(node, "saves_itself") and node.saves_itself)
@@ -147,20 +116,28 @@ class Resident:
         self,
         round: int,
         method: str,
-        args: Sequence[Any],
-        arena: str,
-        row: int,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        purpose: str | None = None,
         save: bool = False,
+        place: RowRef | None = None,
     ) -> Any:
-        """Call a method for a round, but keep the vector in a row of an arena and return its digest.
+        """As `resident_call`, but leave the vector in a row of an arena and return its digest.
 
-        With an empty name for the arena, the vector stays with the node.
+        Without a row, the vector stays with the node.
         """
-        answer = self.resident_call(round, method, args)
+        answer = self.resident_call(round, method, args, kwargs, purpose)
         if inspect.isawaitable(answer):
-            return _held(answer, self, arena, row, save)
-        digest = hold(answer, arena, row)
+            return _held(answer, self, round, place, save)
+        digest = hold(answer, place)
         return (digest, self.resident_save()) if save else digest
+
+    def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
+        """Call a method that changes nothing, leave the vector in a row and return its digest."""
+        answer = getattr(self._resident_node, method)()
+        return (
+            _held(answer, self, round, place, False) if inspect.isawaitable(answer) else hold(answer, place)
+        )
 
     def _resident_answer(
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
@@ -169,6 +146,7 @@ class Resident:
         if known is not None and known[0] >= round:
             return known[1]
         self._resident_forget(round)
+        self._resident_round = max(round, self._resident_round)
         if self._resident_counts:
             self._resident_node.begin_round(round)
         with ExitStack() as stack:
@@ -185,8 +163,9 @@ class Resident:
     ) -> Any:
         """Call the node with vectors of its own; nothing here may hold them when this returns."""
         if self._resident_reads:
-            return getattr(self._resident_node, method)(*resolved(args), **kwargs)
-        return getattr(self._resident_node, method)(*showing.resolve(isolated(args)), **isolated(kwargs))
+            return getattr(self._resident_node, method)(*resolved(args), **resolved(kwargs))
+        own_args, own_kwargs = showing.resolve((isolated(args), isolated(kwargs)))
+        return getattr(self._resident_node, method)(*own_args, **own_kwargs)
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.
@@ -240,43 +219,23 @@ class AsyncResident(Resident):
         """Do nothing; a coroutine is what tells the host."""
 
 
-def isolated(value: Any) -> Any:
-    """Return a copy that shares no array with the original.
-
-    Examples
-    --------
-    >>> original = np.zeros(2)
-    >>> isolated((original,))[0][:] = 1
-    >>> original
-    array([0., 0.])
-    """
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, tuple | list):
-        return type(value)(map(isolated, value))
-    if isinstance(value, dict):
-        return {key: isolated(item) for key, item in value.items()}
-    return value.copy() if type(value).__module__.partition(".")[0] == "cupy" else value
-
-
-def hold(value: Any, arena: str, row: int) -> Digest:
+def hold(value: Any, place: RowRef | None) -> Digest:
     """Copy a vector into a row of an arena, if it fits there, and return what is known of it."""
     digest = digest_of(value)
     if digest.signature is None:
         return digest
-    if not arena:
+    if place is None or digest.signature != place.site.signature:
         return Digest(digest.signature, norm_of(digest.row))
-    place = Arena.here(arena)
-    if digest.signature != place.site.signature:
-        return Digest(digest.signature, norm_of(digest.row))
-    place.write(row, digest.row)
-    return Digest(digest.signature, norm_of(digest.row), RowRef(place.site, row))
+    place.write(0, digest.signature.length, digest.row.reshape(-1))
+    return Digest(digest.signature, norm_of(digest.row), place)
 
 
-async def _held(answer: Awaitable[Any], resident: Resident, arena: str, row: int, save: bool) -> Any:
-    digest = hold(await answer, arena, row)
+async def _held(
+    answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
+) -> Any:
+    value = await answer
+    is_late = resident._resident_round > round  # the row may belong to another round by now
+    digest = hold(value, None if is_late else place)
     return (digest, resident.resident_save()) if save else digest
 
 

@@ -13,7 +13,7 @@ from dask.system import CPU_COUNT
 from byzflow.engine.actor.calls import Call, Outcome, Recorder
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
-from byzflow.engine.node.resident import Resident
+from byzflow.engine.node.resident import ASKED, Resident
 
 __all__ = ("Host", "LocalHost", "Seat", "is_remote")
 
@@ -84,11 +84,13 @@ class LocalHost:
 
     async def _one(self, call: Call) -> Outcome:
         resident = self._nodes[call.object_id]
-        method = call.args[1] if call.method == "resident_call" else call.method
+        method = call.args[1] if call.method in ASKED else call.method
         value: Any = None
         if is_remote(resident) or _is_async(getattr(resident, method, None)):
             with Recorder() as record:
-                value = await getattr(resident, call.method)(*call.args, **call.kwargs)
+                value = getattr(resident, call.method)(*call.args, **call.kwargs)
+                if inspect.isawaitable(value):  # a remembered answer is not
+                    value = await value
                 if inspect.isawaitable(value):  # a backend may hand on a coroutine that it was given
                     value = await value
             if isinstance(record.error, asyncio.CancelledError):

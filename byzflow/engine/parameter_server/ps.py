@@ -11,7 +11,7 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.resident import lacks, missing
+from byzflow.engine.node.methods import lacks, missing
 from byzflow.engine.node.seats import is_remote
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.parameter_server.archive import Archive

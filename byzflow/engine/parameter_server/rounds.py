@@ -162,7 +162,7 @@ class Rounds:
         if self._reduction.fused(pre, rule, self.number, self._cohort.n) is None:
             return False
         if self._form is None:  # nodes compute, and say only what they have
-            asks = dict.fromkeys(self._cohort.honest, Ask(GRADIENT_OF, arena=""))
+            asks = dict.fromkeys(self._cohort.honest, Ask(GRADIENT_OF, held=True))
             self._form = judge(await self._ask(asks), self._cohort.names, GRADIENTS, held=True).signature
         return self._form is not None and await self._sharding.ready(self._form, self._deadline)
 
@@ -177,7 +177,7 @@ class Rounds:
         if not run.held:
             return {i: Ask(method, args, save=i in light) for i in nodes}
         places = {i: self._sharding.place(i, self.number) for i in nodes}
-        return {i: Ask(method, args, save=i in light, arena=key, row=row) for i, (key, row) in places.items()}
+        return {i: Ask(method, args, save=i in light, held=True, place=row) for i, row in places.items()}
 
     async def _aggregate(self, run: _Open) -> None:
         combine = run.plan.combine()

@@ -10,15 +10,14 @@ import asyncio
 import os
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
-from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.node.arena import Arena, RowRef, Site, forget, reachable
+from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.gallery import SHAREABLE
-from byzflow.engine.node.resident import isolated
+from byzflow.engine.node.showing import isolated
+from byzflow.engine.node.sites import Site, reachable, shareable
+from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.exceptions import NodeLostError
 from byzflow.kernels.blocks import Span, Tree, shards, widest
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
@@ -28,33 +27,25 @@ __all__ = ("Keeper", "Sharding")
 LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
 
 
-class Keeper:
+class Keeper(Clerk):
     """The arena of one host, and the work on its run of columns."""
 
-    def __init__(self, key: str, rows: int, signature: Signature) -> None:
-        self.arena = Arena(key, rows, signature)
+    def __init__(self, rows: int, signature: Signature) -> None:
+        self.arena = Arena(rows, signature)
 
     def site(self) -> Site:
         """Return where the arena is."""
         return self.arena.site
 
-    def reaches(self, sites: Sequence[Site]) -> bool:
-        """Whether the arenas of all hosts can be mapped from here."""
-        return reachable(sites)
-
     def measure(self, rule: RowOperator, refs: Sequence[RowRef], span: Span) -> Tree:
         """Return the statistics of some columns of all rows."""
-        return measure_shard(rule, _slices(refs, span), span, self.arena.site.length)
+        return measure_shard(rule, _slices(refs, span), span, self.arena.site.signature.length)
 
     def combine(self, rule: RowOperator, refs: Sequence[RowRef], span: Span, plan: Any, out: RowRef) -> bool:
         """Write some columns of the answer; False to have them measured after all."""
-        piece = apply_shard(rule, _slices(refs, span), span, self.arena.site.length, plan)[0]
+        piece = apply_shard(rule, _slices(refs, span), span, self.arena.site.signature.length, plan)[0]
         out.write(span.lo, span.hi, piece)
         return not rule.optimistic or bool((abs(piece) < float("inf")).all())
-
-    def close(self, sites: Sequence[Site]) -> None:
-        """Unmap the arenas of all hosts."""
-        forget(sites)
 
 
 class Sharding:
@@ -69,11 +60,10 @@ class Sharding:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._possible = hasattr(os, "memfd_create")
-        self._key = ""
+        self._staff = Staff(Keeper)
         self._form: Any = None
         self._hosts: list[tuple[HostRef, tuple[int, ...]]] = []
         self._sites: list[Site] = []
-        self._deadline: float | None = None
 
     @property
     def possible(self) -> bool:
@@ -91,11 +81,8 @@ class Sharding:
         NodeLostError
             If a host is gone.
         """
-        self._deadline = deadline
-        size = len(self._roster.nodes)
-        for length in signature.shape:
-            size *= length
-        if size < LARGE or signature.dtype not in SHAREABLE or signature.device != "cpu":
+        self._staff.deadline = deadline
+        if len(self._roster.nodes) * signature.length < LARGE or not shareable(signature):
             return False
         hosts = self._roster.hosts()
         form = (signature, [(id(host), indices) for host, indices in hosts])
@@ -105,17 +92,18 @@ class Sharding:
             self._form = form
         return self._possible
 
-    def place(self, index: int, round: int) -> tuple[str, int]:
-        """Return arena and row for what a node makes in a round; even and odd rounds have their own."""
-        for _, indices in self._hosts:
+    def place(self, index: int, round: int) -> RowRef:
+        """Return the row for what a node makes in a round; even and odd rounds have their own."""
+        for (_, indices), site in zip(self._hosts, self._sites, strict=True):
             if index in indices:
-                return self._key, (round % 2) * (len(indices) + 1) + indices.index(index)
+                return RowRef(site, (round % 2) * (len(indices) + 1) + indices.index(index))
         raise NodeLostError(f"Node {index} has no host. Spawn it again.")
 
     async def run(self, rule: RowOperator, refs: Sequence[RowRef], round: int) -> tuple[Any, Any, RowRef]:
         """Return the aggregate, the plan, and where the hosts can read the aggregate."""
         rule.check(len(refs))
-        spans = shards(self._sites[0].length, len(self._hosts), widest(self._sites[0].length))
+        d = self._sites[0].signature.length
+        spans = shards(d, len(self._hosts), widest(d))
         first = len(self._hosts[0][1])
         out = RowRef(self._sites[0], (round % 2) * (first + 1) + first)
         plan = await self._plan(rule, refs, spans, measured=rule.measures and not rule.optimistic)
@@ -127,22 +115,15 @@ class Sharding:
 
     async def close(self) -> None:
         """Release the arenas."""
-        hosts, sites, self._form = self._hosts, self._sites, None
+        sites, self._form = self._sites, None
         self._hosts, self._sites = [], []
-        forget(sites)
-        for host, _ in hosts:
-            if not host.lost:
-                try:
-                    await host.call_many([Call(self._key, "close", (sites,))], self._deadline)
-                except (NodeLostError, TimeoutError):
-                    continue
-                await host.drop(self._key)
+        await self._staff.forget(sites)
+        await self._staff.close()
 
     async def _open(self, signature: Signature, hosts: Sequence[tuple[Any, tuple[int, ...]]]) -> None:
-        self._key = f"keeper-{uuid4().hex}"
         self._hosts = list(hosts)
         for host, indices in hosts:
-            await host.spawn(self._key, Keeper, (self._key, 2 * (len(indices) + 1), signature))
+            await self._staff.hire(host, 2 * (len(indices) + 1), signature)
         self._sites = await self._all("site", [()] * len(hosts))
         within = await self._all("reaches", [(self._sites,)] * len(hosts))
         self._possible = all(within) and reachable(self._sites)
@@ -155,17 +136,7 @@ class Sharding:
 
     async def _all(self, method: str, work: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call the keepers of the first hosts, as many as there is work."""
-
-        async def one(host: HostRef, args: tuple[Any, ...]) -> Any:
-            return (await host.call_many([Call(self._key, method, args)], self._deadline))[0].unwrap()
-
-        pairs = zip(self._hosts, work, strict=False)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(host, args)) for (host, _), args in pairs]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await self._staff.ask(method, work, [host for host, _ in self._hosts])
 
 
 def _slices(refs: Sequence[RowRef], span: Span) -> list[Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ("consensus_distance",)
+from byzflow.kernels.blocks import Span, blocks
 
-_COLUMNS = 1 << 13  # a block of ten float64 rows fits the cache
+__all__ = ("COLUMNS", "block_spreads", "consensus_distance", "total_spread")
+
+COLUMNS = 1 << 13  # a block of ten float64 rows fits the cache
 
 
 def consensus_distance(vectors: Iterable[Any]) -> float:
@@ -26,17 +28,43 @@ def consensus_distance(vectors: Iterable[Any]) -> float:
     >>> consensus_distance([np.zeros(2), np.full(2, 2.0)])
     2.0
     """
-    rows = [_host(vector) for vector in vectors]
-    if not rows:
-        return 0.0
-    total, h = 0.0, len(rows)
-    for lo in range(0, rows[0].size, _COLUMNS):
-        first = rows[0][lo : lo + _COLUMNS].astype(np.float64)
+    rows = list(vectors)
+    d = int(np.prod(rows[0].shape)) if rows else 0
+    return total_spread(block_spreads(rows, Span(0, d)), len(rows))
+
+
+def block_spreads(vectors: Sequence[Any], span: Span) -> list[float]:
+    """Return the squared distances of vectors to their mean, added up within each block of a span of columns.
+
+    The span starts where a block does, so that the parts of a vector may be looked at in different places.
+
+    Examples
+    --------
+    >>> block_spreads([np.zeros(2), np.full(2, 2.0)], Span(0, 2))
+    [4.0]
+    """
+    rows, parts = [_host(vector) for vector in vectors], []
+    for lo, hi in blocks(span, COLUMNS):
+        first = rows[0][lo:hi].astype(np.float64)
         # Digits are lost around a far origin, not around a row; the mean's part goes off at the end.
-        D = np.stack([row[lo : lo + _COLUMNS] for row in rows[1:]] or [first]) - first
+        D = np.stack([row[lo:hi] for row in rows[1:]] or [first]) - first
         s = D.sum(axis=0)
-        total += float(np.einsum("ij,ij->", D, D)) - float(np.einsum("j,j->", s, s)) / h
-    return max(0.0, total / h)
+        parts.append(float(np.einsum("ij,ij->", D, D)) - float(np.einsum("j,j->", s, s)) / len(rows))
+    return parts
+
+
+def total_spread(parts: Iterable[float], h: int) -> float:
+    """Return the consensus distance of h vectors, given what `block_spreads` says of all blocks in order.
+
+    Examples
+    --------
+    >>> total_spread([4.0], 2)
+    2.0
+    """
+    total = 0.0
+    for part in parts:
+        total += part
+    return max(0.0, total / max(h, 1))
 
 
 def _host(vector: Any) -> np.ndarray:

@@ -13,6 +13,8 @@ from byzflow.exceptions import NodeLostError
 
 __all__ = ("Delivery",)
 
+CHANGING = ("resident_call", "resident_hold")
+
 
 class Delivery:
     """The way to the nodes for one round.
@@ -63,7 +65,7 @@ class Delivery:
             outcomes = await self._peers.call(calls, self._deadline)
             for task, (node, queue) in calls.items():
                 if all(outcome.error is None for outcome in outcomes[task]):
-                    acts = [call for call in queue if call.method == "resident_call"]
+                    acts = [call for call in queue if call.method in CHANGING]
                     self._memory.done(node, acts, shown_to(task))
             found |= outcomes
             lost = {task for task in calls if any(isinstance(o.error, NodeLostError) for o in outcomes[task])}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from byzflow.engine.actor.calls import Call, Outcome
-from byzflow.engine.node.forms import digest_of
-from byzflow.engine.node.streams import torch_seed
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.node.answers import judge
+from byzflow.engine.node.forms import Digest, digest_of, norm_of
 from byzflow.engine.peer_to_peer.carrier import Carrier
 from byzflow.engine.peer_to_peer.consensus import consensus_distance
 from byzflow.engine.peer_to_peer.delivery import Delivery
+from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.letters import AGGREGATE as AGGREGATING
-from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came
+from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came, Kept
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.messages import (
     Aggregate,
@@ -26,19 +28,11 @@ from byzflow.engine.peer_to_peer.messages import (
     HalfStepTaken,
     Instruction,
 )
-from byzflow.engine.peer_to_peer.peers import (
-    AGGREGATE,
-    BROADCAST,
-    FORGE,
-    PARAMETERS,
-    SET_MIXING,
-    SET_SEED,
-    STEP,
-    Peers,
-)
+from byzflow.engine.peer_to_peer.peers import AGGREGATE, Peers
 from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.report import PeerReport
-from byzflow.engine.peer_to_peer.weights import Scheme, local_weights
+from byzflow.engine.peer_to_peer.requests import Requests
+from byzflow.engine.peer_to_peer.weights import Scheme
 
 __all__ = ("Execution",)
 
@@ -54,18 +48,16 @@ class Execution:
         What is to be done.
     peers : Peers
         Who does it.
-    lr : float
-        Step length.
+    lr, mixing, seed
+        See `Requests`.
     deadline : float or None
         Seconds for the answers in one wave.
-    mixing : {"uniform", "metropolis"}, optional
-        Weights to tell the nodes that want to know them.
-    seed : int, optional
-        Seed of the run, from which each node that wants one gets a seed for this round.
     memory : PeerMemory, optional
         Brings lost nodes back.
     carrier : Carrier, optional
         Carries the vectors along the edges; without one they travel with the calls.
+    holding : Holding, optional
+        Where vectors can stay that are not carried.
     """
 
     def __init__(
@@ -79,33 +71,40 @@ class Execution:
         seed: int | None = None,
         memory: PeerMemory | None = None,
         carrier: Carrier | None = None,
+        holding: Holding | None = None,
     ) -> None:
         self.round, self.peers = round, peers
-        self.delivery = Delivery(peers, memory or PeerMemory(peers, 1), round.number, deadline)
-        self.lr, self.mixing, self.seed = lr, mixing, seed
-        self.carrier, self._deadline = carrier, deadline
-        self._arrived: dict[tuple[int, int], Any] = {}
+        self._memory = memory or PeerMemory(peers, 1)
+        self.delivery = Delivery(peers, self._memory, round.number, deadline)
+        self._requests = Requests(round, peers, lr=lr, mixing=mixing, seed=seed)
+        self._carrier, self._holding, self._deadline = carrier, holding, deadline
         self._seconds: dict[str, float] = {}
         self._mixed: dict[int, Any] = {}
-        self._parcels: dict[tuple[object, int], int] = {}
 
     async def wave(self, tasks: Sequence[Instruction]) -> list[Event]:
         """Carry out instructions side by side; return what came of them, in their order."""
         kinds = {type(task) for task in tasks}
         phase = next(name for kind, name in reversed(_WAVES.items()) if kind in kinds)
         begin = time.perf_counter()
+        if HalfStep in kinds:
+            await self._find_place(tasks)
         await self._carry(tasks)
-        outcomes = await self.delivery.outcomes(tasks, self._calls, self._shown)
+        requests = self._requests
+        outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
+        if requests.holding is not None:
+            await self._fetch_odd(outcomes)
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - begin
         return [self._event(task, outcomes.get(task, [])) for task in tasks]
 
-    def report(self) -> PeerReport:
+    async def report(self) -> PeerReport:
         """Close the round."""
         letters, through = self.round.letters, self.round.through
         lonely = {
             i: step for i, step in self.round.half_steps.items() if not self.round.topology.in_neighbors(i)
         }
         known = {**lonely, **self._mixed} if self._mixed else {}
+        if self._holding is not None:
+            self._holding.form = letters.usual or self._holding.form
         return PeerReport(
             round=self.round.number,
             nodes=letters.names,
@@ -116,126 +115,96 @@ class Execution:
             norms=letters.norms,
             through=tuple(letters.names[i] for i in through),
             respawned=tuple(letters.names[i] for i in sorted(self.delivery.respawned)),
-            spread=_spread(self.round.half_steps.values()),
-            consensus_distance=_spread(known[i] for i in through if i in known),
+            spread=await self._spread(self.round.half_steps.values()),
+            consensus_distance=await self._spread(known[i] for i in through if i in known),
         )
 
-    def _calls(self, task: Instruction) -> list[Call]:
-        match task:
-            case HalfStep(node):
-                return [self.peers.ask(node, self.round.number, STEP, self.lr)]
-            case Forge(node, receiver):
-                return [self._forge(node, receiver)]
-            case Aggregate(node, senders):
-                return self._aggregate(node, senders) if self.peers.can(node, AGGREGATE) else []
+    async def _find_place(self, tasks: Sequence[Instruction]) -> None:
+        """Let the vectors of this round stay where they are made, if they can."""
+        holding, requests = self._holding, self._requests
+        if holding is None:
+            return
+        if holding.form is None and not all(self.peers.is_here(task.node) for task in tasks):
+            outcomes = await self.delivery.outcomes(tasks, requests.probes, requests.shown)
+            answers = {task.node: outcome for task, (outcome,) in outcomes.items()}
+            holding.form = judge(answers, self.round.letters.names, HALF_STEP, held=True).signature
+        oldest = self._memory.oldest(self.round.number)
+        if await holding.open(self.round.number, oldest, self._deadline):
+            requests.holding = holding
 
-    def _shown(self, task: Instruction) -> list[Any]:
-        """Return the vectors that an instruction's calls hold."""
-        letters = self.round.letters
-        match task:
-            case HalfStep():
-                return []
-            case Forge(node):
-                return [vector for _, vector in self._reached(node, self.round.heard(node))]
-            case Aggregate(node, senders):
-                return [letters.vector(node), *(vector for _, vector in self._reached(node, senders))]
+    async def _fetch_odd(self, outcomes: dict[Instruction, list[Outcome]]) -> None:
+        """Ask for vectors themselves that had another form than the rows, where they are needed."""
+        odd = [task for task, found in outcomes.items() if found and self._is_odd(task, found[-1].value)]
+        again = await self.delivery.outcomes(odd, self._requests.again, self._requests.shown)
+        for task, (outcome,) in again.items():
+            outcome = self.peers.taken(task.node, outcome)
+            digest = digest_of(outcome.value)
+            if outcome.error is None and digest.signature is not None:
+                digest = Digest(digest.signature, norm_of(digest.row), digest.row)
+            outcomes[task] = [*outcomes[task][:-1], replace(outcome, value=digest)]
+
+    def _is_odd(self, task: Instruction, answer: Any) -> bool:
+        if not isinstance(answer, Digest) or answer.signature is None or answer.row is not None:
+            return False
+        return not isinstance(task, Forge) or answer.signature in self.round.letters.forms
 
     async def _carry(self, tasks: Sequence[Instruction]) -> None:
         """Send what these instructions need along the edges, where contexts carry it."""
-        if self.carrier is None:
+        if self._carrier is None:
             return
         letters, edges = self.round.letters, {}
         for task in tasks:
             if not isinstance(task, HalfStep):
                 senders = self.round.heard(task.node) if isinstance(task, Forge) else task.senders
                 edges.update({(j, task.node): letters.vector(j, task.node) for j in senders})
-        for (sender, receiver), came in (
-            await self.carrier.carry(self.round.number, edges, self._deadline)
-        ).items():
+        arrived = self._requests.arrived = self._requests.arrived or {}
+        for edge, came in (await self._carrier.carry(self.round.number, edges, self._deadline)).items():
             if came.error is None:
-                self._arrived[sender, receiver] = came.value
+                arrived[edge] = came.value
             else:
-                letters.undelivered(sender, receiver, came.error)
-
-    def _reached(self, node: int, senders: Sequence[int]) -> list[tuple[int, Any]]:
-        """Senders whose vector has reached a node, and that vector."""
-        if self.carrier is None:
-            return [(j, self.round.letters.vector(j, node)) for j in senders]
-        return [(j, self._arrived[j, node]) for j in senders if (j, node) in self._arrived]
-
-    def _forge(self, node: int, receiver: int | None) -> Call:
-        heard = dict(self._reached(node, self.round.heard(node)))  # a node's host hands it copies
-        vectors = list(heard.values()) or [next(iter(self.round.half_steps.values())) * 0]
-        like = vectors[0] if receiver is None else heard.get(receiver, vectors[0])
-        self._sent(node, vectors)
-        shown = {"neighbor_vectors": vectors, "like": like}
-        if receiver is None:
-            return self.peers.ask(node, self.round.number, BROADCAST, **shown)
-        purpose = f"{FORGE}-{receiver}"
-        return self.peers.ask(node, self.round.number, FORGE, receiver, purpose=purpose, **shown)
-
-    def _aggregate(self, node: int, senders: Sequence[int]) -> list[Call]:
-        number, letters, calls = self.round.number, self.round.letters, []
-        reached = self._reached(node, senders)
-        if self.mixing is not None and self.peers.can(node, SET_MIXING):
-            calls.append(
-                self.peers.ask(
-                    node, number, SET_MIXING, self._weights(node, [j for j, _ in reached], self.mixing)
-                )
-            )
-        if self.seed is not None and self.peers.can(node, SET_SEED):
-            calls.append(self.peers.ask(node, number, SET_SEED, torch_seed(self.seed, node, number, "rule")))
-        own, vectors = letters.vector(node), [vector for _, vector in reached]
-        self._sent(node, [own, *vectors])
-        calls.append(self.peers.ask(node, number, AGGREGATE, own, vectors))
-        if self.peers.can(node, PARAMETERS):
-            calls.append(self.peers.read(node, PARAMETERS))
-        return calls
-
-    def _weights(self, node: int, senders: Sequence[int], scheme: Scheme) -> tuple[float, ...]:
-        """Mixing weights of the own row and of the senders; the own row takes those of the missing."""
-        topology = self.round.topology
-        shares = local_weights(topology, node, scheme)[1:].tolist()
-        w = dict(zip(topology.in_neighbors(node), shares, strict=True))
-        kept = [w[j] for j in senders]
-        return (1 - sum(kept), *kept)
+                letters.undelivered(*edge, came.error)
 
     def _event(self, task: Instruction, outcomes: Sequence[Outcome]) -> Event:
         match task:
             case HalfStep(node):
-                return HalfStepTaken(node, self.peers.taken(node, outcomes[0]))
+                return HalfStepTaken(node, self._taken(node, outcomes[0]))
             case Forge(node, receiver):
-                return Forged(node, self.peers.taken(node, outcomes[0]), receiver)
+                return Forged(node, self._taken(node, outcomes[0]), receiver)
             case Aggregate(node):
                 return Aggregated(node, self._finished(node, outcomes))
 
+    def _taken(self, node: int, outcome: Outcome) -> Outcome | Kept:
+        if self._requests.holding is None:
+            return self.peers.taken(node, outcome)
+        return Kept(outcome.value, outcome.error)
+
     def _finished(self, node: int, outcomes: Sequence[Outcome]) -> Outcome | Came:
         """Return how aggregating went; what the node then tells of its parameters is for the report only."""
-        told = bool(outcomes) and self.peers.can(node, PARAMETERS)
+        told = bool(outcomes) and self._requests.tells(node)
         steps = outcomes[:-1] if told else outcomes
         failed = next((outcome for outcome in steps if outcome.error is not None), None)
         if failed and isinstance(failed.error, AttributeError) and failed.error.name == AGGREGATE:
             self.peers.unlearn(node, AGGREGATE)
             return Came()
-        row = digest_of(outcomes[-1].value).row if told and failed is None else None
+        row = self._digest(outcomes[-1]).row if told and failed is None else None
         if row is not None:
             self._mixed[node] = row
         return failed or Came()
 
-    def _sent(self, node: int, vectors: Iterable[Any]) -> None:
-        """Count what goes to another process: each vector once for each host."""
-        if not self.peers.is_here(node):
-            host = self.peers.roster.seat(node).host
-            self._parcels.update({(host, id(vector)): int(vector.nbytes) for vector in vectors})
+    def _digest(self, outcome: Outcome) -> Digest:
+        is_digest = self._requests.holding is not None and outcome.error is None
+        return outcome.value if is_digest else digest_of(outcome.value)
+
+    async def _spread(self, vectors: Iterable[Any]) -> float | None:
+        """Consensus distance, or None where there is nothing to compare or no one form."""
+        rows = list(vectors)
+        if len({tuple(row.shape) for row in rows}) != 1:
+            return None
+        holding = self._requests.holding
+        return consensus_distance(rows) if holding is None else await holding.spread(rows)
 
     def _moved(self) -> int:
         """Bytes that crossed a process boundary: what nodes sent, what they got, what they told."""
         came = sum(size for (i, _), size in self.round.letters.sizes.items() if not self.peers.is_here(i))
         told = sum(int(theta.nbytes) for i, theta in self._mixed.items() if not self.peers.is_here(i))
-        return came + sum(self._parcels.values()) + told
-
-
-def _spread(vectors: Iterable[Any]) -> float | None:
-    """Consensus distance, or None where there is nothing to compare or no one form."""
-    rows = list(vectors)
-    return consensus_distance(rows) if len({tuple(row.shape) for row in rows}) == 1 else None
+        return came + self._requests.bytes_sent + told

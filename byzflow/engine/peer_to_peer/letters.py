@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from byzflow.engine.node.answers import Answered, Exclusion, Reason, judge, refusal
-from byzflow.engine.node.forms import Signature
+from byzflow.engine.node.forms import Digest, Signature
 
-__all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Letters")
+__all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters")
 
 HALF_STEP, ATTACK, EXCHANGE, AGGREGATE = "half-step", "attack", "exchange", "aggregate"
 _PHASES = (HALF_STEP, ATTACK, EXCHANGE, AGGREGATE)
@@ -28,6 +28,15 @@ class Came:
 
     value: Any = None
     error: BaseException | None = None
+
+
+class Kept(Came):
+    """The digest of a vector that stayed where it was made, or an error.
+
+    Only the engine makes these, so that no node can pass one off as its answer.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class Letters:
 
     def post(self, sender: int, outcome: Answered, phase: str, receiver: int | None = None) -> None:
         """Take what `sender` answers, for one receiver or for all."""
-        verdict = judge({sender: outcome}, self.names, phase)
+        verdict = judge({sender: outcome}, self.names, phase, held=isinstance(outcome, Kept))
         if verdict.signature is not None and sender in verdict.vectors:
             letter = _Letter(verdict.vectors[sender], verdict.signature, verdict.norms[sender])
             self._letters[sender, receiver] = letter
@@ -108,7 +117,8 @@ class Letters:
         own = self._letters[receiver, None].form
         if letter.form == own:
             return True
-        verdict = judge({sender: Came(letter.vector)}, self.names, EXCHANGE, own)
+        digest = Digest(letter.form, letter.norm, letter.vector)
+        verdict = judge({sender: Came(digest)}, self.names, EXCHANGE, own, held=True)
         if sender in verdict.vectors:
             return True
         misfit = verdict.excluded[sender]
@@ -116,14 +126,23 @@ class Letters:
         return False
 
     @property
+    def forms(self) -> frozenset[Signature]:
+        """The forms of the half steps."""
+        return frozenset(self._forms.values())
+
+    @property
+    def usual(self) -> Signature | None:
+        """The form that most half steps have."""
+        forms = Counter(self._forms.values())
+        return max(forms, key=forms.__getitem__) if forms else None
+
+    @property
     def excluded(self) -> tuple[Exclusion, ...]:
         """Everybody left out, by phase and node; a refused vector tells by how many nodes.
 
         Where nodes refuse each other, those with the rarer form are named, not those that they refuse.
         """
-        found = list(self._excluded.items())
-        forms = Counter(self._forms.values())
-        usual = max(forms, key=forms.__getitem__) if forms else None
+        found, usual = list(self._excluded.items()), self.usual
         for (sender, reason, detail), refusing in self._refused.items():
             receivers = [i for i in refusing if self._forms.get(i, usual) == usual]
             if not receivers:
@@ -136,7 +155,7 @@ class Letters:
     @property
     def sizes(self) -> dict[tuple[int, int | None], int]:
         """Bytes of what was sent, by sender and receiver (None: all)."""
-        return {edge: int(letter.vector.nbytes) for edge, letter in self._letters.items()}
+        return {edge: letter.form.nbytes for edge, letter in self._letters.items()}
 
     @property
     def norms(self) -> tuple[float | None, ...]:

@@ -22,6 +22,7 @@ BUDGET = 1 << 28  # bytes of vectors that are kept for replaying; more, and snap
 class _Past:
     """A node as it was, and what it was asked since."""
 
+    since: int
     state: bytes
     calls: list[Call] = field(default_factory=list)
 
@@ -45,17 +46,22 @@ class PeerMemory:
         self._peers, self._every = peers, every
         self._pasts: dict[int, _Past] = {}
         self._sizes: dict[int, int] = {}
-        self._due = 0
+        self._due, self._kept = 0, -1
 
     def knows(self, index: int) -> bool:
         """Whether this node can be brought back."""
         return index in self._pasts
 
+    def oldest(self, number: int) -> int:
+        """Return the first round of which calls are kept; `number` if none are."""
+        return min((past.since for past in self._pasts.values()), default=number)
+
     async def keep(self, number: int, deadline: float | None) -> None:
         """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
         if self.returns.pending:  # the round before was cancelled on the way
             self._peers.gone |= await self.bring_back((), number, deadline)
-        if number < self._due and sum(self._sizes.values()) < BUDGET:
+        is_due = number >= self._due or sum(self._sizes.values()) >= BUDGET
+        if not is_due or number == self._kept:  # in the midst of a round it would be no state to begin from
             return
         present = (i for i in range(len(self._peers)) if i not in self._peers.gone)
         away = [i for i in present if not self._peers.is_here(i)]
@@ -66,8 +72,8 @@ class PeerMemory:
                 continue
             self._pasts.pop(index, None)
             if outcome.error is None:
-                self._pasts[index] = _Past(outcome.value)
-        self._due = number + self._every
+                self._pasts[index] = _Past(number, outcome.value)
+        self._due, self._kept = number + self._every, number
         self._sizes.clear()
 
     def done(self, index: int, calls: Sequence[Call], vectors: Iterable[Any]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.answers import owned
+from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, by_host, on_host
-from byzflow.engine.node.resident import lacks
+from byzflow.engine.node.methods import lacks
 from byzflow.engine.node.seats import Seat, is_remote
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
@@ -99,6 +101,14 @@ class Peers:
     def read(self, index: int, method: str) -> Call:
         """Return the call of a method that changes nothing."""
         return Call(self.roster.seat(index).object_id, method)
+
+    def read_held(self, index: int, number: int, method: str, place: RowRef) -> Call:
+        """Return the call of a method that changes nothing, whose vector goes into a row."""
+        return Call(self.roster.seat(index).object_id, "resident_read", (number, method), {"place": place})
+
+    def held(self, call: Call, place: RowRef | None) -> Call:
+        """Return a call of `ask` for the digest of the vector, which goes into a row, if there is one."""
+        return replace(call, method="resident_hold", kwargs={**call.kwargs, "place": place})
 
     def is_here(self, index: int) -> bool:
         """Whether a node lives in this process, so that what it gives and gets is passed by reference."""

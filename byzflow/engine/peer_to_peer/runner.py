@@ -19,6 +19,7 @@ from byzflow.engine.parameter_server.report import History
 from byzflow.engine.peer_to_peer.carrier import Carrier, ContextFactory
 from byzflow.engine.peer_to_peer.connectivity import Connectivity
 from byzflow.engine.peer_to_peer.execution import Execution
+from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.peers import FORGE, Peers
 from byzflow.engine.peer_to_peer.protocol import PeerRound
@@ -82,6 +83,7 @@ class DecentralizedPeerToPeer:
         self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
         fixed = topology if isinstance(topology, Topology) else None
         self._carrier = Carrier(len(self.peers), fixed, context_factory, pool_on(client))
+        self._holding = None if self._carrier.carries else Holding(self.peers)
         self._history: History[PeerReport] = History()
         self._number = 0
         self._turn = asyncio.Lock()
@@ -121,6 +123,8 @@ class DecentralizedPeerToPeer:
         """Close every node's backend; again is the same as once."""
         self._closed = True
         await self._carrier.close()
+        if self._holding is not None:
+            await self._holding.close()
         await self.peers.close()
 
     async def run_round_async(self) -> None:
@@ -153,9 +157,10 @@ class DecentralizedPeerToPeer:
                 seed=self.seed,
                 memory=self._memory,
                 carrier=self._carrier if self._carrier.carries else None,
+                holding=self._holding,
             )
             failure = await self._carry_out(round, run)
-            self._history.append(run.report())
+            self._history.append(await run.report())
             self._number += 1
             if failure is not None:
                 raise failure

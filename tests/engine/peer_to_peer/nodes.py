@@ -133,3 +133,13 @@ def by_hand(thetas, targets, topology, lr, rules, sent_by=None):
     return [
         rules[i]([halves[i], *(sent(j, i) for j in topology.in_neighbors(i))]) for i in range(len(halves))
     ]
+
+
+def targets(h, d=4, seed=0):
+    return list(np.random.default_rng(seed).normal(size=(h, d)))
+
+
+async def play(p2p, rounds=1):
+    async with p2p:
+        for _ in range(rounds):
+            await p2p.round()

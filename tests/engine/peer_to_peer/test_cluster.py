@@ -12,6 +12,7 @@ import torch
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.backends.thread import ThreadActorBackend
 from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.node import board
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.peer_to_peer import gossip
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -149,7 +150,9 @@ async def test_the_number_of_calls_to_a_host_does_not_grow_with_the_nodes():
 
 
 @pytest.mark.processes
-async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path):
+@pytest.mark.parametrize("large", [10**9, 1], ids=["sent", "shared"])
+async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeypatch, large: int):
+    monkeypatch.setattr(board, "LARGE", large)
     topology, flags = Topology.complete(6), str(tmp_path)
     deaths = [{"half-step": 1}, {}, {"aggregate": 2}, {}, {}]
 

@@ -1,0 +1,126 @@
+"""What carries messages between nodes, and the simplest kind: queues of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+from byzflow.engine.config import setting
+
+__all__ = ("InProcessContext", "NodeContext", "require_started", "unknown")
+
+
+class NodeContext(ABC):
+    """Where a `DecentralizedNode` lives; carries messages ``{"from", "type", "payload"}``."""
+
+    @abstractmethod
+    async def start(self, node: Any) -> None:
+        """Take a node in; again is the same as once."""
+
+    @abstractmethod
+    async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+        """Send to another node.
+
+        Raises
+        ------
+        RuntimeError
+            Before `start`.
+        ValueError
+            If there is no such node, or it has stopped.
+        """
+
+    @abstractmethod
+    def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield messages as they come, until `shutdown`."""
+
+    @abstractmethod
+    async def shutdown(self) -> None:
+        """Let the node go; what it has not read is dropped. Again is the same as once."""
+
+
+class InProcessContext(NodeContext):
+    """Messages between nodes of one event loop, by reference, through a queue for each node.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Node
+    >>> async def example():
+    ...     here, there = InProcessContext(), InProcessContext()
+    ...     await here.start(Node(node_id="here"))
+    ...     await there.start(Node(node_id="there"))
+    ...     await here.send_message("there", "greeting", "hello")
+    ...     async for message in there.receive_messages():
+    ...         break
+    ...     await here.shutdown()
+    ...     await there.shutdown()
+    ...     return message
+    >>> asyncio.run(example())
+    {'from': 'here', 'type': 'greeting', 'payload': 'hello'}
+    """
+
+    _registry: ClassVar[dict[str, InProcessContext]] = {}
+
+    def __init__(self) -> None:
+        self._node: Any = None
+        self._running = False
+        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def start(self, node: Any) -> None:
+        """Take a node in; again is the same as once."""
+        if self._running:
+            return
+        self._node, self._running = node, True
+        self._inbox = asyncio.Queue(int(setting("channel.capacity")))
+        self._registry[node.node_id] = self
+
+    async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+        """Put a message into the queue of another node, waiting while that is full."""
+        require_started(self._running)
+        target = self._registry.get(to_node_id)
+        if target is None or not target._running:
+            raise unknown(to_node_id)
+        await target._inbox.put({"from": self._node.node_id, "type": message_type, "payload": payload})
+
+    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield messages as they come, until `shutdown`."""
+        inbox = self._inbox
+        while self._running and (message := await inbox.get()) is not None:
+            yield message
+
+    async def shutdown(self) -> None:
+        """Let the node go; what it has not read is dropped. Again is the same as once."""
+        if not self._running:
+            return
+        self._running = False
+        if self._registry.get(self._node.node_id) is self:
+            del self._registry[self._node.node_id]
+        self._node = None
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        self._inbox.put_nowait(None)
+
+
+def require_started(running: bool) -> None:
+    """Raise RuntimeError unless a context is started.
+
+    Examples
+    --------
+    >>> require_started(True)
+    """
+    if not running:
+        raise RuntimeError("send_message() needs a started context; this one is not started. Await start().")
+
+
+def unknown(node_id: str) -> ValueError:
+    """Return the error for a message to a node that is not there.
+
+    Examples
+    --------
+    >>> type(unknown("nobody")).__name__
+    'ValueError'
+    """
+    return ValueError(
+        f"A message needs a node that runs; {node_id!r} is unknown or has stopped. Start it first."
+    )

@@ -1,0 +1,44 @@
+"""What nodes and their classes have to offer, and how to say that something is lacking."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ("declares", "lacks", "missing")
+
+
+def declares(node: Any, name: str) -> bool:
+    """Whether an object has an attribute itself, or its class has; one that answers every name has not.
+
+    Examples
+    --------
+    >>> class Echo:
+    ...     known = 1
+    ...     def __getattr__(self, name):
+    ...         return name
+    >>> declares(Echo(), "known"), declares(Echo(), "begin_round")
+    (True, False)
+    """
+    nothing = object()
+    return inspect.getattr_static(node, name, nothing) is not nothing
+
+
+def lacks(name: str, method: str) -> str:
+    """Return the text of the error for a class without a method it needs."""
+    return f"A node needs the method {method!r}; class {name!r} has none. Define {method}() in {name}."
+
+
+def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
+    """Return a name that a node or class must have and has not; each entry lists names of which one will do.
+
+    Examples
+    --------
+    >>> missing(dict, [("keys",), ("fly", "walk")])
+    'fly'
+    """
+    for names in required:
+        if not any(callable(getattr(node, name, None)) for name in names):
+            return names[0]
+    return None

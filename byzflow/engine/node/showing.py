@@ -1,0 +1,111 @@
+"""What is shown to nodes: copies, references resolved, or vectors whose pages are copied when written to."""
+
+from __future__ import annotations
+
+import mmap
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from byzflow.engine.actor.stack import Stack
+from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
+
+__all__ = ("Showing", "isolated", "resolved")
+
+
+class Showing:
+    """Vectors shown to code that may do with them what it likes, without copying them first.
+
+    Pages are copied when that code writes to them. What it keeps is copied by `close`, before the rows
+    are used again.
+
+    Examples
+    --------
+    >>> from byzflow.engine.node.arena import Arena
+    >>> from byzflow.engine.node.forms import Signature
+    >>> arena = Arena(1, Signature("numpy", "float32", (3,)))
+    >>> showing = Showing()
+    >>> kept = showing.resolve((RowRef(arena.site, 0),))[0]
+    >>> kept[0] = 7.0
+    >>> showing.close()
+    >>> arena.write(0, np.ones(3, dtype=np.float32))
+    >>> kept
+    array([7., 0., 0.], dtype=float32)
+    """
+
+    def __init__(self) -> None:
+        self._memories: list[mmap.mmap] = []
+        self._lent: list[tuple[Stack, bytearray]] = []
+
+    def resolve(self, value: Any) -> Any:
+        """Replace references and stacks by vectors of the receiver's own; each occurrence is another copy."""
+        return _each(self._own, value)
+
+    def _own(self, value: RowRef | Stack) -> Any:
+        if isinstance(value, Stack):
+            memory, copy = value.lend()
+            self._lent.append((value, memory))
+            return copy.rows()
+        start = value.row * value.nbytes + TOKEN
+        page = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        pages = mapping(value.site, mmap.ACCESS_COPY, page, start + value.nbytes - page)
+        self._memories.append(pages)
+        flat = vectors_in(pages, value.site, value.site.signature.length, start - page)
+        return flat.reshape(value.shape)
+
+    def close(self) -> None:
+        """Let go of the vectors; those that somebody still holds become copies."""
+        while self._lent:
+            stack, copy = self._lent.pop()
+            stack.take_back(copy)
+        while self._memories:
+            alive = weakref.ref(self._memories.pop())
+            memory = alive()
+            if memory is not None:
+                pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
+                pages[:] = pages.copy()
+
+
+def isolated(value: Any) -> Any:
+    """Return a copy that shares no array with the original.
+
+    Examples
+    --------
+    >>> original = np.zeros(2)
+    >>> isolated((original,))[0][:] = 1
+    >>> original
+    array([0., 0.])
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, tuple | list):
+        return type(value)(map(isolated, value))
+    if isinstance(value, dict):
+        return {key: isolated(item) for key, item in value.items()}
+    return value.copy() if type(value).__module__.partition(".")[0] == "cupy" else value
+
+
+def resolved(value: Any) -> Any:
+    """Replace references and stacks by the vectors they stand for, to be read only.
+
+    Examples
+    --------
+    >>> resolved((1, ["x"]))
+    (1, ['x'])
+    """
+    return _each(lambda known: known.open() if isinstance(known, RowRef) else known.rows(), value)
+
+
+def _each(change: Callable[[RowRef | Stack], Any], value: Any) -> Any:
+    """Change references and stacks, in tuples, lists and dictionaries too."""
+    if isinstance(value, RowRef | Stack):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(_each(change, item) for item in value)
+    return {key: _each(change, item) for key, item in value.items()} if type(value) is dict else value

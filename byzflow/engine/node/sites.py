@@ -1,0 +1,121 @@
+"""Shared memory of this machine as one process sees it: where it lies, and its mapping.
+
+Memory is an anonymous file of its owner; others map it by process id and descriptor. Nothing has a name in a
+file system, so nothing is left behind, however a process ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from byzflow.engine.node.forms import Signature
+
+__all__ = ("TOKEN", "Site", "forget", "mapped", "mapping", "reachable", "rows_in", "shareable", "vectors_in")
+
+TOKEN = 64  # bytes before the first row
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the rows of one arena are, and what they look like."""
+
+    pid: int
+    descriptor: int
+    token: bytes
+    rows: int
+    signature: Signature
+
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return self.rows * self.signature.nbytes
+
+
+def shareable(form: Signature | None) -> bool:
+    """Whether processes can share vectors of this form.
+
+    Examples
+    --------
+    >>> shareable(Signature("torch", "float32", (3,))), shareable(Signature("torch", "int8", (3,)))
+    (True, False)
+    """
+    if form is None or form.device != "cpu" or not hasattr(os, "memfd_create"):
+        return False
+    return form.dtype in ("float16", "bfloat16", "float32", "float64")
+
+
+def reachable(sites: Iterable[Site]) -> bool:
+    """Whether this process can map all of these arenas, and finds in them what their owners wrote."""
+    try:
+        for site in sites:
+            mapped(site)
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def forget(sites: Iterable[Site]) -> None:
+    """Unmap arenas that are not used any more."""
+    with _Maps.lock:
+        for site in sites:
+            for access in (mmap.ACCESS_COPY, mmap.ACCESS_WRITE):
+                _Maps.matrices.pop((site, access), None)
+                if (descriptor := _Maps.descriptors.pop((site, access), None)) is not None:
+                    os.close(descriptor)
+
+
+class _Maps:
+    """The arenas that this process has mapped; their descriptors stay open, as an owner may die."""
+
+    lock = threading.RLock()
+    matrices: ClassVar[dict[tuple[Site, int], Any]] = {}
+    descriptors: ClassVar[dict[tuple[Site, int], int]] = {}
+
+
+def mapped(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
+    """Return the rows of an arena, shape ``(rows, d)``: the same memory for all callers in this process."""
+    with _Maps.lock:
+        if (site, access) not in _Maps.matrices:
+            _Maps.matrices[site, access] = rows_in(mapping(site, access, 0, TOKEN + site.size), site)
+        return _Maps.matrices[site, access]
+
+
+def mapping(site: Site, access: int, start: int, size: int) -> mmap.mmap:
+    """Map some bytes of an arena, from a page's start, for one use."""
+    with _Maps.lock:
+        descriptor = _Maps.descriptors.get((site, access))
+        if descriptor is None:
+            descriptor = _Maps.descriptors[site, access] = _opened(site, access)
+        return mmap.mmap(descriptor, size, access=access, offset=start)
+
+
+def _opened(site: Site, access: int) -> int:
+    mode = os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY
+    descriptor = os.open(f"/proc/{site.pid}/fd/{site.descriptor}", mode)
+    if os.pread(descriptor, len(site.token), 0) != site.token:
+        os.close(descriptor)
+        raise ValueError(f"Process {site.pid} holds something else than the arena that was named.")
+    return descriptor
+
+
+def rows_in(memory: mmap.mmap, site: Site) -> Any:
+    """Return the rows in the mapping of a whole arena, shape ``(rows, d)``."""
+    return vectors_in(memory, site, site.rows * site.signature.length, TOKEN).reshape(
+        site.rows, site.signature.length
+    )
+
+
+def vectors_in(memory: mmap.mmap, site: Site, count: int, offset: int) -> Any:
+    """Return entries of an arena that start at an offset into a mapping."""
+    if site.signature.library == "torch":
+        dtype = getattr(torch, site.signature.dtype)
+        return torch.frombuffer(memory, dtype=dtype, count=count, offset=offset)
+    return np.frombuffer(memory, dtype=np.dtype(site.signature.dtype), count=count, offset=offset)

@@ -1,0 +1,98 @@
+"""The vectors of a round that stay with the hosts of their nodes, and how far they are apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.board import Board
+from byzflow.engine.node.forms import Signature
+from byzflow.engine.node.showing import resolved
+from byzflow.engine.node.staff import Clerk, Staff
+from byzflow.engine.peer_to_peer.consensus import COLUMNS, block_spreads, consensus_distance, total_spread
+from byzflow.engine.peer_to_peer.peers import FORGE, Peers
+from byzflow.exceptions import NodeLostError
+from byzflow.kernels.blocks import Span, shards
+
+__all__ = ("Holding", "Surveyor")
+
+
+class Surveyor(Clerk):
+    """Measures, on a host, how far vectors are apart."""
+
+    def survey(self, refs: Sequence[RowRef], span: Span) -> list[float]:
+        """Return what some columns add to the consensus distance, block by block."""
+        return block_spreads(resolved(list(refs)), span)
+
+
+class Holding:
+    """A run's board, and which of its rows is whose.
+
+    Parameters
+    ----------
+    peers : Peers
+        The nodes.
+
+    Attributes
+    ----------
+    form : Signature or None
+        The form that most vectors of the last round had.
+    """
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._staff = Staff(Surveyor)
+        self._board = Board(peers.roster, self._staff)
+        self.form: Signature | None = None
+
+    async def open(self, number: int, oldest: int, deadline: float | None) -> bool:
+        """Have rows for the vectors of a round; False if they have to go through this process.
+
+        Parameters
+        ----------
+        number : int
+            Number of the round.
+        oldest : int
+            The first round whose vectors somebody may ask for again.
+        deadline : float or None
+            Seconds for the answers of the hosts.
+        """
+        self._staff.deadline = deadline
+        self._board.release(oldest)
+        rows = len(self._peers) + (len(self._two_faced) + 1) * self._peers.n_honest
+        return self.form is not None and await self._board.open(number, self.form, rows)
+
+    def place(self, sender: int, receiver: int | None = None) -> RowRef:
+        """Return the row for what a node sends, to one receiver or to all."""
+        if receiver is None:
+            return self._board.place(sender)
+        before = len(self._peers) + self._two_faced.index(sender) * self._peers.n_honest
+        return self._board.place(before + receiver)
+
+    def mixed(self, node: int) -> RowRef:
+        """Return the row for what an honest node holds at the end of the round."""
+        return self._board.place(len(self._peers) + len(self._two_faced) * self._peers.n_honest + node)
+
+    async def spread(self, rows: Sequence[Any]) -> float:
+        """Return the consensus distance of vectors, measured on the hosts if all of them are there."""
+        hosts = self._staff.hosts
+        d = rows[0].site.signature.length if isinstance(rows[0], RowRef) else 0
+        spans = shards(d, max(1, len(hosts)), COLUMNS)
+        if hosts and all(isinstance(row, RowRef) for row in rows):
+            try:
+                parts = await self._staff.ask("survey", [(rows, span) for span in spans], hosts)
+                return total_spread([part for found in parts for part in found], len(rows))
+            except (NodeLostError, TimeoutError):
+                pass  # what is on the board can be read here too
+        return await asyncio.to_thread(consensus_distance, resolved(list(rows)))
+
+    async def close(self) -> None:
+        """Let go of the memory."""
+        await self._board.close()
+
+    @property
+    def _two_faced(self) -> list[int]:
+        """Byzantine nodes that tell each receiver something else."""
+        return [i for i in range(self._peers.n_honest, len(self._peers)) if self._peers.can(i, FORGE)]

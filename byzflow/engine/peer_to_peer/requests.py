@@ -1,0 +1,162 @@
+"""From instructions to calls: what each node is asked, told and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from byzflow.engine.actor.calls import Call
+from byzflow.engine.node.showing import resolved
+from byzflow.engine.node.streams import torch_seed
+from byzflow.engine.peer_to_peer.holding import Holding
+from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
+from byzflow.engine.peer_to_peer.peers import (
+    AGGREGATE,
+    BROADCAST,
+    FORGE,
+    PARAMETERS,
+    SET_MIXING,
+    SET_SEED,
+    STEP,
+    Peers,
+)
+from byzflow.engine.peer_to_peer.protocol import PeerRound
+from byzflow.engine.peer_to_peer.weights import Scheme, local_weights
+
+__all__ = ("Requests",)
+
+
+class Requests:
+    """The calls of one round.
+
+    Parameters
+    ----------
+    round : PeerRound
+        What is known of the round.
+    peers : Peers
+        Who is called.
+    lr : float
+        Step length.
+    mixing : {"uniform", "metropolis"}, optional
+        Weights to tell the nodes that want to know them.
+    seed : int, optional
+        Seed of the run, from which each node that wants one gets a seed for this round.
+
+    Attributes
+    ----------
+    holding : Holding or None
+        Where vectors stay; without it they come with the answers.
+    arrived : dict of (sender, receiver) to vector, or None
+        What was carried along the edges, if that is how vectors travel.
+    """
+
+    def __init__(
+        self,
+        round: PeerRound,
+        peers: Peers,
+        *,
+        lr: float,
+        mixing: Scheme | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._round, self._peers = round, peers
+        self._lr, self._mixing, self._seed = lr, mixing, seed
+        self.holding: Holding | None = None
+        self.arrived: dict[tuple[int, int], Any] | None = None
+        self._parcels: dict[tuple[object, int], int] = {}
+
+    def calls(self, task: Instruction) -> list[Call]:
+        """Return the calls of an instruction; the vectors they give stay where they are made, if they can."""
+        holding, calls = self.holding, self.plain(task)
+        if holding is None or not calls:
+            return calls
+        match task:
+            case HalfStep(node):
+                return [self._peers.held(calls[0], holding.place(node))]
+            case Forge(node, receiver):
+                return [self._peers.held(calls[0], holding.place(node, receiver))]
+            case Aggregate(node) if self.tells(node):
+                told = self._peers.read_held(node, self._round.number, PARAMETERS, holding.mixed(node))
+                return [*calls[:-1], told]
+        return calls
+
+    def probes(self, task: Instruction) -> list[Call]:
+        """Return the calls of an instruction, for what is known of the vectors only."""
+        return [self._peers.held(call, None) for call in self.plain(task)]
+
+    def again(self, task: Instruction) -> list[Call]:
+        """Return the call for the vector itself that an instruction's last call was about."""
+        return self.plain(task)[-1:]
+
+    def plain(self, task: Instruction) -> list[Call]:
+        """Return the calls of an instruction that give vectors as they are."""
+        number = self._round.number
+        match task:
+            case HalfStep(node):
+                return [self._peers.ask(node, number, STEP, self._lr)]
+            case Forge(node, receiver):
+                return [self._forge(node, receiver)]
+            case Aggregate(node, senders):
+                return self._aggregate(node, senders) if self._peers.can(node, AGGREGATE) else []
+
+    def shown(self, task: Instruction) -> list[Any]:
+        """Return the vectors that an instruction's calls hold."""
+        match task:
+            case HalfStep():
+                return []
+            case Forge(node):
+                return [vector for _, vector in self._reached(node, self._round.heard(node))]
+            case Aggregate(node, senders):
+                return [self._round.letters.vector(node), *(v for _, v in self._reached(node, senders))]
+
+    def tells(self, node: int) -> bool:
+        """Whether a node is asked for its parameters after it has mixed."""
+        return self._peers.can(node, AGGREGATE) and self._peers.can(node, PARAMETERS)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the vectors in these calls that went to other processes: each once for each host."""
+        return sum(self._parcels.values())
+
+    def _reached(self, node: int, senders: Sequence[int]) -> list[tuple[int, Any]]:
+        """Senders whose vector has reached a node, and that vector."""
+        if self.arrived is None:
+            return [(j, self._round.letters.vector(j, node)) for j in senders]
+        return [(j, self.arrived[j, node]) for j in senders if (j, node) in self.arrived]
+
+    def _forge(self, node: int, receiver: int | None) -> Call:
+        number = self._round.number
+        heard = dict(self._reached(node, self._round.heard(node)))  # a node's host hands it copies
+        vectors = list(heard.values()) or [resolved(next(iter(self._round.half_steps.values()))) * 0]
+        like = vectors[0] if receiver is None else heard.get(receiver, vectors[0])
+        self._sent(node, vectors)
+        shown = {"neighbor_vectors": vectors, "like": like}
+        if receiver is None:
+            return self._peers.ask(node, number, BROADCAST, **shown)
+        return self._peers.ask(node, number, FORGE, receiver, purpose=f"{FORGE}-{receiver}", **shown)
+
+    def _aggregate(self, node: int, senders: Sequence[int]) -> list[Call]:
+        number, peers, calls = self._round.number, self._peers, []
+        reached = self._reached(node, senders)
+        if self._mixing is not None and peers.can(node, SET_MIXING):
+            weights = self._weights(node, [j for j, _ in reached], self._mixing)
+            calls.append(peers.ask(node, number, SET_MIXING, weights))
+        if self._seed is not None and peers.can(node, SET_SEED):
+            calls.append(peers.ask(node, number, SET_SEED, torch_seed(self._seed, node, number, "rule")))
+        own, vectors = self._round.letters.vector(node), [vector for _, vector in reached]
+        self._sent(node, [own, *vectors])
+        calls.append(peers.ask(node, number, AGGREGATE, own, vectors))
+        return [*calls, peers.read(node, PARAMETERS)] if self.tells(node) else calls
+
+    def _weights(self, node: int, senders: Sequence[int], scheme: Scheme) -> tuple[float, ...]:
+        """Mixing weights of the own row and of the senders; the own row takes those of the missing."""
+        topology = self._round.topology
+        shares = local_weights(topology, node, scheme)[1:].tolist()
+        w = dict(zip(topology.in_neighbors(node), shares, strict=True))
+        kept = [w[j] for j in senders]
+        return (1 - sum(kept), *kept)
+
+    def _sent(self, node: int, vectors: Iterable[Any]) -> None:
+        if not self._peers.is_here(node):
+            host = self._peers.roster.seat(node).host
+            self._parcels.update({(host, id(vector)): int(vector.nbytes) for vector in vectors})
