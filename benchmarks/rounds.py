@@ -1,10 +1,13 @@
-"""Time parameter-server rounds beside ByzPy's, on the same nodes.
+"""Time training rounds beside ByzPy's, on the same nodes.
 
-    python -m benchmarks.rounds [--backend thread|process] [--d 1000 1000000] [--rounds 20] [--json FILE]
+    python -m benchmarks.rounds [--kind server complete ring] [--backend thread process] [--d 1000 1000000]
+                                [--rounds 20] [--json FILE]
 
-13 nodes (10 honest, 3 Byzantine) hand in float32 vectors, MultiKrum(f=3, q=5) aggregates. Both systems run
-in this process, one after the other, in turns of whole blocks of rounds. The node classes are plain, so that
-what is timed is the engine. "ready" is from nothing to the end of the first round.
+13 nodes (10 honest, 3 Byzantine) hand in float32 vectors. With a server, MultiKrum(f=3, q=5) aggregates;
+peer to peer, on a complete graph or a ring, every honest node mixes by its own rule. There ByzPy does
+not mix, and waits 0.1 s for delivery and 0.1 s for each Byzantine node. Both systems run in this
+process, one after the other, in turns of whole blocks of rounds. The node classes are plain, so that what is
+timed is the engine. "ready" is from nothing to the end of the first round.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import importlib
 import json
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import peers
+from benchmarks.gossip import byzflow_peers, byzpy_peers
 
 HONEST, BYZANTINE = 10, 3
 
@@ -46,7 +51,7 @@ class Byzantine(Honest):
         return -torch.as_tensor(honest_grads[0])
 
 
-async def byzflow_server(backend: str, d: int) -> Any:
+async def byzflow_server(backend: str, d: int, kind: str) -> Any:
     from byzflow.aggregators.geometric_wise import MultiKrum
     from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor
     from byzflow.engine.parameter_server.ps import ParameterServer
@@ -64,7 +69,7 @@ async def byzflow_server(backend: str, d: int) -> Any:
     return ParameterServer(*nodes, MultiKrum(f=3, q=5))
 
 
-async def byzpy_server(backend: str, d: int) -> Any:
+async def byzpy_server(backend: str, d: int, kind: str) -> Any:
     peers.load()
     actors = importlib.import_module("byzpy.engine.node.actors")
     resolve = importlib.import_module("byzpy.engine.actor.factory").resolve_backend
@@ -81,13 +86,20 @@ async def byzpy_server(backend: str, d: int) -> Any:
     return server(honest, byzantine, krum(f=3, q=5))
 
 
-async def contest(backend: str, d: int, rounds: int) -> dict[str, Any]:
+KINDS = {
+    "server": (byzflow_server, byzpy_server),
+    "complete": (byzflow_peers, byzpy_peers),
+    "ring": (byzflow_peers, byzpy_peers),
+}
+
+
+async def contest(kind: str, backend: str, d: int, rounds: int) -> dict[str, Any]:
     """Return ready times and median round times [seconds] of both systems."""
     servers: dict[str, Any] = {}
-    result: dict[str, Any] = {"backend": backend, "d": d, "ready": {}, "round": {}}
-    for name, build in (("byzflow", byzflow_server), ("byzpy", byzpy_server)):
+    result: dict[str, Any] = {"kind": kind, "backend": backend, "d": d, "ready": {}, "round": {}}
+    for name, build in zip(("byzflow", "byzpy"), KINDS[kind], strict=True):
         start = time.perf_counter()
-        servers[name] = await build(backend, d)
+        servers[name] = await build(backend, d, kind)
         await servers[name].round()
         result["ready"][name] = time.perf_counter() - start
     times: dict[str, list[float]] = {name: [] for name in servers}
@@ -109,23 +121,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--backend", nargs="+", default=["thread", "process"])
     parser.add_argument("--d", type=int, nargs="+", default=[1000, 10**6])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = []
-    for backend in options.backend:
-        for d in options.d:
-            result = asyncio.run(contest(backend, d, options.rounds))
-            results.append(result)
-            for key in ("ready", "round"):
-                ours, theirs = result[key]["byzflow"], result[key]["byzpy"]
-                print(
-                    f"{backend} d={d} {key}: byzflow {ours * 1e3:.1f} ms, ByzPy {theirs * 1e3:.1f} ms, "
-                    f"ratio {theirs / ours:.1f}",
-                    flush=True,
-                )
+    for kind, backend, d in product(options.kind, options.backend, options.d):
+        result = asyncio.run(contest(kind, backend, d, options.rounds))
+        results.append(result)
+        for key in ("ready", "round"):
+            ours, theirs = result[key]["byzflow"], result[key]["byzpy"]
+            print(
+                f"{kind} {backend} d={d} {key}: byzflow {ours * 1e3:.1f} ms, ByzPy {theirs * 1e3:.1f} ms, "
+                f"ratio {theirs / ours:.1f}",
+                flush=True,
+            )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
