@@ -12,6 +12,7 @@ import torch
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.small import compiled
 
 __all__ = ("Mixture", "combine_rows")
 
@@ -54,20 +55,44 @@ class Mixture(NamedTuple):
             if len(picked) < W.shape[1]:
                 W = W[:, picked]
             return cls(picked, W, (*_all_of(len(picked)), W[0]))
-        entries = W != 0.0
-        picked = np.flatnonzero(entries.any(axis=0))
+        W = np.ascontiguousarray(W)
+        picked, count = _entries(W)
         if len(picked) < W.shape[1]:
-            W, entries = W[:, picked], entries[:, picked]
-        count = np.count_nonzero(entries)
-        if count * _SPARSE > W.size and count > _FEW * len(picked):
-            return cls(picked, W, None)
-        row, column = np.nonzero(entries)
-        return cls(picked, W, (np.searchsorted(row, np.arange(k + 1)), column, W[row, column]))
+            W = W[:, picked]
+        dense = count * _SPARSE > W.size and count > _FEW * len(picked)
+        return cls(picked, W, None if dense else _compressed(W, count))
 
     @property
     def height(self) -> int:
         """Number of output rows."""
         return len(self.W)
+
+
+@compiled
+def _entries(W: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the columns that are not zero, and the number of entries."""
+    used = np.zeros(W.shape[1], np.bool_)
+    count = 0
+    for i in range(W.shape[0]):
+        for j in range(W.shape[1]):
+            used[j] |= W[i, j] != 0.0
+            count += W[i, j] != 0.0
+    return np.flatnonzero(used), count
+
+
+@compiled
+def _compressed(W: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the entries of each row begin, and the last one ends, their columns, and their values."""
+    first, column, value = np.empty(W.shape[0] + 1, np.int64), np.empty(count, np.int64), np.empty(count)
+    k = 0
+    for i in range(W.shape[0]):
+        first[i] = k
+        for j in range(W.shape[1]):
+            if W[i, j] != 0.0:
+                column[k], value[k] = j, W[i, j]
+                k += 1
+    first[W.shape[0]] = k
+    return first, column, value
 
 
 @lru_cache(maxsize=64)

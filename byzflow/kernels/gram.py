@@ -28,13 +28,16 @@ _NEAR = 4.0
 """The same for the true origin: where it is that near, no row is a better centre."""
 
 _FEW = 1 << 15
-"""Blocks up to this size try the true origin: to look for a centre costs more than the product [elements]."""
+"""Blocks up to this size try the true origin: to look for a centre costs more than the product [elements].
+
+Their product is not cut into strips.
+"""
 
 _STRIP = 48
 """Rows of a symmetric product that are taken at once: BLAS is slow on fewer, and more repeat more [rows]."""
 
 _STRIPPED = 64
-"""From how many rows on the strips pay [rows]."""
+"""From how many rows on the strips pay [rows], in blocks that are not small."""
 
 
 def norms_block(rows: Rows, span: Span) -> dict[str, np.ndarray]:
@@ -127,7 +130,7 @@ def _product(X: Array) -> np.ndarray:
     if isinstance(X, np.ndarray):
         block = torch.from_numpy(X)
         n = len(X)
-        if n < _STRIPPED:
+        if n < _STRIPPED or X.size <= _FEW:
             return torch.mm(block, block.T).numpy()
         out = np.empty((n, n), X.dtype)
         for lo in range(0, n, _STRIP):

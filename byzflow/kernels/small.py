@@ -24,6 +24,7 @@ __all__ = (
     "product",
     "sq_distances",
     "sq_distances_to",
+    "vecmat",
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,6 +69,35 @@ def matvec(A: Any, x: Any, out: Any) -> None:
     """
     for i in range(A.shape[0]):
         out[i] = dot(A[i], x)
+
+
+@compiled
+def vecmat(x: Any, A: Any, out: Any) -> None:
+    """Write ``x A`` into `out`: row after row of A, each added to all of `out` at once, unlike `matvec`.
+
+    Examples
+    --------
+    >>> out = np.empty(2)
+    >>> vecmat(np.ones(3), np.arange(6.0).reshape(3, 2), out)
+    >>> out
+    array([6., 9.])
+    """
+    m, width = A.shape[0], out.shape[0]
+    for c in range(width):
+        out[c] = 0.0
+    j = 0
+    while j + 4 <= m:
+        a, b, e, g = A[j], A[j + 1], A[j + 2], A[j + 3]
+        xa, xb, xe, xg = x[j], x[j + 1], x[j + 2], x[j + 3]
+        for c in range(width):
+            out[c] += (xa * a[c] + xb * b[c]) + (xe * e[c] + xg * g[c])
+        j += 4
+    while j < m:
+        a = A[j]
+        xa = x[j]
+        for c in range(width):
+            out[c] += xa * a[c]
+        j += 1
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:

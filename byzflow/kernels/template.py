@@ -67,4 +67,5 @@ class Template:
         if self.library != "torch" or k * d > SMALL:
             return [self.restore(flat[i, :]) for i in range(k)]
         whole = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
-        return list(whole.to(self.dtype).reshape(k, *self.shape).unbind())
+        whole = whole if whole.dtype == self.dtype else whole.to(self.dtype)
+        return list((whole if len(self.shape) == 1 else whole.reshape(k, *self.shape)).unbind())

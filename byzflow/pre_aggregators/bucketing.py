@@ -82,18 +82,20 @@ class Bucketing(LinearPreAggregator):
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of weights for each group."""
         n, size = geometry.n, self.bucket_size
-        W = np.zeros((-(-n // size), n))
-        W[np.arange(n) // size, self._order(n)] = 1.0
-        W[:, ~geometry.finite] = 0.0
-        W /= np.maximum(W.sum(axis=1, keepdims=True), 1.0)
+        group = np.arange(n) // size
+        order = self._order(n)
+        here = geometry.finite[order]
+        count = np.maximum(np.bincount(group, here), 1.0)
+        W = np.zeros((len(count), n))
+        W[group, order] = here / count[group]
         return W
 
     def _order(self, n: int) -> Any:
         if self.perm is not None:
-            return list(self.perm)
+            return np.array(self.perm)
         if self.rng is None:
             # The order of unseeded random numbers; to seed a generator of Python's for it takes longer.
             return np.frombuffer(secrets.token_bytes(8 * n), np.uint64).argsort()
         order = list(range(n))
         self.rng.shuffle(order)
-        return order
+        return np.array(order)

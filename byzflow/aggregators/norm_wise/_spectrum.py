@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byzflow.kernels.small import compiled, dot, matvec, norm
+from byzflow.kernels.small import compiled, dot, norm, vecmat
 
 __all__ = ("Spectrum", "top_spectrum")
 
 _CONVERGED = 1e-13
 """An eigenpair is one if its residual is below this share of the eigenvalue."""
 
-_LOST = 0.1
+_LOST = 0.5
 """A direction that keeps less of its length is made orthogonal once more."""
 
 _CHECK = 6
@@ -26,7 +26,7 @@ class Spectrum(NamedTuple):
     Attributes
     ----------
     value : float
-        Top eigenvalue of ``sum_i w_i (x_i - mean) (x_i - mean)^T / sum_i w_i``.
+        Top eigenvalue of ``shadowi w_i (x_i - mean) (x_i - mean)^T / shadowi w_i``.
     squares : ndarray, (n,)
         ``<v, x_i - mean>**2`` for its unit eigenvector v; 0 for a point without weight.
     """
@@ -67,7 +67,7 @@ def _top(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> float:
     for i in range(m):
         for j in range(m):
             A[i, j] = gram[used[i], used[j]]
-    matvec(A, w, mean)
+    vecmat(w, A, mean)
     square = dot(mean, w)
     scale = 0.0
     for i in range(m):
@@ -79,7 +79,7 @@ def _top(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> float:
     A /= scale
     vector = np.empty(m)
     value = _lanczos(A, vector) * scale
-    matvec(A, vector, mean)
+    vecmat(vector, A, mean)
     for i in range(m):
         # A row of A v carries its root of w_i to the last digit, however small; v does not.
         squares[used[i]] = (mean[i] / root[i]) ** 2 * scale / (value / scale)
@@ -90,39 +90,45 @@ def _top(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> float:
 def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
     """Write the unit eigenvector of the largest eigenvalue of a positive semi-definite A; return that.
 
-    Every new direction is made orthogonal to all before it, again if it was nearly one of them, so that after
-    at most ``len(A)`` steps there is nothing left. The start is scattered numbers: one with a meaning may
-    lack the answer.
+    A new direction is made orthogonal to the last two, then to all before it, again while that takes much of
+    it, so that after at most ``len(A)`` steps there is nothing left. The start is scattered numbers: one with
+    a meaning may lack the answer.
     """
     m = len(A)
-    Q = np.empty((m, m))
+    Q, columns = np.empty((m, m)), np.empty((m, m))  # the directions as rows, and as columns
     diagonal, beside, s = np.zeros(m), np.zeros(m), np.empty(m)
-    q, r, along = Q[0], np.empty(m), np.empty(m)
+    r, along, shadow = np.empty(m), np.empty(m), np.empty(m)
     for i in range(m):
-        q[i] = (i + 1) * 0.6180339887498949 % 1.0 + 0.5
-    q /= norm(q)
+        r[i] = (i + 1) * 0.6180339887498949 % 1.0 + 0.5
+    length = norm(r)
     value = 0.0
     for k in range(m):
-        matvec(A, Q[k], r)
+        q = Q[k]
+        for i in range(m):
+            q[i] = r[i] / length
+            columns[i, k] = q[i]
+        vecmat(q, A, r)
+        diagonal[k] = dot(q, r)
+        for i in range(m):
+            r[i] -= diagonal[k] * q[i]
+        if k > 0:
+            for i in range(m):
+                r[i] -= beside[k - 1] * Q[k - 1, i]
         before, length = np.inf, norm(r)
         while length < _LOST * before and length > 0.0:
-            matvec(Q[: k + 1], r, along)
-            for j in range(k + 1):
-                for i in range(m):
-                    r[i] -= along[j] * Q[j, i]
-            diagonal[k] = along[k] if before == np.inf else diagonal[k] + along[k]
+            vecmat(r, columns, along[: k + 1])
+            vecmat(along, Q[: k + 1], shadow)
+            for i in range(m):
+                r[i] -= shadow[i]
+            diagonal[k] += along[k]
             before, length = length, norm(r)
         beside[k] = length
-        last = k + 1 == m or beside[k] <= 1e-15
+        last = k + 1 == m or length <= 1e-15
         if last or (k + 1) % _CHECK == 0:
             value = _largest(diagonal, beside, k + 1, s)
-            if last or beside[k] * abs(s[k]) <= _CONVERGED * value:
+            if last or length * abs(s[k]) <= _CONVERGED * value:
                 break
-        Q[k + 1] = r / beside[k]
-    vector[:] = 0.0
-    for j in range(k + 1):
-        for i in range(m):
-            vector[i] += s[j] * Q[j, i]
+    vecmat(s, Q[: k + 1], vector)
     return value
 
 

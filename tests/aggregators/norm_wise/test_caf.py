@@ -65,3 +65,11 @@ def test_the_spectrum_of_equal_eigenvalues_is_one_of_them(scale):
     spectrum = top_spectrum(np.eye(6) * scale, np.ones(6))
     assert spectrum.value == pytest.approx(scale / 6)
     assert spectrum.squares.sum() == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 500), (150, 1500)])
+def test_the_spectrum_is_right_where_hardly_a_direction_stands_out(n, d):
+    X = np.random.default_rng(0).normal(size=(n, d))
+    centred = X - X.mean(axis=0)
+    values = np.linalg.eigvalsh(centred @ centred.T / n)
+    assert top_spectrum(X @ X.T, np.ones(n)).value == pytest.approx(values[-1], rel=1e-12)
