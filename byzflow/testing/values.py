@@ -48,6 +48,10 @@ def check_hostile_rows(op: Operator, laws: Laws) -> None:
     for name in HOSTILE:
         for kind in ("numpy-float64", "torch-float32"):
             _withstand(op, laws, hostile_rows(laws.n, 7, name), kind, name)
+    if laws.permutes:  # a rule that asks one row, such as the first of equals, must not ask these
+        for where in ((0, 1), (laws.n - 2, laws.n - 1)):
+            X = hostile_rows(laws.n, 7, "inf", where=where)
+            _withstand(op, laws, X, "numpy-float64", f"inf in rows {where}")
     _withstand(op, laws, hostile_rows(laws.n, many, "nan", only=-1), "torch-float32", "one nan")
     undefined = replace(laws, reference=None)
     _withstand(op, undefined, hostile_rows(laws.n, many, "huge", only=-1), "torch-float32", "one huge")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from byzflow.aggregators.base import Aggregator, ColumnwiseAggregator
+from byzflow.aggregators.base import Aggregator, ColumnwiseAggregator, LinearAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.operators.base import frozen
-from byzflow.testing import CHECKS, Laws, check_operator
+from byzflow.testing import CHECKS, Laws, check_operator, hostile_rows
 from byzflow.testing.compare import assert_close, assert_same
 
 
@@ -58,6 +58,20 @@ BROKEN = {
     "check_permutation": broken(aggregate=lambda self, g: CoordinateWiseMedian().aggregate(g[:3])),
     "check_scaling": broken(aggregate=lambda self, g: CoordinateWiseMedian().aggregate(g) + 1),
 }
+
+
+class First(LinearAggregator):
+    """The row nearest to all others, or the first of equals: that is any row beside one infinitely far."""
+
+    def weights(self, geometry):
+        return np.eye(geometry.n)[geometry.sq_distances.sum(axis=1).argmin()]
+
+
+def test_a_rule_that_takes_an_infinite_row_for_the_nearest_is_caught():
+    assert np.isfinite(First().aggregate(list(hostile_rows(11, 7, "inf")))).all()
+    check = next(check for check in CHECKS if check.__name__ == "check_hostile_rows")
+    with pytest.raises(AssertionError, match=r"rows \(0, 1\)"):
+        check(First(), Laws())
 
 
 @pytest.mark.parametrize("name", BROKEN)
