@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from byzflow.engine.actor.calls import Recorder
+from byzflow.engine.actor.stack import SMALL
+from byzflow.kernels.native import squared_norms
 
-__all__ = ("Digest", "Signature", "bare", "digest_of", "norm_of", "signature_of")
+__all__ = ("Digest", "Signature", "bare", "digest_of", "norm_of", "norms_of", "signature_of")
 
 HUGE = 1 << 30  # bytes up to which a vector whose entries share memory may be laid out
 
@@ -122,6 +124,8 @@ def norm_of(vector: Any) -> float:
     """
     if isinstance(vector, torch.Tensor):
         flat = vector.detach().reshape(-1)
+        if flat.device.type == "cpu" and flat.nbytes <= SMALL:
+            return norms_of(flat[None])[0]
         quick = flat if flat.is_floating_point() and flat.element_size() >= 4 else flat.to(torch.float32)
         norm = float(torch.dot(quick, quick)) ** 0.5 if flat.numel() else 0.0
         if math.isfinite(norm) or not bool(torch.isfinite(flat).all()):
@@ -129,11 +133,39 @@ def norm_of(vector: Any) -> float:
         return float(torch.linalg.vector_norm(flat.to(torch.float64)))
     host = vector.get() if hasattr(vector, "get") else vector
     flat = host.reshape(-1)
+    if flat.nbytes <= SMALL:
+        return norms_of(flat[None])[0]
     quick = flat if flat.dtype.kind == "f" and flat.dtype.itemsize >= 4 else flat.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         norm = float(np.dot(quick, quick)) ** 0.5
-    if math.isfinite(norm) or not bool(np.isfinite(flat).all()):
-        return norm if math.isfinite(norm) else math.inf
+    return norm if math.isfinite(norm) else _careful_norm(flat)
+
+
+def norms_of(matrix: Any) -> list[float]:
+    """Return the norm of each row of a small NumPy or torch matrix on the CPU, whatever rows are beside it.
+
+    Examples
+    --------
+    >>> norms_of(np.array([[3.0, 4.0], [0.0, np.nan]]))
+    [5.0, inf]
+    """
+    rows = matrix if matrix.ndim == 2 else matrix.reshape(len(matrix), -1)
+    if isinstance(rows, torch.Tensor):
+        rows = (rows if rows.dtype in (torch.float32, torch.float64) else rows.to(torch.float64)).numpy()
+    elif rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    squares = np.empty(len(rows))
+    squared_norms(np.require(rows, requirements=("C", "W")), squares)
+    norms: list[float] = np.sqrt(squares).tolist()
+    if not np.isfinite(squares).all():
+        norms = [n if math.isfinite(n) else _careful_norm(row) for n, row in zip(norms, rows, strict=True)]
+    return norms
+
+
+def _careful_norm(flat: Any) -> float:
+    """Return the norm of a vector whose squares may be too large; inf if an entry is not finite."""
+    if not bool(np.isfinite(flat).all()):
+        return math.inf
     scale = float(np.abs(flat).max())
     return scale * float(np.linalg.norm(flat.astype(np.float64) / scale))
 

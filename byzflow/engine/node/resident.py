@@ -5,34 +5,20 @@ Every node that a round calls, on a worker or in this process, sits in a `Reside
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any
 
 import cloudpickle
-import numpy as np
-import torch
 
+from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.node.arena import Arena, RowRef, Showing, resolved
+from byzflow.engine.node.duties import declares, has_coroutines, lacks, missing
 from byzflow.engine.node.forms import Digest, digest_of, norm_of
+from byzflow.engine.node.isolation import isolated
 
-__all__ = ("AsyncResident", "Resident", "build", "declares", "hold", "isolated", "lacks", "missing")
-
-
-def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
-    """Return a name that a node or class must have and has not; each entry lists names of which one will do.
-
-    Examples
-    --------
-    >>> missing(dict, [("keys",), ("fly", "walk")])
-    'fly'
-    """
-    for names in required:
-        if not any(callable(getattr(node, name, None)) for name in names):
-            return names[0]
-    return None
+__all__ = ("AsyncResident", "Resident", "build", "hold")
 
 
 def build(
@@ -52,28 +38,7 @@ def build(
     lacking = missing(node, required)
     if lacking is not None:
         raise TypeError(lacks(type(node).__name__, lacking))
-    return AsyncResident(node) if _has_coroutines(type(node)) else Resident(node)
-
-
-def declares(node: Any, name: str) -> bool:
-    """Whether an object has an attribute itself, or its class has; one that answers every name has not.
-
-    Examples
-    --------
-    >>> class Echo:
-    ...     known = 1
-    ...     def __getattr__(self, name):
-    ...         return name
-    >>> declares(Echo(), "known"), declares(Echo(), "begin_round")
-    (True, False)
-    """
-    nothing = object()
-    return inspect.getattr_static(node, name, nothing) is not nothing
-
-
-def lacks(name: str, method: str) -> str:
-    """Return the text of the error for a class without a method it needs."""
-    return f"A node needs the method {method!r}; class {name!r} has none. Define {method}() in {name}."
+    return AsyncResident(node) if has_coroutines(type(node)) else Resident(node)
 
 
 class Resident:
@@ -83,6 +48,7 @@ class Resident:
 
     Examples
     --------
+    >>> import numpy as np
     >>> class Counter:
     ...     n = 0
     ...     def honest_gradient_for_next_batch(self):
@@ -98,6 +64,7 @@ class Resident:
     def __init__(self, node: Any) -> None:
         self._resident_node = node
         self._resident_answers: dict[str, tuple[int, Any]] = {}
+        self._resident_latest = -1
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
         self._resident_saves = bool(declares(node, "saves_itself") and node.saves_itself)
@@ -136,10 +103,15 @@ class Resident:
         save : bool, default False
             Return a pair of the answer and the node's state after it.
         """
-        answer = self._resident_answer(round, method, args, kwargs or {}, purpose or method)
+        key = purpose or method
+        known = self._resident_answers.get(key)
+        if known is not None and known[0] >= round:
+            answer = known[1]
+        else:
+            answer = self._resident_answer(round, method, args, kwargs or {}, key)
         if not save:
             return answer
-        if inspect.isawaitable(answer):
+        if is_awaitable(answer):
             return _with_state(answer, self)
         return answer, self.resident_save()
 
@@ -157,7 +129,7 @@ class Resident:
         With an empty name for the arena, the vector stays with the node.
         """
         answer = self.resident_call(round, method, args)
-        if inspect.isawaitable(answer):
+        if is_awaitable(answer):
             return _held(answer, self, arena, row, save)
         digest = hold(answer, arena, row)
         return (digest, self.resident_save()) if save else digest
@@ -165,27 +137,36 @@ class Resident:
     def _resident_answer(
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
     ) -> Any:
-        known = self._resident_answers.get(key)
-        if known is not None and known[0] >= round:
-            return known[1]
-        self._resident_forget(round)
+        if round > self._resident_latest:
+            self._resident_answers.clear()
+            self._resident_latest = round
         if self._resident_counts:
             self._resident_node.begin_round(round)
-        with ExitStack() as stack:
-            showing = stack.enter_context(closing(Showing()))
-            answer = self._resident_run(method, tuple(args), dict(kwargs), showing)
-            if inspect.isawaitable(answer):
-                stack.pop_all()
-                return _later(self._resident_answers, key, round, answer, showing)
+        if self._resident_reads or not (args or kwargs):
+            answer = getattr(self._resident_node, method)(*resolved(tuple(args)), **kwargs)
+        else:
+            answer = self._resident_show(method, tuple(args), dict(kwargs))
+        if is_awaitable(answer):
+            return _later(self._resident_answers, key, round, answer)
         self._resident_answers[key] = (round, answer)
         return answer
+
+    def _resident_show(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the node with vectors of its own, and let go of them when it is done."""
+        showing = Showing()
+        try:
+            answer = self._resident_run(method, args, kwargs, showing)
+            if is_awaitable(answer):
+                kept, showing = showing, Showing()
+                return _shown(answer, kept)
+            return answer
+        finally:
+            showing.close()
 
     def _resident_run(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], showing: Showing
     ) -> Any:
-        """Call the node with vectors of its own; nothing here may hold them when this returns."""
-        if self._resident_reads:
-            return getattr(self._resident_node, method)(*resolved(args), **kwargs)
+        """Call the node; nothing here may hold what it is shown when this returns."""
         return getattr(self._resident_node, method)(*showing.resolve(isolated(args)), **isolated(kwargs))
 
     def resident_state(self) -> tuple[str, Any]:
@@ -218,6 +199,7 @@ class Resident:
             attributes.clear()
             attributes.update(pickle.loads(content))
         self._resident_answers.clear()
+        self._resident_latest = -1
 
     def resident_save(self) -> bytes:
         """Return the state as bytes."""
@@ -227,38 +209,12 @@ class Resident:
         """Take up a state that `resident_save` returned."""
         self.resident_load(*pickle.loads(state))
 
-    def _resident_forget(self, round: int) -> None:
-        stale = [key for key, (past, _) in self._resident_answers.items() if past < round]
-        for key in stale:
-            del self._resident_answers[key]
-
 
 class AsyncResident(Resident):
     """A resident whose host keeps an event loop for it, so that a waiting method lets the next call in."""
 
     async def resident_idle(self) -> None:
         """Do nothing; a coroutine is what tells the host."""
-
-
-def isolated(value: Any) -> Any:
-    """Return a copy that shares no array with the original.
-
-    Examples
-    --------
-    >>> original = np.zeros(2)
-    >>> isolated((original,))[0][:] = 1
-    >>> original
-    array([0., 0.])
-    """
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, tuple | list):
-        return type(value)(map(isolated, value))
-    if isinstance(value, dict):
-        return {key: isolated(item) for key, item in value.items()}
-    return value.copy() if type(value).__module__.partition(".")[0] == "cupy" else value
 
 
 def hold(value: Any, arena: str, row: int) -> Digest:
@@ -284,15 +240,12 @@ async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, 
     return await answer, resident.resident_save()
 
 
-async def _later(
-    answers: dict[str, tuple[int, Any]], key: str, round: int, answer: Awaitable[Any], showing: Showing
-) -> Any:
-    with closing(showing):
-        value = await answer
+async def _later(answers: dict[str, tuple[int, Any]], key: str, round: int, answer: Awaitable[Any]) -> Any:
+    value = await answer
     answers[key] = (round, value)
     return value
 
 
-def _has_coroutines(kind: type) -> bool:
-    names = (name for name in dir(kind) if not name.startswith("__"))
-    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name)) for name in names)
+async def _shown(answer: Awaitable[Any], showing: Showing) -> Any:
+    with closing(showing):
+        return await answer

@@ -18,7 +18,7 @@ from byzflow.engine.node.arena import Arena, RowRef, Site, forget, reachable
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.gallery import SHAREABLE
-from byzflow.engine.node.resident import isolated
+from byzflow.engine.node.isolation import isolated
 from byzflow.exceptions import NodeLostError
 from byzflow.kernels.blocks import Span, Tree, block_width, shards
 from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
