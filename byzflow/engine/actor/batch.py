@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.columns import Columns
 
 __all__ = ("Batch",)
 
 
 class Batch:
-    """The outcomes of `count` calls, on the event loop that waits for them.
+    """Calls of lanes and what they come to, on the event loop that waits for them.
 
     Parameters
     ----------
     count : int
         Calls in the batch.
+    work : callable, optional
+        ``work(index, subject)`` makes one of the calls on the object of its lane.
     """
 
-    def __init__(self, count: int) -> None:
-        self._outcomes: list[Outcome | None] = [None] * count
+    def __init__(self, count: int, work: Callable[[int, Any], Any] | None = None) -> None:
+        self._work = work
+        self._values: list[Any] = [None] * count
+        self._errors: dict[int, BaseException] = {}
+        self._seconds = [0.0] * count
+        self._missing = bytearray(b"\x01") * count
         self._left = count
         self._open = True
         self._lock = threading.Lock()
@@ -34,12 +41,19 @@ class Batch:
         """Whether outcomes are still wanted."""
         return self._open
 
-    def settle(self, index: int, outcome: Outcome) -> None:
+    def run(self, index: int, subject: Any) -> Any:
+        """Make one of the calls."""
+        assert self._work is not None
+        return self._work(index, subject)
+
+    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Put in the outcome of one call, from any thread; too late is not an error."""
         with self._lock:
             if not self._open:
                 return
-            self._outcomes[index] = outcome
+            self._values[index], self._seconds[index], self._missing[index] = value, seconds, False
+            if error is not None:
+                self._errors[index] = error
             self._left -= 1
             if not self._left and not self._loop.is_closed():  # as that of a worker that ended meanwhile
                 self._loop.call_soon_threadsafe(self._done.set)
@@ -52,8 +66,13 @@ class Batch:
         except TimeoutError:
             return
 
-    def close(self, late: Callable[[int], Outcome]) -> list[Outcome]:
-        """Take no more outcomes; return them in order, ``late(index)`` for those that are missing."""
+    def close(self, late: Callable[[int], BaseException] | None = None) -> Columns:
+        """Take no more outcomes; return them in order, ``late(index)`` for the missing."""
         with self._lock:
             self._open = False
-            return [out if out is not None else late(index) for index, out in enumerate(self._outcomes)]
+        if self._left:
+            assert late is not None
+            for index in range(len(self._values)):
+                if self._missing[index]:
+                    self._errors[index] = late(index)
+        return Columns(self._values, self._errors, self._seconds)

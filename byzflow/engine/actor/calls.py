@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
-__all__ = ("Call", "Outcome", "Recorder")
+__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,45 @@ class Call:
     method: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Sweep(Sequence[Call]):
+    """One method call on many objects of a host: the list of their names, and the call once.
+
+    Examples
+    --------
+    >>> sweep = Sweep(["node-1", "node-2"], "gradient", (0.1,))
+    >>> len(sweep), sweep[1]
+    (2, Call(object_id='node-2', method='gradient', args=(0.1,), kwargs={}))
+    """
+
+    __slots__ = ("args", "kwargs", "method", "object_ids")
+
+    def __init__(
+        self,
+        object_ids: Sequence[str],
+        method: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.object_ids, self.method, self.args, self.kwargs = object_ids, method, args, dict(kwargs or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Sweep, (self.object_ids, self.method, self.args, self.kwargs)
+
+    def __len__(self) -> int:
+        return len(self.object_ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sweep: ...
+
+    def __getitem__(self, index: int | slice) -> Call | Sweep:
+        if isinstance(index, slice):
+            return Sweep(self.object_ids[index], self.method, self.args, self.kwargs)
+        return Call(self.object_ids[index], self.method, self.args, self.kwargs)
 
 
 @dataclass(frozen=True)
@@ -75,3 +116,16 @@ class Recorder:
         self.seconds = time.perf_counter() - self._begin
         self.error = error
         return True
+
+
+def is_awaitable(value: Any) -> bool:
+    """Whether `value` may be awaited; quick for what nodes mostly return.
+
+    Examples
+    --------
+    >>> is_awaitable(None), is_awaitable(time.sleep)
+    (False, False)
+    """
+    if value is None or type(value) is getattr(sys.modules.get("torch"), "Tensor", None):
+        return False
+    return inspect.isawaitable(value)

@@ -49,15 +49,16 @@ class Crew:
     def __len__(self) -> int:
         return self._threads
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Have `work` done in one of the threads; first come, first served."""
+    def run(self, *works: Callable[[], None]) -> None:
+        """Have each of `works` done in one of the threads; first come, first served."""
         with self._lock:
-            self._waiting.append(work)
-            if len(self._waiting) <= self._idle:
-                self._arrived.notify()
-            elif self._threads < self._size:
+            self._waiting.extend(works)
+            self._arrived.notify(len(works))
+            short = len(self._waiting) - self._idle
+            for _ in range(min(short, self._size - self._threads)):
                 self._start(self._work)
-            elif not self._has_watch:
+                short -= 1
+            if short > 0 and not self._has_watch:
                 self._has_watch = True
                 self._start(self._watch)
 

@@ -5,23 +5,23 @@ Only what runs on the worker is here; the client's handle is `HostRef`.
 
 from __future__ import annotations
 
-import traceback
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from distributed import get_worker
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Outcome, Recorder
+from byzflow.engine.actor.calls import Call, Recorder, Sweep
+from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
-from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.actor.mailbox import Mailbox
-from byzflow.engine.actor.parcel import Parcel, seal, unseal
+from byzflow.engine.actor.parcel import Parcel
+from byzflow.engine.actor.sendable import sendable
 
-__all__ = ("Call", "HostRef", "NodeHost", "Outcome")
+__all__ = ("NodeHost",)
 
 
 class NodeHost:
@@ -74,9 +74,7 @@ class NodeHost:
             If this host does not hold it.
         """
         if object_id not in self._lanes:
-            raise LookupError(
-                f"Object {object_id!r} was asked for; this host does not hold it. Spawn it first."
-            )
+            raise _unknown(object_id)
         return self._lanes[object_id].subject
 
     async def spawn_many(self, object_ids: Sequence[str], blob: Parcel) -> Parcel:
@@ -90,10 +88,9 @@ class NodeHost:
             for index, recipe in enumerate(blob.open())
         ]
         await batch.wait(None)
-        outcomes = batch.close(lambda index: Outcome())
-        for object_id, lane, outcome in zip(object_ids, lanes, outcomes, strict=True):
-            if outcome.error is None:
-                self._lanes[object_id] = lane
+        outcomes = batch.close()
+        made = zip(object_ids, lanes, strict=True)
+        self._lanes.update(pair for i, pair in enumerate(made) if i not in outcomes.errors)
         return self._reply(outcomes)
 
     async def call_many(self, blob: Parcel, count: int, deadline: float | None) -> Parcel:
@@ -102,14 +99,20 @@ class NodeHost:
         A call that is not done after `deadline` [seconds] has a `TimeoutError` as its outcome, and does
         not keep the others from theirs.
         """
-        calls: list[Call] = []
+        calls: Sequence[Call] = []
         with Recorder() as opening:
             calls = blob.open()
         if opening.error is not None:
-            return self._reply([Outcome(error=opening.error)] * count)
-        batch = Batch(count)
-        for index, call in enumerate(calls):
-            self._dispatch(batch, index, call)
+            return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)))
+        batch = Batch(count, _work(calls))
+        lanes: list[Lane] = []
+        for index, object_id in enumerate(_names(calls)):
+            lane = self._lanes.get(object_id)
+            if lane is None:
+                batch.settle(index, None, _unknown(object_id), 0.0)
+            elif lane.queue(batch, index):
+                lanes.append(lane)
+        self._crew.run(*(lane.move for lane in lanes))
         await batch.wait(deadline)
         return self._reply(batch.close(lambda index: _late(calls[index], deadline)))
 
@@ -149,30 +152,8 @@ class NodeHost:
         self.peek(object_id)
         return self._mailboxes.setdefault((object_id, name), Mailbox(self._capacity))
 
-    def _dispatch(self, batch: Batch, index: int, call: Call) -> None:
-        def report(outcome: Outcome) -> None:
-            batch.settle(index, outcome)
-
-        def work() -> Any:
-            return getattr(lane.subject, call.method)(*call.args, **call.kwargs)
-
-        with Recorder() as record:
-            self.peek(call.object_id)
-        if record.error is not None:
-            report(Outcome(error=record.error))
-            return
-        lane = self._lanes[call.object_id]
-        lane.submit(work, report, batch.is_open)
-
-    def _reply(self, outcomes: list[Outcome]) -> Parcel:
-        if not self._remote:
-            return Parcel(outcomes)
-        outcomes = [_sendable(outcome) for outcome in outcomes]
-        with Recorder() as record:
-            return Parcel(outcomes).sealed()
-        if record.error is not None:  # one of them cannot be pickled: find it, and keep the others
-            outcomes = [_pickled(outcome) for outcome in outcomes]
-        return Parcel(outcomes).sealed()
+    def _reply(self, outcomes: Columns) -> Parcel:
+        return sendable(outcomes) if self._remote else Parcel(outcomes)
 
 
 def _build(recipe: Parcel) -> Any:
@@ -180,39 +161,31 @@ def _build(recipe: Parcel) -> Any:
     return factory(*args, **kwargs)
 
 
-def _late(call: Call, deadline: float | None) -> Outcome:
-    return Outcome(
-        error=TimeoutError(
-            f"{call.method}() of {call.object_id!r} had to end within {deadline} s; it is still running or "
-            "queued. Raise the deadline, or leave this object out."
-        ),
-        seconds=deadline or 0.0,
+def _names(calls: Sequence[Call]) -> Iterable[str]:
+    return calls.object_ids if isinstance(calls, Sweep) else [call.object_id for call in calls]
+
+
+def _work(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
+    if isinstance(calls, Sweep):
+        method, args, kwargs = calls.method, calls.args, calls.kwargs
+        return lambda index, subject: getattr(subject, method)(*args, **kwargs)
+
+    def work(index: int, subject: Any) -> Any:
+        call = calls[index]
+        return getattr(subject, call.method)(*call.args, **call.kwargs)
+
+    return work
+
+
+def _unknown(object_id: str) -> LookupError:
+    return LookupError(f"Object {object_id!r} was asked for; this host does not hold it. Spawn it first.")
+
+
+def _late(call: Call, deadline: float | None) -> TimeoutError:
+    return TimeoutError(
+        f"{call.method}() of {call.object_id!r} had to end within {deadline} s; it is still running or "
+        "queued. Raise the deadline, or leave this object out."
     )
-
-
-def _sendable(outcome: Outcome) -> Outcome:
-    """Keep what can be unpickled on the other side, with the trace that a pickle would lose."""
-    error = outcome.error
-    if error is None:
-        return outcome
-    note = text = "an error that cannot be read"
-    with Recorder():
-        note = "On the worker:\n" + "".join(traceback.format_exception(error))
-        text = f"{type(error).__name__}: {error}"
-    with Recorder():
-        BaseException.add_note(error, note)
-        copy = unseal(seal(error))
-        if type(copy) is type(error):
-            return outcome
-    stand_in = RuntimeError(text)
-    stand_in.add_note(note)
-    return Outcome(error=stand_in, seconds=outcome.seconds)
-
-
-def _pickled(outcome: Outcome) -> Outcome:
-    with Recorder() as record:
-        seal(outcome)
-    return Outcome(error=record.error, seconds=outcome.seconds) if record.error else outcome
 
 
 def _stop(lanes: dict[str, Lane], crew: Crew) -> None:

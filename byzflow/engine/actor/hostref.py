@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from distributed.protocol.serialize import to_serialize
 
-from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.calls import Call, Sweep
+from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.config import seconds, setting
@@ -64,22 +65,23 @@ class HostRef:
         """Whether the worker is known to be gone."""
         return self._lost.done()
 
-    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> list[Outcome]:
+    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> Columns:
         """Run calls on the objects of this host, with one rpc for all of them.
 
         Parameters
         ----------
         calls : sequence of Call
-            Calls of different objects run side by side, those of one object in the order given. Equal
-            arguments (``is``) travel once and are one object on the host.
+            A `Sweep`, where they are all the same. Calls of different objects run side by side, those of one
+            object in the order given. Equal arguments (``is``) travel once and are one object on the host.
         deadline : float, optional
             After this many seconds a call that is not done counts as failed with `TimeoutError`; the
             others keep their outcomes. Default: ``byzflow.host.call-deadline``.
 
         Returns
         -------
-        list of Outcome
-            In the order of `calls`. What the called code raised is in them, not raised.
+        Columns
+            A sequence of `Outcome`, in the order of `calls`. What the called code raised is in them, not
+            raised.
 
         Raises
         ------
@@ -90,9 +92,9 @@ class HostRef:
         """
         deadline = seconds("host.call-deadline") if deadline is None else deadline
         allowed = None if deadline is None else deadline + (seconds("host.grace") or 0.0)
-        blob = self.pack(list(calls))
+        blob = self.pack(calls if isinstance(calls, Sweep) else list(calls))
         reply = await self.execute("call_many", blob, len(calls), deadline, deadline=allowed)
-        outcomes: list[Outcome] = reply.open()
+        outcomes: Columns = reply.open()
         return outcomes
 
     async def spawn(
@@ -106,14 +108,14 @@ class HostRef:
         outcomes = await self.spawn_many({object_id: (factory, tuple(args), dict(kwargs or {}))})
         outcomes[0].unwrap()
 
-    async def spawn_many(self, recipes: Mapping[str, Recipe]) -> list[Outcome]:
+    async def spawn_many(self, recipes: Mapping[str, Recipe]) -> Columns:
         """Build objects ``factory(*args, **kwargs)`` by object id, with one rpc for all; they share nothing.
 
         What a factory raises is in its outcome, not raised.
         """
         blob = self.pack([self.pack(recipe) for recipe in recipes.values()])
         reply = await self.execute("spawn_many", list(recipes), blob)
-        outcomes: list[Outcome] = reply.open()
+        outcomes: Columns = reply.open()
         return outcomes
 
     async def drop(self, *object_ids: str) -> None:

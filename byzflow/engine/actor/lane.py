@@ -12,14 +12,29 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from byzflow.engine.actor.calls import Outcome, Recorder
+from byzflow.engine.actor.calls import Recorder, is_awaitable
 from byzflow.engine.actor.crew import Crew, one_openmp_thread
 
-__all__ = ("Lane",)
+__all__ = ("Lane", "Work")
 
-Report = Callable[[Outcome], None]
+Report = Callable[[Any, BaseException | None, float], None]
+"""Takes what a call came to: its value, or its error, and the time it took [seconds]."""
+
+
+class Work(Protocol):
+    """Numbered calls on objects of lanes, and where their outcomes go. Any thread may call these."""
+
+    def is_open(self) -> bool:
+        """Whether outcomes are still wanted: else a call is not begun."""
+
+    def run(self, index: int, subject: Any) -> Any:
+        """Make one of the calls on the object of its lane."""
+
+    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        """Take what a call came to."""
 
 
 class Lane:
@@ -43,29 +58,19 @@ class Lane:
         self._is_moving = False
         self._loop: _Loop | None = None
         context = contextvars.copy_context()
-        self._post(lambda: context.run(self._build, build, report))
+        self._start(lambda: context.run(self._build, build, report))
 
-    def submit(self, work: Callable[[], Any], report: Report, wanted: Callable[[], bool]) -> None:
-        """Queue `work`; `report` gets its outcome, unless that is no longer `wanted` when its turn comes."""
-        context = contextvars.copy_context()
-        self._post(lambda: context.run(self._serve, work, report, wanted))
+    def submit(self, work: Work, index: int) -> None:
+        """Queue a call, and have the crew make it."""
+        if self.queue(work, index):
+            self._crew.run(self.move)
 
-    def stop(self) -> None:
-        """Forget the object after what is queued."""
-        self._post(self._forget)
+    def queue(self, work: Work, index: int) -> bool:
+        """Queue a call; True if the crew has to `move` the lane for it."""
+        return self._post(partial(contextvars.copy_context().run, self._serve, work, index))
 
-    def _post(self, job: Callable[[], None]) -> None:
-        if self._loop is not None:
-            self._loop.post(job)
-            return
-        with self._lock:
-            self._waiting.append(job)
-            if self._is_moving:
-                return
-            self._is_moving = True
-        self._crew.run(self._move)
-
-    def _move(self) -> None:
+    def move(self) -> None:
+        """Do what is queued, in a thread of the crew."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -74,26 +79,44 @@ class Lane:
                 job = self._waiting.popleft()
             job()
 
+    def stop(self) -> None:
+        """Forget the object after what is queued."""
+        self._start(self._forget)
+
+    def _start(self, job: Callable[[], None]) -> None:
+        if self._post(job):
+            self._crew.run(self.move)
+
+    def _post(self, job: Callable[[], None]) -> bool:
+        if self._loop is not None:
+            self._loop.post(job)
+            return False
+        with self._lock:
+            self._waiting.append(job)
+            starts, self._is_moving = not self._is_moving, True
+            return starts
+
     def _build(self, build: Callable[[], Any], report: Report) -> None:
         with Recorder() as record:
             self.subject = build()
         if record.error is None and _is_async(self.subject):
             self._loop = _Loop()
-        report(Outcome(error=record.error, seconds=record.seconds))
+        report(None, record.error, record.seconds)
 
-    def _serve(self, work: Callable[[], Any], report: Report, wanted: Callable[[], bool]) -> None:
-        if not wanted():
+    def _serve(self, work: Work, index: int) -> None:
+        if not work.is_open():
             return
         value: Any = None
         with Recorder() as record:
-            value = work()
-        if record.error is None and inspect.isawaitable(value):
+            value = work.run(index, self.subject)
+        if record.error is None and is_awaitable(value):
+            report = partial(work.settle, index)
             if self._loop is not None:
                 self._loop.spawn(_settle(value, report))
             else:
                 asyncio.run(_settle(value, report))
             return
-        report(Outcome(None if record.error else value, record.error, record.seconds))
+        work.settle(index, value, record.error, record.seconds)
 
     def _forget(self) -> None:
         self.subject = None
@@ -137,7 +160,7 @@ class _Loop:
 async def _settle(value: Any, report: Report) -> None:
     with Recorder() as record:
         value = await value
-    report(Outcome(None if record.error else value, record.error, record.seconds))
+    report(None if record.error else value, record.error, record.seconds)
     if isinstance(record.error, asyncio.CancelledError):
         raise record.error
 

@@ -57,6 +57,10 @@ class Stack:
         """Return the vectors, which share the memory of the stack but no autograd history."""
         if isinstance(self.matrix, np.ndarray):
             return tuple(self.matrix[i, ...] for i in range(len(self.matrix)))
+        import torch
+
+        if self.matrix.ndim > 1 and self.matrix.dtype in (torch.float32, torch.float64):
+            return tuple(map(torch.from_numpy, self.matrix.numpy()))  # takes half the time of views
         return tuple(row.detach() for row in self.matrix.unbind(0))
 
     def lend(self) -> tuple[bytearray, Stack]:
@@ -93,10 +97,14 @@ def stackable(value: Any) -> tuple[Any, ...] | None:
     True
     """
     if is_numeric(value):
-        return ("numpy", value.dtype, value.shape) if value.nbytes <= SMALL and value.dtype.isnative else None
-    if is_tensor(value) and not value.requires_grad and value.device.type == "cpu" and value.nbytes <= SMALL:
-        return "torch", value.dtype, value.shape
-    return None
+        return (
+            ("numpy", value.dtype, value.shape)
+            if 0 < value.nbytes <= SMALL and value.dtype.isnative
+            else None
+        )
+    if not is_tensor(value) or value.requires_grad or value.device.type != "cpu" or value.is_nested:
+        return None
+    return ("torch", value.dtype, value.shape) if 0 < value.nbytes <= SMALL else None
 
 
 def stacked(vectors: tuple[Any, ...]) -> Any:
@@ -108,5 +116,4 @@ def stacked(vectors: tuple[Any, ...]) -> Any:
     ('Stack', 'tuple')
     """
     forms = set(map(stackable, vectors))
-    is_one = len(forms) == 1 and None not in forms and vectors[0].nbytes > 0
-    return Stack.of(vectors) if is_one else vectors
+    return Stack.of(vectors) if len(forms) == 1 and None not in forms else vectors

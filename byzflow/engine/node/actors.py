@@ -11,7 +11,7 @@ from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.node.methods import lacks, missing
+from byzflow.engine.node.duties import lacks, missing
 from byzflow.engine.node.resident import build
 
 __all__ = ("ByzantineNodeActor", "HonestNodeActor", "NodeActor", "Recipe")

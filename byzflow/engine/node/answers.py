@@ -7,16 +7,19 @@ whatever the values are.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from byzflow.engine.actor.calls import Outcome, Recorder
-from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of
+from byzflow.engine.actor.stack import Stack
+from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of, norms_of
+from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.exceptions import NodeLostError
 
 __all__ = (
@@ -28,6 +31,9 @@ __all__ = (
     "owned",
     "refusal",
 )
+
+
+T = TypeVar("T")
 
 
 class Reason(StrEnum):
@@ -172,35 +178,59 @@ def judge(
     >>> sorted(verdict.vectors), str(verdict.excluded[3])
     ([0, 1, 2], 'd (gradients, non-finite: an entry is NaN or infinite)')
     """
-    excluded: dict[int, Exclusion] = {}
-    forms: dict[int, Signature] = {}
-    digests: dict[int, Digest] = {}
-    for index in sorted(outcomes):
-        outcome = outcomes[index]
-        if outcome.error is not None:
-            excluded[index] = Exclusion(names[index], phase, *refusal(outcome.error))
+    known = NodeOutcomes.of(outcomes)
+    excluded = {i: Exclusion(names[i], phase, *refusal(error)) for i, error in known.errors.items()}
+    forms: dict[Signature, list[_Same]] = {}
+    for same in _alike(known, held):
+        if same.digest.signature is not None:
+            forms.setdefault(same.digest.signature, []).append(same)
             continue
-        digest = outcome.value if held else digest_of(outcome.value)
-        form = digest.signature
-        if form is None:
-            detail = f"expected a real tensor or array, got {digest.kind}"
-            excluded[index] = Exclusion(names[index], phase, Reason.TYPE, detail)
-        else:
-            forms[index] = form
-            digests[index] = digest
+        detail = f"expected a real tensor or array, got {same.digest.kind}"
+        excluded.update((i, Exclusion(names[i], phase, Reason.TYPE, detail)) for i in same.nodes)
     right = expected or _majority(forms)
-    verdict = Verdict(signature=right, excluded=excluded)
-    for index, form in forms.items():
+    vectors: dict[int, Any] = {}
+    norms: dict[int, float] = {}
+    for form, parts in forms.items():
         reason, detail = _mismatch(form, right)
-        if reason is None:
-            norm, error = (digests[index].norm, None) if held else _norm(digests[index].row)
-            if math.isfinite(norm):
-                verdict.vectors[index] = digests[index].row
-                verdict.norms[index] = norm
+        for same in parts:
+            if reason is not None:
+                excluded.update((i, Exclusion(names[i], phase, reason, detail)) for i in same.nodes)
                 continue
-            reason, detail = refusal(error) if error else (Reason.NONFINITE, "an entry is NaN or infinite")
-        excluded[index] = Exclusion(names[index], phase, reason, detail)
-    return verdict
+            for index, row, norm, error in same.measured(held):
+                if math.isfinite(norm):
+                    vectors[index], norms[index] = row, norm
+                else:
+                    why = refusal(error) if error else (Reason.NONFINITE, "an entry is NaN or infinite")
+                    excluded[index] = Exclusion(names[index], phase, *why)
+    return Verdict(_in_order(vectors), _in_order(norms), right, _in_order(excluded))
+
+
+@dataclass(frozen=True, slots=True)
+class _Same:
+    """Answers of one form: the vector of one node, or a stack of those of many."""
+
+    nodes: Sequence[int]
+    digest: Digest
+    stack: Stack | None = None
+
+    def measured(self, held: bool) -> Iterable[tuple[int, Any, float, BaseException | None]]:
+        """Return node, vector, norm, and why there is none."""
+        if self.stack is None:
+            norm, error = (self.digest.norm, None) if held else _norm(self.digest.row)
+            return [(self.nodes[0], self.digest.row, norm, error)]
+        rows = self.stack.rows()
+        return zip(self.nodes, rows, norms_of(self.stack.matrix), repeat(None, len(rows)), strict=True)
+
+
+def _alike(outcomes: NodeOutcomes, held: bool) -> list[_Same]:
+    """Return the answers by form, as far as that costs nothing."""
+    stacks = [_Same(at, digest_of(stack.matrix[0, ...]), stack) for at, stack in outcomes.stacks]
+    others = outcomes.others.items()
+    return [*stacks, *(_Same((i,), value if held else digest_of(value)) for i, value in others)]
+
+
+def _in_order(found: dict[int, T]) -> dict[int, T]:
+    return dict(sorted(found.items(), key=itemgetter(0)))
 
 
 def _norm(row: Any) -> tuple[float, BaseException | None]:
@@ -210,9 +240,12 @@ def _norm(row: Any) -> tuple[float, BaseException | None]:
     return math.inf, record.error
 
 
-def _majority(forms: Mapping[int, Signature]) -> Signature | None:
-    counts = Counter(forms.values())
-    return max(counts, key=counts.__getitem__) if counts else None
+def _majority(forms: Mapping[Signature, Sequence[_Same]]) -> Signature | None:
+    def weight(form: Signature) -> tuple[int, int]:
+        parts = forms[form]
+        return sum(len(same.nodes) for same in parts), -min(same.nodes[0] for same in parts)
+
+    return max(forms, key=weight) if forms else None
 
 
 def _mismatch(form: Signature, right: Signature | None) -> tuple[Reason | None, str]:

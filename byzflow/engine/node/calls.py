@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.calls import Call, Outcome, Sweep
+from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.node.seats import Host, LocalHost, Seat, is_remote
 from byzflow.exceptions import NodeLostError
 
@@ -38,11 +41,15 @@ class Ask:
 
     def call(self, seat: Seat, round: int) -> Call:
         """Return the call for one node."""
+        return self.calls([seat], round)[0]
+
+    def calls(self, seats: Sequence[Seat], round: int) -> Sweep:
+        """Return the same call for many nodes of one host."""
         options: dict[str, Any] = {"purpose": self.purpose, "save": self.save}
         if self.held:
             options["place"] = self.place
         method = "resident_hold" if self.held else "resident_call"
-        return Call(seat.object_id, method, (round, self.method, self.args), options)
+        return Sweep([seat.object_id for seat in seats], method, (round, self.method, self.args), options)
 
 
 def by_host(seats: Mapping[int, Seat]) -> list[tuple[Host, tuple[int, ...]]]:
@@ -86,10 +93,22 @@ class Roster:
         self._here = {
             index: self.local.seat(node) for index, node in enumerate(self.nodes) if _place(node) is None
         }
+        self._seated: dict[int, Seat] = {}
 
     def seat(self, index: int) -> Seat:
         """Return where a node sits now."""
-        return self._here.get(index) or Seat(*_placed(self.nodes[index]))
+        return self._seated.get(index) or self._here.get(index) or Seat(*_placed(self.nodes[index]))
+
+    def settle(self) -> None:
+        """Look where all nodes sit, for what follows until the next `settle`.
+
+        Raises
+        ------
+        NodeLostError
+            If a node was closed.
+        """
+        self._seated = {}
+        self._seated = {index: self.seat(index) for index in range(len(self.nodes))}
 
     async def respawn(self, index: int) -> None:
         """Make a spawned node anew, as it was first made, on a live worker.
@@ -99,6 +118,7 @@ class Roster:
         NodeLostError
             If there is none, or the new one goes too.
         """
+        self._seated.pop(index, None)
         await self.nodes[index]._respawn()
 
     def close(self) -> None:
@@ -122,15 +142,17 @@ class Roster:
 
     def crossing(self, indices: Iterable[int]) -> tuple[int, int]:
         """Return how many of these nodes, and of their hosts, are in other processes."""
-        hosts = [self.seat(index).host for index in indices]
-        away = [
-            id(host) for host in hosts if not getattr(host, "address", "inproc://").startswith("inproc://")
-        ]
-        return len(away), len(set(away))
+        count = Counter(self.seat(index).host for index in indices)
+        away = [n for host, n in count.items() if _is_away(host)]
+        return sum(away), len(away)
+
+    def is_away(self, index: int) -> bool:
+        """Whether a node is in another process."""
+        return _is_away(self.seat(index).host)
 
     async def ask(
         self, round: int, asks: Mapping[int, Ask | Sequence[tuple[int, Ask]]], deadline: float | None
-    ) -> dict[int, Outcome]:
+    ) -> NodeOutcomes:
         """Call nodes for a round, one rpc for each host.
 
         Parameters
@@ -143,25 +165,44 @@ class Roster:
         deadline : float or None
             Seconds until a call counts as late.
         """
-        queues = {i: [(round, ask)] if isinstance(ask, Ask) else list(ask) for i, ask in asks.items()}
-        calls = {i: [ask.call(self.seat(i), number) for number, ask in queue] for i, queue in queues.items()}
-        return await self.call(calls, deadline)
+        groups = by_host({index: self.seat(index) for index in asks})
+        return await self._gather(
+            [(indices, self._on_host(host, indices, round, asks, deadline)) for host, indices in groups]
+        )
 
-    async def call(self, calls: Mapping[int, Sequence[Call]], deadline: float | None) -> dict[int, Outcome]:
+    async def call(self, calls: Mapping[int, Sequence[Call]], deadline: float | None) -> NodeOutcomes:
         """Run the calls of each node in order; return its last outcome, or its first error."""
         groups = by_host({index: self.seat(index) for index in calls})
+        return await self._gather(
+            [(indices, _last(host, [calls[i] for i in indices], deadline)) for host, indices in groups]
+        )
+
+    async def _on_host(
+        self,
+        host: Host,
+        indices: tuple[int, ...],
+        round: int,
+        asks: Mapping[int, Ask | Sequence[tuple[int, Ask]]],
+        deadline: float | None,
+    ) -> Sequence[Outcome]:
+        first = asks[indices[0]]
+        if isinstance(first, Ask) and all(asks[index] is first for index in indices):
+            return await _answers(host, first.calls([self.seat(i) for i in indices], round), deadline)
+        queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]
+        pairs = zip(map(self.seat, indices), queues, strict=True)
+        return await _last(
+            host, [[ask.call(seat, at) for at, ask in queue] for seat, queue in pairs], deadline
+        )
+
+    async def _gather(
+        self, parts: Sequence[tuple[tuple[int, ...], Coroutine[Any, Any, Sequence[Outcome]]]]
+    ) -> NodeOutcomes:
         try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    (indices, tasks.create_task(on_host(host, [calls[i] for i in indices], deadline)))
-                    for host, indices in groups
-                ]
+            async with asyncio.TaskGroup() as group:
+                running = [(indices, group.create_task(part)) for indices, part in parts]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        merged: dict[int, Outcome] = {}
-        for indices, task in running:
-            merged.update(zip(indices, map(_summary, task.result()), strict=True))
-        return {index: merged[index] for index in sorted(merged)}
+        return NodeOutcomes([(indices, task.result()) for indices, task in running])
 
 
 async def on_host(
@@ -172,24 +213,32 @@ async def on_host(
     If the host is gone or says nothing in time, that is the outcome of all. What a node itself raises never
     looks like that.
     """
+    outcomes = iter(await _answers(host, [call for queue in queues for call in queue], deadline))
+    return [[next(outcomes) for _ in queue] for queue in queues]
+
+
+async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) -> Columns:
     begin = time.perf_counter()
     try:
-        outcomes = iter(await host.call_many([call for queue in queues for call in queue], deadline))
+        outcomes = Columns.of(await host.call_many(calls, deadline))
     except (NodeLostError, TimeoutError) as error:
-        failed = Outcome(error=error, seconds=time.perf_counter() - begin)
-        return [[failed] * len(queue) for queue in queues]
-    return [[_of_node(next(outcomes)) for _ in queue] for queue in queues]
+        spent = time.perf_counter() - begin
+        return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error), [spent] * len(calls))
+    for position, raised in outcomes.errors.items():
+        if issubclass(type(raised), NodeLostError):
+            text = "the node raised a NodeLostError; its own worker is there"
+            outcomes.errors[position] = RuntimeError(text)
+    return outcomes
 
 
-def _of_node(outcome: Outcome) -> Outcome:
-    if not issubclass(type(outcome.error), NodeLostError):
-        return outcome
-    return replace(outcome, error=RuntimeError("the node raised a NodeLostError; its own worker is there"))
+async def _last(host: Host, queues: Sequence[Sequence[Call]], deadline: float | None) -> list[Outcome]:
+    """Run queues of calls; return the last outcome of each, or its first error."""
+    answers = await on_host(host, queues, deadline)
+    return [next((out for out in answer if out.error is not None), answer[-1]) for answer in answers]
 
 
-def _summary(outcomes: Sequence[Outcome]) -> Outcome:
-    failed = next((outcome for outcome in outcomes if outcome.error is not None), None)
-    return failed or outcomes[-1]
+def _is_away(host: Host) -> bool:
+    return not getattr(host, "address", "inproc://").startswith("inproc://")
 
 
 def _place(node: Any) -> tuple[Host, str] | None:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from byzflow.engine.actor.calls import Recorder
+from byzflow.kernels.native import squared_norms
 
-__all__ = ("Digest", "Signature", "bare", "digest_of", "norm_of", "signature_of")
+__all__ = ("Digest", "Signature", "bare", "digest_of", "norm_of", "norms_of", "signature_of")
 
-PIECE = 1 << 13  # entries; OpenBLAS gives a product of more than 10,000 to several threads
 HUGE = 1 << 30  # bytes up to which a vector whose entries share memory may be laid out
 
 
@@ -134,33 +134,44 @@ def norm_of(vector: Any) -> float:
     """
     if isinstance(vector, torch.Tensor):
         flat = vector.detach().reshape(-1)
+        if flat.device.type == "cpu":
+            return norms_of(flat[None])[0]
         quick = flat if flat.is_floating_point() and flat.element_size() >= 4 else flat.to(torch.float32)
-        if quick.device.type == "cpu":
-            norm = _root_of_squares(quick.numpy())
-        else:
-            norm = float(torch.dot(quick, quick)) ** 0.5 if flat.numel() else 0.0
+        norm = float(torch.dot(quick, quick)) ** 0.5 if flat.numel() else 0.0
         if math.isfinite(norm) or not bool(torch.isfinite(flat).all()):
             return norm if math.isfinite(norm) else math.inf
         return float(torch.linalg.vector_norm(flat.to(torch.float64)))
     host = vector.get() if hasattr(vector, "get") else vector
-    flat = host.reshape(-1)
-    norm = _root_of_squares(
-        flat if flat.dtype.kind == "f" and flat.dtype.itemsize >= 4 else flat.astype(np.float64)
-    )
-    if math.isfinite(norm) or not bool(np.isfinite(flat).all()):
-        return norm if math.isfinite(norm) else math.inf
+    return norms_of(host.reshape(1, -1))[0]
+
+
+def norms_of(matrix: Any) -> list[float]:
+    """Return the norm of each row of a NumPy or torch matrix on the CPU, whatever rows are beside it.
+
+    Examples
+    --------
+    >>> norms_of(np.array([[3.0, 4.0], [0.0, np.nan]]))
+    [5.0, inf]
+    """
+    rows = matrix if matrix.ndim == 2 else matrix.reshape(len(matrix), -1)
+    if isinstance(rows, torch.Tensor):
+        rows = (rows if rows.dtype in (torch.float32, torch.float64) else rows.to(torch.float64)).numpy()
+    elif rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    squares = np.empty(len(rows))
+    squared_norms(np.require(rows, requirements=("C", "W")), squares)
+    norms: list[float] = np.sqrt(squares).tolist()
+    if not np.isfinite(squares).all():
+        norms = [n if math.isfinite(n) else _careful_norm(row) for n, row in zip(norms, rows, strict=True)]
+    return norms
+
+
+def _careful_norm(flat: Any) -> float:
+    """Return the norm of a vector whose squares may be too large; inf if an entry is not finite."""
+    if not bool(np.isfinite(flat).all()):
+        return math.inf
     scale = float(np.abs(flat).max())
     return scale * float(np.linalg.norm(flat.astype(np.float64) / scale))
-
-
-def _root_of_squares(flat: np.ndarray) -> float:
-    """Add up in pieces that BLAS does not split among threads: the bits depend on the vector alone."""
-    total = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for lo in range(0, len(flat), PIECE):
-            piece = np.ascontiguousarray(flat[lo : lo + PIECE])
-            total += float(np.dot(piece, piece))
-    return math.sqrt(total)
 
 
 def _form(array: Any) -> Signature | None:

@@ -5,18 +5,19 @@ Every node that a round calls, on a worker or in this process, sits in a `Reside
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any
 
 import cloudpickle
 
+from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.duties import declares, has_coroutines, lacks, missing
 from byzflow.engine.node.forms import Digest, digest_of, norm_of
-from byzflow.engine.node.methods import declares, lacks, missing
-from byzflow.engine.node.showing import Showing, isolated, resolved
+from byzflow.engine.node.isolation import isolated
+from byzflow.engine.node.showing import Showing, resolved
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build", "hold")
 
@@ -40,7 +41,7 @@ def build(
     lacking = missing(node, required)
     if lacking is not None:
         raise TypeError(lacks(type(node).__name__, lacking))
-    return AsyncResident(node) if _has_coroutines(type(node)) else Resident(node)
+    return AsyncResident(node) if has_coroutines(type(node)) else Resident(node)
 
 
 class Resident:
@@ -66,7 +67,7 @@ class Resident:
     def __init__(self, node: Any) -> None:
         self._resident_node = node
         self._resident_answers: dict[str, tuple[int, Any]] = {}
-        self._resident_round = 0
+        self._resident_latest = -1
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
         self._resident_saves = bool(declares(node, "saves_itself") and node.saves_itself)
@@ -105,10 +106,15 @@ class Resident:
         save : bool, default False
             Return a pair of the answer and the node's state after it.
         """
-        answer = self._resident_answer(round, method, args, kwargs or {}, purpose or method)
+        key = purpose or method
+        known = self._resident_answers.get(key)
+        if known is not None and known[0] >= round:
+            answer = known[1]
+        else:
+            answer = self._resident_answer(round, method, args, kwargs or {}, key)
         if not save:
             return answer
-        if inspect.isawaitable(answer):
+        if is_awaitable(answer):
             return _with_state(answer, self)
         return answer, self.resident_save()
 
@@ -127,7 +133,7 @@ class Resident:
         Without a row, the vector stays with the node.
         """
         answer = self.resident_call(round, method, args, kwargs, purpose)
-        if inspect.isawaitable(answer):
+        if is_awaitable(answer):
             return _held(answer, self, round, place, save)
         digest = hold(answer, place)
         return (digest, self.resident_save()) if save else digest
@@ -135,35 +141,41 @@ class Resident:
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
         """Call a method that changes nothing, leave the vector in a row and return its digest."""
         answer = getattr(self._resident_node, method)()
-        return (
-            _held(answer, self, round, place, False) if inspect.isawaitable(answer) else hold(answer, place)
-        )
+        return _held(answer, self, round, place, False) if is_awaitable(answer) else hold(answer, place)
 
     def _resident_answer(
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
     ) -> Any:
-        known = self._resident_answers.get(key)
-        if known is not None and known[0] >= round:
-            return known[1]
-        self._resident_forget(round)
-        self._resident_round = max(round, self._resident_round)
+        if round > self._resident_latest:
+            self._resident_answers.clear()
+            self._resident_latest = round
         if self._resident_counts:
             self._resident_node.begin_round(round)
-        with ExitStack() as stack:
-            showing = stack.enter_context(closing(Showing()))
-            answer = self._resident_run(method, tuple(args), dict(kwargs), showing)
-            if inspect.isawaitable(answer):
-                stack.pop_all()
-                return _later(self._resident_answers, key, round, answer, showing)
+        if self._resident_reads or not (args or kwargs):
+            answer = getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
+        else:
+            answer = self._resident_show(method, tuple(args), dict(kwargs))
+        if is_awaitable(answer):
+            return _later(self._resident_answers, key, round, answer)
         self._resident_answers[key] = (round, answer)
         return answer
+
+    def _resident_show(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the node with vectors of its own, and let go of them when it is done."""
+        showing = Showing()
+        try:
+            answer = self._resident_run(method, args, kwargs, showing)
+            if is_awaitable(answer):
+                kept, showing = showing, Showing()
+                return _shown(answer, kept)
+            return answer
+        finally:
+            showing.close()
 
     def _resident_run(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], showing: Showing
     ) -> Any:
-        """Call the node with vectors of its own; nothing here may hold them when this returns."""
-        if self._resident_reads:
-            return getattr(self._resident_node, method)(*resolved(args), **resolved(kwargs))
+        """Call the node; nothing here may hold what it is shown when this returns."""
         own_args, own_kwargs = showing.resolve((isolated(args), isolated(kwargs)))
         return getattr(self._resident_node, method)(*own_args, **own_kwargs)
 
@@ -197,6 +209,7 @@ class Resident:
             attributes.clear()
             attributes.update(pickle.loads(content))
         self._resident_answers.clear()
+        self._resident_latest = -1
 
     def resident_save(self) -> bytes:
         """Return the state as bytes."""
@@ -205,11 +218,6 @@ class Resident:
     def resident_restore(self, state: bytes) -> None:
         """Take up a state that `resident_save` returned."""
         self.resident_load(*pickle.loads(state))
-
-    def _resident_forget(self, round: int) -> None:
-        stale = [key for key, (past, _) in self._resident_answers.items() if past < round]
-        for key in stale:
-            del self._resident_answers[key]
 
 
 class AsyncResident(Resident):
@@ -234,7 +242,7 @@ async def _held(
     answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
 ) -> Any:
     value = await answer
-    is_late = resident._resident_round > round  # the row may belong to another round by now
+    is_late = resident._resident_latest > round  # the row may belong to another round by now
     digest = hold(value, None if is_late else place)
     return (digest, resident.resident_save()) if save else digest
 
@@ -243,15 +251,12 @@ async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, 
     return await answer, resident.resident_save()
 
 
-async def _later(
-    answers: dict[str, tuple[int, Any]], key: str, round: int, answer: Awaitable[Any], showing: Showing
-) -> Any:
-    with closing(showing):
-        value = await answer
+async def _later(answers: dict[str, tuple[int, Any]], key: str, round: int, answer: Awaitable[Any]) -> Any:
+    value = await answer
     answers[key] = (round, value)
     return value
 
 
-def _has_coroutines(kind: type) -> bool:
-    names = (name for name in dir(kind) if not name.startswith("__"))
-    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name)) for name in names)
+async def _shown(answer: Awaitable[Any], showing: Showing) -> Any:
+    with closing(showing):
+        return await answer

@@ -21,7 +21,7 @@ __all__ = ("Host", "LocalHost", "Seat", "is_remote")
 class Host(Protocol):
     """Where nodes sit: takes many calls at once."""
 
-    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> list[Outcome]:
+    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> Sequence[Outcome]:
         """Return the outcome of each call, in order."""
 
 
@@ -103,21 +103,9 @@ class LocalHost:
         answer: asyncio.Future[Outcome] = loop.create_future()
         lane = self._lanes.get(call.object_id)
         if lane is None:
-            lane = self._lanes[call.object_id] = Lane(self._crew, lambda: resident, lambda outcome: None)
+            lane = self._lanes[call.object_id] = Lane(self._crew, lambda: resident, lambda *outcome: None)
 
-        def settle(outcome: Outcome) -> None:
-            if not answer.done():
-                answer.set_result(outcome)
-
-        def report(outcome: Outcome) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, outcome)
-
-        lane.submit(
-            lambda: getattr(resident, call.method)(*call.args, **call.kwargs),
-            report,
-            lambda: not answer.done(),
-        )
+        lane.submit(_Errand(resident, call, answer, loop), 0)
         return await answer
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
@@ -125,6 +113,29 @@ class LocalHost:
         task.cancel()
         self._late.add(task)
         task.add_done_callback(self._late.discard)
+
+
+class _Errand:
+    """One call in a lane, for which a coroutine of another thread waits."""
+
+    def __init__(
+        self, resident: Any, call: Call, answer: asyncio.Future[Outcome], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._resident, self._call, self._answer, self._loop = resident, call, answer, loop
+
+    def is_open(self) -> bool:
+        return not self._answer.done()
+
+    def run(self, index: int, subject: Any) -> Any:
+        return getattr(self._resident, self._call.method)(*self._call.args, **self._call.kwargs)
+
+    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._answered, Outcome(value, error, seconds))
+
+    def _answered(self, outcome: Outcome) -> None:
+        if not self._answer.done():
+            self._answer.set_result(outcome)
 
 
 def is_remote(node: Any) -> bool:

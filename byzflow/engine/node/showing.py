@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 
-__all__ = ("Showing", "isolated", "resolved")
+__all__ = ("Showing", "resolved")
 
 
 class Showing:
@@ -68,27 +67,6 @@ class Showing:
             if memory is not None:
                 pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
                 pages[:] = pages.copy()
-
-
-def isolated(value: Any) -> Any:
-    """Return a copy that shares no array with the original.
-
-    Examples
-    --------
-    >>> original = np.zeros(2)
-    >>> isolated((original,))[0][:] = 1
-    >>> original
-    array([0., 0.])
-    """
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, tuple | list):
-        return type(value)(map(isolated, value))
-    if isinstance(value, dict):
-        return {key: isolated(item) for key, item in value.items()}
-    return value.copy() if type(value).__module__.partition(".")[0] == "cupy" else value
 
 
 def resolved(value: Any) -> Any:

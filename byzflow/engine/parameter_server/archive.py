@@ -30,7 +30,7 @@ class Archive:
     def __init__(self, checkpoint: Checkpoint, roster: Roster, cohort: Cohort) -> None:
         self.checkpoint, self._roster, self._cohort = checkpoint, roster, cohort
 
-    async def states(self, deadline: float | None) -> dict[int, Outcome]:
+    async def states(self, deadline: float | None) -> Mapping[int, Outcome]:
         """Return the state of every node as it is now."""
         return await self._call("resident_state", dict.fromkeys(range(self._cohort.n), ()), deadline)
 
@@ -80,6 +80,6 @@ class Archive:
 
     async def _call(
         self, method: str, args: Mapping[int, tuple[Any, ...]], deadline: float | None
-    ) -> dict[int, Outcome]:
+    ) -> Mapping[int, Outcome]:
         calls = {i: [Call(self._roster.seat(i).object_id, method, args[i])] for i in args}
         return await self._roster.call(calls, deadline)

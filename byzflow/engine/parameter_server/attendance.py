@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.node.calls import Ask, Roster
+from byzflow.engine.node.outcomes import NodeOutcomes
 
 __all__ = ("Attendance",)
 
@@ -51,15 +52,22 @@ class Attendance:
         self._late.discard(index)
         self._owed.pop(index, None)
 
-    async def ask(self, round: int, asks: Mapping[int, Ask]) -> dict[int, Outcome]:
+    async def ask(self, round: int, asks: Mapping[int, Ask]) -> NodeOutcomes:
         """Ask nodes for a round; outcomes by index, in node order."""
+        if not (self._owed or self._late or self.gone):
+            answers = await self._roster.ask(round, asks, self.deadline)
+            self._late = {i for i, error in answers.errors.items() if isinstance(error, TimeoutError)}
+            return answers
+        return NodeOutcomes.of(await self._ask_each(round, asks))
+
+    async def _ask_each(self, round: int, asks: Mapping[int, Ask]) -> dict[int, Outcome]:
         queues = {i: [*self._owed.get(i, ()), (round, asks[i])] for i in asks if i not in self.gone}
         slow = {i: queue for i, queue in queues.items() if i in self._late}
         quick = {i: queue for i, queue in queues.items() if i not in self._late}
         begin = time.perf_counter()
         waiting = asyncio.ensure_future(self._roster.ask(round, slow, self.deadline))
         try:
-            outcomes = await self._roster.ask(round, quick, self.deadline)
+            outcomes = dict(await self._roster.ask(round, quick, self.deadline))
             spent = time.perf_counter() - begin
             await asyncio.wait([waiting], timeout=max(PATIENCE, spent) if quick else None)
             late = dict.fromkeys(slow, Outcome(error=TimeoutError("it has not answered an earlier call yet")))
@@ -69,7 +77,7 @@ class Attendance:
         for index, outcome in outcomes.items():
             self._note(index, outcome)
         outcomes |= {i: self.gone[i] for i in asks if i in self.gone}
-        return {i: outcomes[i] for i in sorted(outcomes)}
+        return outcomes
 
     def _note(self, index: int, outcome: Outcome) -> None:
         if isinstance(outcome.error, TimeoutError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Ask, Roster
-from byzflow.engine.node.showing import isolated
+from byzflow.engine.node.isolation import isolated
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import NodeLostError
 

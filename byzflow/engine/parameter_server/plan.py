@@ -15,6 +15,7 @@ from typing import Any
 
 from byzflow.engine.node.answers import Answered, Exclusion, Verdict, judge, refusal
 from byzflow.engine.node.forms import Signature
+from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.exceptions import ToleranceError
 
@@ -194,9 +195,8 @@ class RoundPlan:
     def applied(self, outcomes: Mapping[int, Answered]) -> frozenset[int]:
         """Take how the update went; return the nodes that did not get it."""
         names = self.cohort.names
-        for index, outcome in outcomes.items():
-            if outcome.error is not None:
-                self._late[index] = Exclusion(names[index], APPLY, *refusal(outcome.error))
+        for index, error in NodeOutcomes.of(outcomes).errors.items():
+            self._late[index] = Exclusion(names[index], APPLY, *refusal(error))
         return frozenset(self._late)
 
     def report(

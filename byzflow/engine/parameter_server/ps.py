@@ -11,14 +11,15 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.methods import lacks, missing
+from byzflow.engine.node.duties import lacks, missing
 from byzflow.engine.node.seats import is_remote
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.parameter_server.archive import Archive
+from byzflow.engine.parameter_server.decision import GRADIENT_OF, LIE_OF
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import RoundReport
-from byzflow.engine.parameter_server.rounds import GRADIENT_OF, LIE_OF, UPDATE, Rounds
+from byzflow.engine.parameter_server.rounds import UPDATE, Rounds
 
 __all__ = ("ParameterServer",)
 

@@ -15,7 +15,7 @@ from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.showing import isolated
+from byzflow.engine.node.isolation import isolated
 from byzflow.engine.node.sites import Site, reachable, shareable
 from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.exceptions import NodeLostError

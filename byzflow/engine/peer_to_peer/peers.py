@@ -13,7 +13,7 @@ from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.answers import owned
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, by_host, on_host
-from byzflow.engine.node.methods import lacks
+from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.seats import Seat, is_remote
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")

@@ -111,7 +111,7 @@ async def test_a_call_to_an_unknown_object_is_an_outcome(backend):
 
 async def test_no_calls_have_no_outcomes(backend):
     await backend.construct(Subject)
-    assert await backend.host.call_many([]) == []
+    assert list(await backend.host.call_many([])) == []
 
 
 async def test_a_second_object_needs_a_second_backend(backend):

@@ -13,18 +13,32 @@ from byzflow.engine.actor.lane import Lane
 from tests.engine.actor.subjects import AsyncSubject, Subject
 
 
+class Errand:
+    """One call, and its outcome as a future."""
+
+    def __init__(self, work, wanted) -> None:
+        self.work, self.is_open = work, wanted
+        self.outcome: Future[Outcome] = Future()
+
+    def run(self, index, subject):
+        return self.work()
+
+    def settle(self, index, value, error, seconds):
+        self.outcome.set_result(Outcome(value, error, seconds))
+
+
 class Probe:
     """A lane, and its outcomes as futures."""
 
     def __init__(self, build) -> None:
         self.built: Future[Outcome] = Future()
         self.crew = Crew("probe", 2)
-        self.lane = Lane(self.crew, build, self.built.set_result)
+        self.lane = Lane(self.crew, build, lambda *outcome: self.built.set_result(Outcome(*outcome)))
 
     def submit(self, work, wanted=lambda: True) -> Future[Outcome]:
-        future: Future[Outcome] = Future()
-        self.lane.submit(work, future.set_result, wanted)
-        return future
+        errand = Errand(work, wanted)
+        self.lane.submit(errand, 0)
+        return errand.outcome
 
     def call(self, work) -> Outcome:
         return self.submit(work).result(5)

@@ -1,0 +1,123 @@
+"""What many calls came to, in columns: arrays of one form as one array, errors by position.
+
+A thousand small answers as a thousand records cost more to make, to pickle and to collect than the calls.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.stack import Stack, stackable
+
+__all__ = ("Columns",)
+
+
+class Columns(Sequence[Outcome]):
+    """The outcomes of calls, in their order; each is made when it is looked at.
+
+    Parameters
+    ----------
+    values : sequence
+        What each call returned; None if it failed.
+    errors : mapping of int to BaseException
+        What was raised, by position.
+    seconds : sequence of float, optional
+        How long each call took [seconds].
+
+    Attributes
+    ----------
+    stacks : tuple of (sequence of int, Stack)
+        Small arrays of one form, with their positions.
+    others : dict of int
+        By position, what else is not None.
+    errors : dict of int to BaseException
+        What was raised, by position.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> columns = Columns([np.zeros(2), np.ones(2), "text", None], {3: ValueError("no")})
+    >>> [(positions, stack.matrix.shape) for positions, stack in columns.stacks], columns.others
+    ([([0, 1], (2, 2))], {2: 'text'})
+    >>> columns[1].value, columns[3].error
+    (array([1., 1.]), ValueError('no'))
+    """
+
+    __slots__ = ("_rows", "_seconds", "errors", "others", "stacks")
+
+    def __init__(
+        self, values: Sequence[Any], errors: Mapping[int, BaseException], seconds: Sequence[float] = ()
+    ) -> None:
+        self.stacks, self.others = _sorted(values)
+        self.errors = dict(errors)
+        self._seconds = array("d", seconds or [0.0] * len(values))
+        self._rows: dict[int, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (self.stacks, self.others, self.errors, self._seconds)
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Columns:
+        """Return outcomes as columns; the arrays in them stay what they are."""
+        if isinstance(outcomes, Columns):
+            return outcomes
+        others = {
+            i: out.value for i, out in enumerate(outcomes) if out.error is None and out.value is not None
+        }
+        errors = {i: out.error for i, out in enumerate(outcomes) if out.error is not None}
+        return _made((), others, errors, array("d", [getattr(out, "seconds", 0.0) for out in outcomes]))
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    @overload
+    def __getitem__(self, index: int) -> Outcome: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Outcome]: ...
+
+    def __getitem__(self, index: int | slice) -> Outcome | list[Outcome]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        seconds = self._seconds[position]
+        if position in self.errors:
+            return Outcome(error=self.errors[position], seconds=seconds)
+        value = self.others.get(position)
+        return Outcome(self._stacked().get(position) if value is None else value, seconds=seconds)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return (self[position] for position in range(len(self)))
+
+    def _stacked(self) -> dict[int, Any]:
+        if self._rows is None:
+            self._rows = {
+                i: row for at, stack in self.stacks for i, row in zip(at, stack.rows(), strict=True)
+            }
+        return self._rows
+
+
+def _sorted(values: Sequence[Any]) -> tuple[tuple[tuple[Sequence[int], Stack], ...], dict[int, Any]]:
+    """Sort values into stacks and others."""
+    groups: dict[Any, list[int]] = {}
+    for position, value in enumerate(values):
+        if value is not None:
+            groups.setdefault(stackable(value), []).append(position)
+    others = {i: values[i] for i in groups.pop(None, ())}
+    stacks = []
+    for at in groups.values():
+        if len(at) > 1:
+            whole = values if len(at) == len(values) else [values[i] for i in at]
+            stacks.append((at, Stack.of(whole)))
+        else:
+            others[at[0]] = values[at[0]]
+    return tuple(stacks), others
+
+
+def _made(stacks: Any, others: dict[int, Any], errors: dict[int, BaseException], seconds: Any) -> Columns:
+    columns = Columns((), {})
+    columns.stacks, columns.others, columns.errors, columns._seconds = stacks, others, errors, seconds
+    return columns

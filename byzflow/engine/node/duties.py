@@ -1,0 +1,56 @@
+"""What a node's class must have, and what it may declare; nothing of it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ("declares", "has_coroutines", "lacks", "missing")
+
+
+def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
+    """Return a name that a node or class must have and has not; each entry lists names of which one will do.
+
+    Examples
+    --------
+    >>> missing(dict, [("keys",), ("fly", "walk")])
+    'fly'
+    """
+    for names in required:
+        if not any(callable(getattr(node, name, None)) for name in names):
+            return names[0]
+    return None
+
+
+def declares(node: Any, name: str) -> bool:
+    """Whether an object has an attribute itself, or its class has; one that answers every name has not.
+
+    Examples
+    --------
+    >>> class Echo:
+    ...     known = 1
+    ...     def __getattr__(self, name):
+    ...         return name
+    >>> declares(Echo(), "known"), declares(Echo(), "begin_round")
+    (True, False)
+    """
+    nothing = object()
+    return inspect.getattr_static(node, name, nothing) is not nothing
+
+
+def lacks(name: str, method: str) -> str:
+    """Return the text of the error for a class without a method it needs."""
+    return f"A node needs the method {method!r}; class {name!r} has none. Define {method}() in {name}."
+
+
+def has_coroutines(kind: type) -> bool:
+    """Whether a class has ``async`` methods.
+
+    Examples
+    --------
+    >>> has_coroutines(dict)
+    False
+    """
+    names = (name for name in dir(kind) if not name.startswith("__"))
+    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name)) for name in names)

@@ -1,0 +1,82 @@
+"""What nodes came to, by node index, as it came from their hosts: in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.stack import Stack
+
+__all__ = ("NodeOutcomes",)
+
+
+class NodeOutcomes(Mapping[int, Outcome]):
+    """Outcomes by node index, in node order; each is made when it is looked at.
+
+    Parameters
+    ----------
+    parts : sequence of (sequence of int, sequence of Outcome)
+        Node indices, and the outcome of each.
+
+    Examples
+    --------
+    >>> failed = Outcome(error=ValueError())
+    >>> outcomes = NodeOutcomes([((2, 4), [Outcome("a"), failed]), ((3,), [Outcome("b")])])
+    >>> list(outcomes), outcomes[3].value, outcomes.errors
+    ([2, 3, 4], 'b', {4: ValueError()})
+    """
+
+    def __init__(self, parts: Sequence[tuple[Sequence[int], Sequence[Outcome]]]) -> None:
+        self._parts = [(indices, Columns.of(outcomes)) for indices, outcomes in parts]
+        self._places: dict[int, tuple[Columns, int]] | None = None
+
+    @classmethod
+    def of(cls, outcomes: Mapping[int, Any]) -> NodeOutcomes:
+        """Return any outcomes by node index in this form."""
+        return outcomes if isinstance(outcomes, cls) else cls([(tuple(outcomes), tuple(outcomes.values()))])
+
+    def __len__(self) -> int:
+        return sum(len(indices) for indices, _ in self._parts)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._placed())
+
+    def __getitem__(self, index: int) -> Outcome:
+        columns, position = self._placed()[index]
+        return columns[position]
+
+    @property
+    def errors(self) -> dict[int, BaseException]:
+        """What was raised, by node index in node order."""
+        found = ((indices[at], e) for indices, columns in self._parts for at, e in columns.errors.items())
+        return dict(sorted(found, key=lambda pair: pair[0]))
+
+    @property
+    def stacks(self) -> list[tuple[list[int], Stack]]:
+        """Small arrays of one form, with their node indices."""
+        return [
+            ([indices[position] for position in at], stack)
+            for indices, columns in self._parts
+            for at, stack in columns.stacks
+        ]
+
+    @property
+    def others(self) -> dict[int, Any]:
+        """By node index, what is not in `stacks` and no error."""
+        rest: dict[int, Any] = {}
+        for indices, columns in self._parts:
+            known = {*columns.errors, *(position for at, _ in columns.stacks for position in at)}
+            rest |= {index: columns.others.get(p) for p, index in enumerate(indices) if p not in known}
+        return rest
+
+    def _placed(self) -> dict[int, tuple[Columns, int]]:
+        if self._places is None:
+            places = (
+                (index, (columns, position))
+                for indices, columns in self._parts
+                for position, index in enumerate(indices)
+            )
+            self._places = dict(sorted(places, key=lambda pair: pair[0]))
+        return self._places

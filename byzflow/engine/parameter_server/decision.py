@@ -1,0 +1,148 @@
+"""The first half of a round: collect the vectors, let Byzantine nodes see them, aggregate them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from byzflow.engine.actor.stack import stacked
+from byzflow.engine.node.answers import judge, owned
+from byzflow.engine.node.calls import Ask, Roster
+from byzflow.engine.node.forms import Signature
+from byzflow.engine.node.gallery import Gallery
+from byzflow.engine.node.outcomes import NodeOutcomes
+from byzflow.engine.parameter_server.plan import AGGREGATE, ATTACK, GRADIENTS, Cohort
+from byzflow.engine.parameter_server.progress import Progress
+from byzflow.engine.parameter_server.reduction import Reduction, row_weights
+from byzflow.engine.parameter_server.sharding import Sharding
+from byzflow.exceptions import ToleranceError
+
+__all__ = ("GRADIENT_OF", "LIE_OF", "Decision")
+
+GRADIENT_OF = "honest_gradient_for_next_batch"
+LIE_OF = "byzantine_gradient_for_next_batch"
+
+
+class Decision:
+    """Finds out what the aggregate of a round is.
+
+    Parameters
+    ----------
+    roster : Roster
+        The nodes, honest first.
+    cohort : Cohort
+        Who they are.
+    reduction : Reduction
+        How rows become one vector.
+    ask : callable
+        Asks nodes for the round under way.
+    deadline : float or None
+        Seconds for the answers in one phase.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        cohort: Cohort,
+        reduction: Reduction,
+        ask: Callable[[Mapping[int, Ask]], Awaitable[NodeOutcomes]],
+        deadline: float | None,
+    ) -> None:
+        self._roster, self._cohort, self._reduction = roster, cohort, reduction
+        self._ask, self._deadline = ask, deadline
+        self._sharding = Sharding(roster)
+        self._gallery = Gallery()
+        self._form: Signature | None = None
+
+    async def close(self) -> None:
+        """Release what is held on the workers and here."""
+        self._gallery.close()
+        await self._sharding.close()
+
+    async def decide(self, run: Progress, rule: Any, pre: Any, light: Collection[int]) -> None:
+        """Aggregate what the nodes of a round answer, and note it in `run`.
+
+        Parameters
+        ----------
+        run : Progress
+            The round.
+        rule, pre : object
+            Aggregator and pre-aggregator.
+        light : collection of int
+            Byzantine nodes whose state is to be saved with the attack.
+
+        Raises
+        ------
+        NodeLostError
+            If a host that holds vectors is gone.
+        ToleranceError
+            If too few nodes gave a fit answer.
+        """
+        plan = run.plan
+        with run.clock(GRADIENTS):
+            run.held = await self._stay(rule, pre, plan.number)
+            plan.gradients(await self._ask(self._asks(run, self._cohort.honest, GRADIENT_OF)), held=run.held)
+        with run.clock(ATTACK):
+            liars = self._cohort.byzantine
+            here = [i for i in liars if not run.held and self._roster.shares_memory(i)]
+            away = sorted({*liars} - {*here})
+            shown = await self._gallery.hang(plan.shown, len(here))
+            lies = self._asks(run, here, LIE_OF, (shown,), light)
+            lies |= self._asks(run, away, LIE_OF, (stacked(plan.shown) if away else (),), light)
+            answers = run.without_states(await self._ask(lies), light)
+            mine = {i: owned(answers[i]) for i in liars if not self._roster.is_away(i)}
+            plan.attacks({**answers, **mine} if mine else answers, held=run.held)
+        with run.clock(AGGREGATE):
+            await self._aggregate(run)
+        self._form = plan.signature or self._form
+
+    async def _stay(self, rule: Any, pre: Any, round: int) -> bool:
+        """Decide whether the vectors stay with their hosts: large ones, if the rule can be taken apart."""
+        if self._reduction.pool is not None or not self._sharding.possible:
+            return False
+        if self._reduction.fused(pre, rule, round, self._cohort.n) is None:
+            return False
+        if self._form is None:  # nodes compute, and say only what they have
+            asks = dict.fromkeys(self._cohort.honest, Ask(GRADIENT_OF, held=True))
+            self._form = judge(await self._ask(asks), self._cohort.names, GRADIENTS, held=True).signature
+        return self._form is not None and await self._sharding.ready(self._form, self._deadline)
+
+    def _asks(
+        self,
+        run: Progress,
+        nodes: Collection[int],
+        method: str,
+        args: tuple[Any, ...] = (),
+        light: Collection[int] = (),
+    ) -> dict[int, Ask]:
+        if not run.held:
+            asks = {save: Ask(method, args, save=save) for save in (False, True)}
+            return {i: asks[i in light] for i in nodes}
+        places = {i: self._sharding.place(i, run.plan.number) for i in nodes}
+        return {i: Ask(method, args, save=i in light, held=True, place=row) for i, row in places.items()}
+
+    async def _aggregate(self, run: Progress) -> None:
+        combine = run.plan.combine()
+        refusal: ToleranceError | None = None
+        for pre, rule in combine.rules:
+            try:
+                weights = await self._reduce(run, combine.rows, pre, rule)
+            except ToleranceError as error:
+                refusal = refusal or error
+                continue
+            run.weights = None if weights is None else dict(zip(combine.nodes, weights, strict=True))
+            return
+        assert refusal is not None
+        raise run.plan.refused(refusal) if run.plan.excluded else refusal
+
+    async def _reduce(
+        self, run: Progress, rows: Sequence[Any], pre: Any, rule: Any
+    ) -> Sequence[float] | None:
+        if not run.held:
+            run.aggregate, weights, run.state = await self._reduction.run(rows, pre, rule, run.plan.number)
+            return weights
+        fused = self._reduction.fused(pre, rule, run.plan.number, len(rows))
+        assert fused is not None
+        run.aggregate, plan, run.kept_at = await self._sharding.run(fused, rows, run.plan.number)
+        run.state = self._reduction.state
+        return row_weights(plan)
