@@ -20,6 +20,7 @@ import numpy as np
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, shards
 from byzflow.kernels.intake import as_rows
+from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array, Rows
 from byzflow.kernels.template import Template
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
@@ -136,7 +137,7 @@ class RowOperator(Operator, ABC):
             trees = parallel(lambda span: _measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
             stats = Tree.merge(trees).root()
         plan = self.solve(stats, n)
-        out = rows.output(self.height(plan, n))
+        out = touched(rows.output(self.height(plan, n)))
         parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
         return out
 
@@ -171,7 +172,7 @@ class RowOperator(Operator, ABC):
         if not self.measures:
             return self.finish(assemble(partials, rows.template))
         plan = solve_tree(self, Tree.merge(list(partials)), rows.n)
-        out = rows.output(self.height(plan, rows.n))
+        out = touched(rows.output(self.height(plan, rows.n)))
         parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
         return self.finish(assemble([out], rows.template))
 
