@@ -11,6 +11,7 @@ from byzflow.kernels.blocks import Span, Tree, blocks, parallel
 from byzflow.kernels.combine import Mixture, combine_rows
 from byzflow.kernels.gram import gram_block
 from byzflow.kernels.intake import as_rows
+from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.linear import geometry_of
@@ -64,7 +65,7 @@ def combine(vectors: Any, W: np.ndarray, extra: Sequence[Array] = ()) -> list[Ar
     """
     rows = as_rows(vectors, extra)
     mixture = Mixture.of(np.atleast_2d(W))
-    out = rows.output(mixture.height)
+    out = touched(rows.output(mixture.height))
 
     def over(span: Span) -> None:
         for part in blocks(span, rows.width):

@@ -20,6 +20,7 @@ import numpy as np
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, shards
 from byzflow.kernels.intake import as_rows
+from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array, Rows
 from byzflow.kernels.template import Template
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
@@ -142,7 +143,7 @@ class RowOperator(Operator, ABC):
         return self._emitted(rows, self.solve(stats, n), n)
 
     def _emitted(self, rows: Rows, plan: Plan, n: int) -> Array:
-        out = rows.output(self.height(plan, n))
+        out = touched(rows.output(self.height(plan, n)))
         parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
         return out
 
