@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -151,7 +152,12 @@ class Cluster:
     async def _attempt(
         self, graph: ComputationGraph, value: Any, rows: Rows | None, compute: bool
     ) -> dict[str, Any]:
-        compiled, answers = await self.runtime.run(self._submit, graph, value, rows, compute)
+        try:
+            compiled, answers = await self.runtime.run(self._submit, graph, value, rows, compute)
+        except BaseException as error:
+            # Futures hold the error, and its frames the futures: rows would stay on the cluster for long.
+            traceback.clear_frames(error.__traceback__)
+            raise
         if not compute:
             return {name: answers[keys[0]] for name, keys in compiled.outputs.items()}
         return {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from contextlib import nullcontext
 
 import dask
 import dask.array as da
@@ -247,6 +249,21 @@ async def test_a_refusal_in_the_first_wave_reaches_the_caller(pool, rows, monkey
     vectors = [torch.full_like(row, torch.nan) for row in rows]
     with pytest.raises(ToleranceError):
         await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+async def test_a_refusal_leaves_nothing_on_the_cluster_either(pool, client, rows, hostile):
+    vectors = [torch.full_like(row, torch.nan) if hostile else row for row in rows]
+    gc.collect()
+    gc.disable()  # an error and the futures that it came through hold each other
+    try:
+        with pytest.raises(ToleranceError) if hostile else nullcontext():
+            await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
+        async with asyncio.timeout(10):
+            while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+                await asyncio.to_thread(client.run_on_scheduler, lambda: None)
+    finally:
+        gc.enable()
 
 
 async def test_a_cancelled_run_leaves_the_pool_usable(pool, rows):
