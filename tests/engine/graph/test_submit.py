@@ -338,6 +338,14 @@ def test_shards_grow_until_working_on_one_takes_as_long_as_handing_all_of_them_o
         assert shard_count(elements, 10) == 10
 
 
+def test_rows_that_lie_apart_are_cut_into_fewer_shards():
+    for rows in (20, 1000):
+        k = shard_count(10**9, 1000, rows, apart=True)
+        tasks, work = k * (rows + 3), 10**9 * 5e-9 * max(1, rows / 64)
+        handing_out = 0.25e-3 / 2
+        assert abs(tasks * handing_out - work / k) < 2 * (rows + 3) * handing_out
+
+
 def test_many_rows_are_worth_more_shards():
     assert shard_count(10**9, 1000, 64) == shard_count(10**9, 1000)
     assert shard_count(10**9, 1000, 256) == 2 * shard_count(10**9, 1000)
