@@ -21,8 +21,10 @@ TARGET = Path(__file__).with_name("rules.md")
 HEAD = """# The rules
 
 Written by `python docs/make_rules.py` from the docstrings; do not edit. n vectors of d coordinates come in,
-f of them may lie. The laws that hold for every rule (rows that are not finite, ties, dtypes, the same bits on
-every path) are in [the README](../README.md) and in `byzflow/testing`.
+f of them may lie. For every rule: the answer has the library, dtype, device and shape of the first vector;
+linear rules leave out rows that are not finite, column-wise ones sort them last; ties go to the lower row;
+eager calls, graphs, lazy arrays and any number of workers give the same bits. `byzflow.testing` checks that,
+and [CONTRIBUTING](../CONTRIBUTING.md#decisions) says why (decisions 4 to 7).
 """
 
 

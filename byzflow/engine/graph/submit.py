@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def is_small(n: int, d: int) -> bool:
     return n * d < int(setting("graph.in-place-below"))
 
 
-def shard_count(elements: float, threads: int, rows: int = 1) -> int:
+def shard_count(elements: float, threads: int, rows: int = 1, *, apart: bool = False) -> int:
     """Return how many column shards rows are cut into: one per thread, but none too small to be worth it.
 
     The least size is ``byzflow.graph.shard-size`` [matrix elements]. A scheduler hands out tasks one after
@@ -74,6 +75,8 @@ def shard_count(elements: float, threads: int, rows: int = 1) -> int:
         Of all workers.
     rows : int, default 1
         How many rows they are, if that is known; with more than 64 the work on an element grows with them.
+    apart : bool, default False
+        Whether each row lies elsewhere: then a shard is not two tasks but one more for each row and to join.
 
     Examples
     --------
@@ -81,9 +84,12 @@ def shard_count(elements: float, threads: int, rows: int = 1) -> int:
     (4, 1)
     >>> shard_count(10**9, threads=1000), shard_count(10**9, threads=1000, rows=1000)
     (141, 559)
+    >>> shard_count(10**9, threads=1000, rows=1000, apart=True)
+    24
     """
     least = elements / int(setting("graph.shard-size"))
-    balanced = math.sqrt(HANDED_OUT * least * max(1, rows / MANY_ROWS))
+    tasks = 1 + (rows + 1) / 2 if apart else 1
+    balanced = math.sqrt(HANDED_OUT * least * max(1, rows / MANY_ROWS) / tasks)
     return int(max(1, min(threads, least, balanced)))
 
 
@@ -151,7 +157,12 @@ class Cluster:
     async def _attempt(
         self, graph: ComputationGraph, value: Any, rows: Rows | None, compute: bool
     ) -> dict[str, Any]:
-        compiled, answers = await self.runtime.run(self._submit, graph, value, rows, compute)
+        try:
+            compiled, answers = await self.runtime.run(self._submit, graph, value, rows, compute)
+        except BaseException as error:
+            # Futures hold the error, and its frames the futures: rows would stay on the cluster for long.
+            traceback.clear_frames(error.__traceback__)
+            raise
         if not compute:
             return {name: answers[keys[0]] for name, keys in compiled.outputs.items()}
         return {
@@ -187,7 +198,7 @@ class Cluster:
         elements = await self._elements(futures)
         if isinstance(value, Future):
             return Whole(value, shard_count(elements, sum(threads.values())))
-        k = shard_count(elements, sum(threads.values()), len(value))
+        k = shard_count(elements, sum(threads.values()), len(value), apart=True)
         vectors = [
             part if isinstance(part, Future) else await self._scatter_one(wrap(part)) for part in value
         ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from contextlib import nullcontext
 
 import dask
 import dask.array as da
@@ -249,6 +251,21 @@ async def test_a_refusal_in_the_first_wave_reaches_the_caller(pool, rows, monkey
         await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
 
 
+@pytest.mark.parametrize("hostile", [False, True])
+async def test_a_refusal_leaves_nothing_on_the_cluster_either(pool, client, rows, hostile):
+    vectors = [torch.full_like(row, torch.nan) if hostile else row for row in rows]
+    gc.collect()
+    gc.disable()  # an error and the futures that it came through hold each other
+    try:
+        with pytest.raises(ToleranceError) if hostile else nullcontext():
+            await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
+        async with asyncio.timeout(10):
+            while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+                await asyncio.to_thread(client.run_on_scheduler, lambda: None)
+    finally:
+        gc.enable()
+
+
 async def test_a_cancelled_run_leaves_the_pool_usable(pool, rows):
     scheduler = NodeScheduler(diamond(), pool=pool)
     task = asyncio.create_task(scheduler.run({"g": rows}))
@@ -319,6 +336,14 @@ def test_shards_grow_until_working_on_one_takes_as_long_as_handing_all_of_them_o
         k = shard_count(elements, 10_000)
         assert abs(k * handing_out - elements * work / k) < 2 * handing_out
         assert shard_count(elements, 10) == 10
+
+
+def test_rows_that_lie_apart_are_cut_into_fewer_shards():
+    for rows in (20, 1000):
+        k = shard_count(10**9, 1000, rows, apart=True)
+        tasks, work = k * (rows + 3), 10**9 * 5e-9 * max(1, rows / 64)
+        handing_out = 0.25e-3 / 2
+        assert abs(tasks * handing_out - work / k) < 2 * (rows + 3) * handing_out
 
 
 def test_many_rows_are_worth_more_shards():
