@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar
 
 from distributed import Client
 from distributed.deploy.cluster import Cluster
@@ -16,15 +16,12 @@ from distributed.security import Security
 from byzflow.engine.actor.connection import Connection
 from byzflow.engine.actor.fleet import Fleet
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.exceptions import NodeLostError
+from byzflow.engine.actor.portal import Portal
 
 __all__ = ("Runtime",)
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class Runtime:
+class Runtime(Portal):
     """A Dask client, its workers and their node hosts.
 
     Do not construct it; `acquire` one, and `release` it as often. An embedded cluster starts with its
@@ -51,7 +48,7 @@ class Runtime:
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, spec: Any, security: Security | None) -> None:
-        self.connection = Connection(spec, security)
+        super().__init__(Connection(spec, security))
         self._key = _key(spec, security)
         self._spec = spec
         self._users = 0
@@ -109,39 +106,6 @@ class Runtime:
         else:
             await self.connection.close_async()
 
-    async def run(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a coroutine function on the client's loop, awaited from any running loop.
-
-        Cancellation and exceptions pass through; `NodeLostError` if the client was closed meanwhile.
-        """
-        loop = self.loop
-        if asyncio.get_running_loop() is loop:
-            return await fn(*args, **kwargs)
-        if not self.connection.is_alive:
-            raise NodeLostError(
-                "A call needs a Dask client whose loop runs; this client was closed. Use a new client."
-            )
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), loop))
-
-    def run_sync(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a coroutine function on the client's loop and wait, also inside another running loop.
-
-        Raises
-        ------
-        RuntimeError
-            If called on the client's own loop, which could then never answer.
-        """
-        try:
-            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is self.loop:
-            raise RuntimeError(
-                "run_sync() must not be called on the loop of the Dask client; it was. "
-                "Await run() instead, or use a client with asynchronous=False."
-            )
-        return asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), self.loop).result()
-
     async def workers(self) -> list[str]:
         """Return the addresses of the live workers, sorted."""
         return await self.run(self._hosted.workers)
@@ -187,20 +151,9 @@ class Runtime:
         return cancel
 
     @property
-    def client(self) -> Any:
-        """The Dask client, synchronous unless it is the user's and is not."""
-        return self.connection.client
-
-    @property
     def dashboard_link(self) -> str | None:
         """Where to look at the cluster in a browser; None without a dashboard."""
         return self.connection.dashboard_link
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of the client."""
-        loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop
-        return loop
 
     @property
     def _hosted(self) -> Fleet:
@@ -267,10 +220,6 @@ def _close_all() -> None:
 
 def _key(spec: Any, security: Security | None) -> tuple[Any, ...]:
     return (spec, id(security)) if isinstance(spec, str) else (type(spec).__name__, id(spec))
-
-
-async def _coroutine(fn: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
-    return await fn(*args, **kwargs)
 
 
 atexit.register(_close_all)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,13 @@ class NodeActor:
     async def close(self) -> None:
         """Forget the node and release its backend; again is the same as once."""
         await self._ref._backend.close()
+
+    @staticmethod
+    async def close_many(handles: Sequence[Any]) -> None:
+        """Close handles of nodes, with one rpc for each host."""
+        places = [node._ref._backend if isinstance(node, NodeActor) else node for node in handles]
+        await DaskActorBackend.close_many([place for place in places if isinstance(place, DaskActorBackend)])
+        await asyncio.gather(*(p.close() for p in places if not isinstance(p, DaskActorBackend)))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
-import torch
-
-from byzflow.engine.actor.calls import Outcome, Recorder
+from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of, norms_of
 from byzflow.engine.node.outcomes import NodeOutcomes
@@ -28,7 +26,6 @@ __all__ = (
     "Reason",
     "Verdict",
     "judge",
-    "owned",
     "refusal",
 )
 
@@ -119,27 +116,6 @@ def refusal(error: BaseException) -> tuple[Reason, str]:
     if issubclass(kind, TimeoutError):
         return Reason.DEADLINE, text or "no answer in time"
     return Reason.RAISED, f"{type.__getattribute__(kind, '__name__')[:200]}: {text}"
-
-
-def owned(outcome: Outcome) -> Outcome:
-    """Return an answer of this process as a copy that its sender can no longer change.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> kept = np.zeros(2)
-    >>> answer = owned(Outcome(kept))
-    >>> kept[:] = np.nan
-    >>> answer.value
-    array([0., 0.])
-    """
-    digest = digest_of(outcome.value)
-    if outcome.error is not None or digest.signature is None:
-        return outcome
-    with Recorder() as record:
-        row = digest.row
-        return replace(outcome, value=row.clone() if isinstance(row, torch.Tensor) else row.copy())
-    return replace(outcome, value=None, error=record.error)
 
 
 def judge(

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from byzflow.engine.graph.graph import ComputationGraph
+from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.sync import run_sync
 from byzflow.exceptions import suggest
+from byzflow.operators.base import Operator
 
 __all__ = ("ByzantineNodeApplication", "HonestNodeApplication", "NodeApplication", "NodePipeline")
 
@@ -76,6 +78,11 @@ class NodeApplication:
         if name in self._pipelines:
             raise ValueError(f"A pipeline needs a name of its own; {name!r} is taken. Choose another.")
         self._pipelines[name] = NodePipeline(graph, metadata)
+
+    def register_operator(self, name: str, operator: Operator, input_keys: Sequence[str]) -> None:
+        """Add a pipeline of one operator, whose output has the pipeline's name."""
+        graph = make_single_operator_graph(node_name=name, operator=operator, input_keys=input_keys)
+        self.register_pipeline(name, graph)
 
     def has_pipeline(self, name: str) -> bool:
         """Whether there is a pipeline of this name."""

@@ -16,7 +16,7 @@ from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.seats import Host, LocalHost, Seat, is_remote
+from byzflow.engine.node.seats import Host, LocalHost, Seat, is_away, is_remote, place_of
 from byzflow.exceptions import NodeLostError
 
 __all__ = ("Ask", "Roster", "by_host", "on_host")
@@ -91,13 +91,16 @@ class Roster:
         self.nodes = tuple(nodes)
         self.local = LocalHost()
         self._here = {
-            index: self.local.seat(node) for index, node in enumerate(self.nodes) if _place(node) is None
+            index: self.local.seat(node) for index, node in enumerate(self.nodes) if place_of(node) is None
         }
         self._seated: dict[int, Seat] = {}
 
     def seat(self, index: int) -> Seat:
         """Return where a node sits now."""
-        return self._seated.get(index) or self._here.get(index) or Seat(*_placed(self.nodes[index]))
+        seat = self._seated.get(index) or self._here.get(index) or place_of(self.nodes[index])
+        if seat is None:
+            raise NodeLostError("A round needs every node on its host; this one was closed. Spawn it again.")
+        return seat
 
     def settle(self) -> None:
         """Look where all nodes sit, for what follows until the next `settle`.
@@ -143,12 +146,12 @@ class Roster:
     def crossing(self, indices: Iterable[int]) -> tuple[int, int]:
         """Return how many of these nodes, and of their hosts, are in other processes."""
         count = Counter(self.seat(index).host for index in indices)
-        away = [n for host, n in count.items() if _is_away(host)]
+        away = [n for host, n in count.items() if is_away(host)]
         return sum(away), len(away)
 
     def is_away(self, index: int) -> bool:
         """Whether a node is in another process."""
-        return _is_away(self.seat(index).host)
+        return is_away(self.seat(index).host)
 
     async def ask(
         self, round: int, asks: Mapping[int, Ask | Sequence[tuple[int, Ask]]], deadline: float | None
@@ -235,20 +238,3 @@ async def _last(host: Host, queues: Sequence[Sequence[Call]], deadline: float | 
     """Run queues of calls; return the last outcome of each, or its first error."""
     answers = await on_host(host, queues, deadline)
     return [next((out for out in answer if out.error is not None), answer[-1]) for answer in answers]
-
-
-def _is_away(host: Host) -> bool:
-    return not getattr(host, "address", "inproc://").startswith("inproc://")
-
-
-def _place(node: Any) -> tuple[Host, str] | None:
-    """Return the host and id of a spawned node, or None for any other object."""
-    found = getattr(node, "_place", None) if is_remote(node) else None
-    return found() if callable(found) else None
-
-
-def _placed(node: Any) -> tuple[Host, str]:
-    place = _place(node)
-    if place is None:
-        raise NodeLostError("A round needs every node on its host; this one was closed. Spawn it again.")
-    return place

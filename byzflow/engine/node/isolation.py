@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ("isolated",)
+from byzflow.engine.actor.calls import Outcome, Recorder
+from byzflow.engine.node.forms import digest_of
+
+__all__ = ("isolated", "owned")
 
 
 def isolated(value: Any) -> Any:
@@ -31,3 +35,23 @@ def isolated(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: isolated(item) for key, item in value.items()}
     return value.copy() if type(value).__module__.partition(".")[0] == "cupy" else value
+
+
+def owned(outcome: Outcome) -> Outcome:
+    """Return an answer of this process as a copy that its sender can no longer change.
+
+    Examples
+    --------
+    >>> kept = np.zeros(2)
+    >>> answer = owned(Outcome(kept))
+    >>> kept[:] = np.nan
+    >>> answer.value
+    array([0., 0.])
+    """
+    digest = digest_of(outcome.value)
+    if outcome.error is not None or digest.signature is None:
+        return outcome
+    with Recorder() as record:
+        row = digest.row
+        return replace(outcome, value=row.clone() if isinstance(row, torch.Tensor) else row.copy())
+    return replace(outcome, value=None, error=record.error)

@@ -166,8 +166,7 @@ class Resident:
         try:
             answer = self._resident_run(method, args, kwargs, showing)
             if is_awaitable(answer):
-                kept, showing = showing, Showing()
-                return _shown(answer, kept)
+                answer, showing = _shown(answer, showing), Showing()
             return answer
         finally:
             showing.close()

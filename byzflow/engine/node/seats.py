@@ -15,7 +15,7 @@ from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.node.resident import ASKED, Resident
 
-__all__ = ("Host", "LocalHost", "Seat", "is_remote")
+__all__ = ("Host", "LocalHost", "Seat", "is_away", "is_remote", "place_of")
 
 
 class Host(Protocol):
@@ -147,6 +147,30 @@ def is_remote(node: Any) -> bool:
     False
     """
     return hasattr(type(node), "_place")
+
+
+def is_away(host: Host) -> bool:
+    """Whether a host is in another process.
+
+    Examples
+    --------
+    >>> is_away(LocalHost())
+    False
+    """
+    return not getattr(host, "address", "inproc://").startswith("inproc://")
+
+
+def place_of(node: Any) -> Seat | None:
+    """Return where a spawned node sits, or None for any other object and for one that was closed.
+
+    Examples
+    --------
+    >>> place_of(object()) is None
+    True
+    """
+    found = getattr(node, "_place", None) if is_remote(node) else None
+    place = found() if callable(found) else None
+    return None if place is None else Seat(*place)
 
 
 def _is_async(method: Any) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from byzflow.engine.actor.stack import stacked
-from byzflow.engine.node.answers import judge, owned
+from byzflow.engine.node.answers import judge
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.gallery import Gallery
+from byzflow.engine.node.isolation import owned
 from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.parameter_server.plan import AGGREGATE, ATTACK, GRADIENTS, Cohort
 from byzflow.engine.parameter_server.progress import Progress

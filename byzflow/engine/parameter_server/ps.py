@@ -10,6 +10,7 @@ from typing import Any, Self
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds
 from byzflow.engine.graph.client_pool import pool_on
+from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.duties import lacks, missing
 from byzflow.engine.node.seats import is_remote
@@ -172,7 +173,7 @@ class ParameterServer:
         self._roster.close()
         if self._cluster is not None:
             await self._cluster.shutdown()
-        await asyncio.gather(*(node.close() for node in self._roster.nodes if is_remote(node)))
+        await NodeActor.close_many([node for node in self._roster.nodes if is_remote(node)])
 
 
 def _check(server: ParameterServer) -> None:

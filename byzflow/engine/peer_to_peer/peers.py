@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.calls import Call, Outcome
-from byzflow.engine.node.answers import owned
+from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, by_host, on_host
 from byzflow.engine.node.duties import lacks
+from byzflow.engine.node.isolation import owned
 from byzflow.engine.node.seats import Seat, is_remote
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
@@ -186,7 +187,7 @@ class Peers:
     async def close(self) -> None:
         """Close every handle and end the threads of the nodes in this process."""
         self.roster.close()
-        await asyncio.gather(*(handle.close() for handle in self.handles))
+        await NodeActor.close_many(self.handles)
 
     def _note(self, index: int, methods: Iterable[str]) -> None:
         skills = frozenset(_METHODS).intersection(methods)

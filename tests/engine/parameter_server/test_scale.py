@@ -87,3 +87,13 @@ async def test_a_round_asks_each_host_once_a_phase_however_many_nodes(
     assert len(asked) == WORKERS
     assert set(asked.values()) == {3 * ROUNDS}  # gradients, attack, apply
     assert tasks == 0
+
+
+async def test_closing_asks_each_host_once_however_many_nodes(client: Client, calls: Counter[str]) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Honest, (i,)) for i in range(FEW)], backend=client)
+    ps = ParameterServer(nodes, [], CoordinateWiseMedian())
+    calls.clear()
+    await ps.shutdown()
+    assert list(calls.values()) == [1] * WORKERS
+    await ps.shutdown()
+    assert list(calls.values()) == [1] * WORKERS

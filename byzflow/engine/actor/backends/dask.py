@@ -146,12 +146,20 @@ class DaskActorBackend:
 
     async def close(self) -> None:
         """Forget the object and release the runtime."""
-        host, self.host = self.host, None
-        runtime, self.runtime = self.runtime, None
-        if host is not None:
-            host.load -= 1
-            await host.drop(self.object_id)
-        if runtime is not None:
+        await self.close_many([self])
+
+    @staticmethod
+    async def close_many(backends: Sequence[DaskActorBackend]) -> None:
+        """Close backends, with one rpc for each host."""
+        gone: dict[HostRef, list[str]] = {}
+        runtimes = [backend.runtime for backend in backends if backend.runtime is not None]
+        for backend in backends:
+            if backend.host is not None:
+                backend.host.load -= 1
+                gone.setdefault(backend.host, []).append(backend.object_id)
+            backend.host = backend.runtime = None
+        await asyncio.gather(*(host.drop(*object_ids) for host, object_ids in gone.items()))
+        for runtime in runtimes:
             await runtime.release()
 
     async def get_endpoint(self) -> Endpoint:

@@ -1,0 +1,76 @@
+"""The way to the event loop of a Dask client, from any other loop and from none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
+
+from byzflow.engine.actor.connection import Connection
+from byzflow.exceptions import NodeLostError
+
+__all__ = ("Portal",)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Portal:
+    """Runs coroutine functions on the loop of a client.
+
+    Parameters
+    ----------
+    connection : Connection
+        The client, open or not yet.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @property
+    def client(self) -> Any:
+        """The Dask client, synchronous unless it is the user's and is not."""
+        return self.connection.client
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the client."""
+        loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop
+        return loop
+
+    async def run(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a coroutine function on the client's loop, awaited from any running loop.
+
+        Cancellation and exceptions pass through; `NodeLostError` if the client was closed meanwhile.
+        """
+        loop = self.loop
+        if asyncio.get_running_loop() is loop:
+            return await fn(*args, **kwargs)
+        if not self.connection.is_alive:
+            raise NodeLostError(
+                "A call needs a Dask client whose loop runs; this client was closed. Use a new client."
+            )
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), loop))
+
+    def run_sync(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a coroutine function on the client's loop and wait, also inside another running loop.
+
+        Raises
+        ------
+        RuntimeError
+            If called on the client's own loop, which could then never answer.
+        """
+        try:
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self.loop:
+            raise RuntimeError(
+                "run_sync() must not be called on the loop of the Dask client; it was. "
+                "Await run() instead, or use a client with asynchronous=False."
+            )
+        return asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), self.loop).result()
+
+
+async def _coroutine(fn: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
+    return await fn(*args, **kwargs)
