@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
+from byzflow.operators.inputs import wired
 from byzflow.operators.lazy import is_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
-from byzflow.operators.rows import RowOperator, wired
+from byzflow.operators.rows import RowOperator
 
 __all__ = ("Aggregator", "ColumnwiseAggregator", "LinearAggregator", "RowAggregator", "StatefulAggregator")
 

@@ -11,9 +11,10 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.elementwise import ElementwiseOperator
+from byzflow.operators.inputs import as_sequence, input_of
 from byzflow.operators.lazy import is_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
-from byzflow.operators.rows import RowOperator, as_sequence, input_of
+from byzflow.operators.rows import RowOperator
 
 __all__ = ("Attack", "ColumnwiseAttack", "ElementwiseAttack", "LinearAttack", "RowAttack", "StatefulAttack")
 

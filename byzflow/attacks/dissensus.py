@@ -12,7 +12,7 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import finite, positive
 from byzflow.operators.geometry import Geometry
-from byzflow.operators.rows import as_sequence
+from byzflow.operators.inputs import as_sequence
 
 __all__ = ("DissensusAttack",)
 

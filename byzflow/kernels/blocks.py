@@ -1,4 +1,4 @@
-"""Canonical column blocks, the fixed summation tree over them, and the threads that walk them.
+"""Canonical column blocks, and the fixed summation tree over them.
 
 Sums over columns are always taken block by block and added along one fixed binary tree, so that a
 statistic has the same bits whether one thread, many threads or many machines computed its parts.
@@ -6,18 +6,13 @@ statistic has the same bits whether one thread, many threads or many machines co
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from threading import Barrier
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import torch
-
-__all__ = ("BLOCK", "Span", "Tree", "block_width", "blocks", "one_thread", "parallel", "shards", "widest")
+__all__ = ("BLOCK", "Span", "Tree", "block_width", "blocks", "shards", "widest")
 
 BLOCK = 1024
 """The narrowest canonical block [columns]; every canonical width is a power of two times it."""
@@ -32,19 +27,6 @@ four megabytes of float32 still lie in a core's share of the last cache [element
 _SHARES = 8
 """Into how many blocks columns are cut at least, if they are not few: there are threads to share them."""
 
-_PIECES = 4
-"""Spans for each thread: a core that is busy elsewhere gets fewer."""
-
-_SMALL = 1 << 17
-"""Work below this many matrix elements is not worth a second thread [elements]."""
-
-_LARGE = 1 << 19
-"""Work above this many takes longer than to stop and start torch's own threads [elements]."""
-
-_SOFT = 1
-"""`omp_pause_soft` of OpenMP 5.0."""
-
-T = TypeVar("T")
 Stats = Mapping[str, Any]
 
 
@@ -175,78 +157,3 @@ def _carry(nodes: dict[tuple[int, int], Stats], key: tuple[int, int], stats: Sta
 
 def _add(a: Stats, b: Stats) -> Stats:
     return {name: a[name] + b[name] for name in a}
-
-
-class one_thread:  # noqa: N801  # to be called like a function
-    """Let torch use one thread inside the block: BLAS splits work by thread, and bits follow the split."""
-
-    __slots__ = ("before",)
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        if self.before > 1:
-            torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        if self.before > 1:
-            torch.set_num_threads(self.before)
-
-
-def parallel(task: Callable[[Span], T], n: int, d: int, width: int) -> list[T]:
-    """Run `task` on spans that cover d columns, on as many threads as torch may use here.
-
-    Results come in column order. Small work, and work inside a one-thread Dask task, runs in place.
-    """
-    threads = torch.get_num_threads() if n * d > _SMALL else 1
-    if threads == 1 or d <= width:
-        with one_thread():
-            return [task(Span(0, d))]
-    if n * d > _LARGE:
-        _pause_openmp()
-    spans = shards(d, threads * _PIECES, width)
-    results: list[Any] = [None] * len(spans)
-    left = iter(range(len(spans)))  # threads take turns at it: a core that is busy elsewhere gets less
-
-    def work() -> None:
-        for i in left:
-            results[i] = task(spans[i])
-
-    helpers = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
-    try:
-        with one_thread():
-            work()
-    finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
-    return results
-
-
-def _pause_openmp() -> None:
-    """Stop the threads that torch keeps for this one: after a product they spin and hold the cores.
-
-    The next torch operation starts them again, in some 50 microseconds each.
-    """
-    if (pause := _openmp_pause()) is not None:
-        pause(_SOFT)
-
-
-@cache
-def _openmp_pause() -> Callable[[int], int] | None:
-    """Return the `omp_pause_resource_all` that torch is linked to, if it is linked to any."""
-    return getattr(ctypes.CDLL(torch._C.__file__), "omp_pause_resource_all", None)
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    def pin() -> None:
-        # The setting is per thread, but torch hands the last value to threads it has not seen: put it back.
-        # A thread is seen when it first asks; set before that, its value would be overwritten then.
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    pool = ThreadPoolExecutor(count, "byzflow-kernel", initializer=pin)
-    everyone = Barrier(count)
-    list(pool.map(lambda _: everyone.wait(), range(count)))
-    torch.set_num_threads(torch.get_num_threads())
-    return pool

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from byzflow.kernels.blocks import parallel
 from byzflow.kernels.template import Array
+from byzflow.kernels.threads import parallel
 
 __all__ = ("touched",)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from byzflow.kernels.blocks import one_thread
+from byzflow.kernels.threads import one_thread
 
 __all__ = (
     "cholesky_solve",

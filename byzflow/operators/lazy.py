@@ -17,7 +17,8 @@ import numpy as np
 from byzflow.kernels.blocks import Span, Tree
 from byzflow.kernels.intake import as_rows, grid_of
 from byzflow.kernels.rows import Array
-from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
+from byzflow.operators.rows import RowOperator
+from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 
 __all__ = ("is_lazy", "lazy_rows")
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from byzflow.kernels.blocks import Span, Tree, blocks, parallel
+from byzflow.kernels.blocks import Span, Tree, blocks
 from byzflow.kernels.combine import Mixture, combine_rows
 from byzflow.kernels.gram import gram_block
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array
+from byzflow.kernels.threads import parallel
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.linear import geometry_of
 

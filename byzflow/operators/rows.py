@@ -14,28 +14,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import array_api_compat
-import numpy as np
-
-from byzflow.kernels import native
-from byzflow.kernels.blocks import Span, Tree, blocks, one_thread, parallel, shards
+from byzflow.kernels.blocks import Span, Tree, shards
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array, Rows
-from byzflow.kernels.template import Template
+from byzflow.kernels.threads import one_thread, parallel
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
-
-__all__ = (
-    "RowOperator",
-    "apply_shard",
-    "as_sequence",
-    "assemble",
-    "input_of",
-    "measure_shard",
-    "solve_tree",
-    "stack_shard",
-    "wired",
+from byzflow.operators.inputs import wired
+from byzflow.operators.shards import (
+    all_finite,
+    apply_blocks,
+    apply_shard,
+    assemble,
+    joined,
+    measure_blocks,
+    measure_shard,
+    solve_tree,
+    stack_shard,
 )
+
+__all__ = ("Plan", "RowOperator", "Stats")
 
 _ALIGNED = 64
 """Columns that are cut anywhere are cut at multiples of this, if there are enough."""
@@ -129,7 +127,7 @@ class RowOperator(Operator, ABC):
         n = rows.n - len(extra)
         self.check(n)
         out = self._attempt(rows, n, measured=self._measures_first)
-        if self.optimistic and not _all_finite(out):
+        if self.optimistic and not all_finite(out):
             out = self._attempt(rows, n, measured=True)
         return rows.template.restore_rows(out)
 
@@ -138,13 +136,13 @@ class RowOperator(Operator, ABC):
             return self._attempt_block(rows, n, measured=measured)
         stats: Stats = {}
         if measured:
-            trees = parallel(lambda span: _measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
+            trees = parallel(lambda span: measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
             stats = Tree.merge(trees).root()
         return self._emitted(rows, self.solve(stats, n), n)
 
     def _emitted(self, rows: Rows, plan: Plan, n: int) -> Array:
         out = touched(rows.output(self.height(plan, n)))
-        parallel(lambda span: _apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
+        parallel(lambda span: apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
         return out
 
     def _attempt_block(self, rows: Rows, n: int, *, measured: bool) -> Array:
@@ -187,9 +185,9 @@ class RowOperator(Operator, ABC):
             if isinstance(partials[0], Tree):
                 out = self._emitted(rows, solve_tree(self, Tree.merge(list(partials)), rows.n), rows.n)
             else:
-                out = self._attempt(as_rows(_joined(partials)), rows.n, measured=True)
+                out = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
             return self.finish(rows.template.restore_rows(out))
-        if self.optimistic and not all(map(_all_finite, partials)):
+        if self.optimistic and not all(map(all_finite, partials)):
             return self.finish(rows.template.restore_rows(self._attempt(rows, rows.n, measured=True)))
         return self.finish(assemble(partials, rows.template))
 
@@ -210,7 +208,7 @@ class RowOperator(Operator, ABC):
             return await over(apply_shard, self._cut(rows, plan, pool.size), plan)
 
         pieces = await attempt(measured=self._measures_first)
-        if self.optimistic and not all(map(_all_finite, pieces)):
+        if self.optimistic and not all(map(all_finite, pieces)):
             pieces = await attempt(measured=True)
         return self.finish(assemble(pieces, rows.template))
 
@@ -228,106 +226,6 @@ class RowOperator(Operator, ABC):
         return SubTask(fn, (self, slices, span, rows.d, *plan), name=f"{self.name}-{fn.__name__}")
 
 
-def measure_shard(op: RowOperator, slices: Any, span: Span, d: int) -> Tree:
-    """Return the statistics of columns `span` of d, whose rows are `slices`; `span` starts a block.
-
-    Runs on the calling thread alone.
-    """
-    with one_thread():
-        return _measure_blocks(op, as_rows(slices).at(span.lo, d), span)
-
-
-def stack_shard(op: RowOperator, slices: Any, span: Span, d: int) -> Array:
-    """Return the columns `span` of d, no more than a block, as one array in the dtype that is computed in."""
-    block = as_rows(slices).at(span.lo, d).read(span)
-    return block.copy() if isinstance(block, np.ndarray) else block
-
-
-def solve_tree(op: RowOperator, tree: Tree, n: int) -> Plan:
-    """Return the plan from the statistics of all columns, for n input rows."""
-    return op.solve(tree.root(), n)
-
-
-def apply_shard(op: RowOperator, slices: Any, span: Span, d: int, plan: Plan = None) -> Array:
-    """Return columns `span` of the d of the answer, ``(height, w)``, in the dtype that is computed in.
-
-    Runs on the calling thread alone.
-    """
-    rows = as_rows(slices).at(span.lo, d)
-    out = rows.output(op.height(plan, rows.n - op.extra))
-    with one_thread():
-        _apply_blocks(op, rows, plan, span, out)
-    return out
-
-
-def assemble(pieces: Sequence[Array], template: Template) -> list[Array]:
-    """Join the column shards of an answer and give its rows the template's library, dtype and shape."""
-    return template.restore_rows(_joined(pieces))
-
-
-def wired(inputs: Mapping[str, Any], key: str, who: str) -> Sequence[Array]:
-    """Return the vectors that a graph wires to the input `key` of the operator `who`.
-
-    Raises
-    ------
-    KeyError
-        If the input is missing.
-    TypeError
-        If it is no sequence.
-    """
-    return as_sequence(input_of(inputs, key, who), who)
-
-
-def input_of(inputs: Mapping[str, Any], key: str, who: str) -> Any:
-    """Return what a graph wires to the input `key` of the operator `who`; `KeyError` if it is missing."""
-    if key not in inputs:
-        raise KeyError(f"{who} needs the input {key!r}; got {sorted(inputs)}. Wire it to the graph.")
-    return inputs[key]
-
-
-def as_sequence(value: Any, who: str) -> Sequence[Array]:
-    """Return `value` if it is a list, a tuple or a stacked array.
-
-    Raises
-    ------
-    TypeError
-        If it is none of them.
-    """
-    if isinstance(value, (list, tuple)):
-        return value
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return value
-    if getattr(value, "ndim", 0) >= 2:
-        return value  # type: ignore[no-any-return]  # a stacked array is a sequence of its rows
-    raise TypeError(f"{who} needs a sequence of vectors; got {type(value).__name__}. Pass a list or a tuple.")
-
-
-def _measure_blocks(op: RowOperator, rows: Rows, span: Span) -> Tree:
-    spans = blocks(span, rows.width)
-    return Tree.over((part.lo // rows.width, op.measure(rows, part)) for part in spans)
-
-
-def _apply_blocks(op: RowOperator, rows: Rows, plan: Plan, span: Span, out: Array) -> None:
-    shift = rows.offset
-    for part in (span,) if op.in_place(rows, plan) else blocks(span, rows.width):
-        op.emit(rows, plan, part, out[:, part.lo - shift : part.hi - shift])
-
-
 def _pool_size(context: OpContext | None) -> int:
     metadata = (context.metadata if context is not None else None) or {}
     return int(metadata.get("pool_size") or 1)
-
-
-def _joined(pieces: Sequence[Array]) -> Array:
-    if len(pieces) == 1:
-        return pieces[0]
-    if isinstance(pieces[0], np.ndarray):
-        return np.concatenate(pieces, axis=1)
-    return array_api_compat.array_namespace(pieces[0]).concat(list(pieces), axis=1)
-
-
-def _all_finite(out: Array) -> bool:
-    if isinstance(out, np.ndarray):
-        return bool(native.is_finite(out))
-    xp = array_api_compat.array_namespace(out)
-    return bool(xp.all(xp.isfinite(out)))

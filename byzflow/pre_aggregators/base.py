@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import OpContext, Operator
+from byzflow.operators.inputs import wired
 from byzflow.operators.lazy import is_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
-from byzflow.operators.rows import wired
 
 __all__ = ("LinearPreAggregator", "PreAggregator")
 

@@ -14,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byzflow.kernels.blocks import Span, Tree, block_width, blocks, one_thread, parallel, shards, widest
+from byzflow.kernels.blocks import Span, Tree, block_width, blocks, shards, widest
+from byzflow.kernels.threads import one_thread, parallel
 
 BLOCK = 1024
 
@@ -82,7 +83,7 @@ def test_parallel_answers_in_column_order():
 def test_large_work_stops_the_threads_that_torch_left_spinning():
     script = """
 import os, torch
-from byzflow.kernels.blocks import parallel
+from byzflow.kernels.threads import parallel
 torch.set_num_threads(3)
 X = torch.ones(512, 512)
 X @ X

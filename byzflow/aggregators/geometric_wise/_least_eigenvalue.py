@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from byzflow.aggregators.geometric_wise._removals import settle
-from byzflow.kernels.blocks import one_thread
 from byzflow.kernels.small import product
+from byzflow.kernels.threads import one_thread
 
 __all__ = ("least_top_eigenvalue", "scatter")
 

@@ -10,11 +10,12 @@ import torch
 
 from byzflow.aggregators.base import RowAggregator
 from byzflow.exceptions import ToleranceError
-from byzflow.kernels.blocks import Span, one_thread
+from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import norms_block
 from byzflow.kernels.rows import Array, Rows
 from byzflow.kernels.sample import Sample, sample_block
 from byzflow.kernels.small import product
+from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive, real
 from byzflow.operators.linear import Weights, as_plan, geometry_of

@@ -23,7 +23,8 @@ from byzflow.kernels.intake import as_rows
 from byzflow.kernels.rows import Array, Rows
 from byzflow.kernels.template import Template
 from byzflow.operators.base import OpContext
-from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
+from byzflow.operators.rows import RowOperator
+from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 
 __all__ = (
     "Link",

@@ -13,7 +13,7 @@ from byzflow.engine.node.base import ByzantineNode
 from byzflow.engine.node.mixin import P2PByzantineMixin
 from byzflow.engine.node.streams import torch_seed
 from byzflow.engine.node.torch_honest import TorchHonestNode
-from byzflow.kernels.blocks import one_thread
+from byzflow.kernels.threads import one_thread
 
 __all__ = ("TorchByzantineNode",)
 

@@ -13,7 +13,7 @@ from byzflow.engine.node.base import HonestNode
 from byzflow.engine.node.flat import Batches, FlatModel, global_stream, own_model
 from byzflow.engine.node.mixin import P2PHonestMixin
 from byzflow.engine.node.streams import torch_seed
-from byzflow.kernels.blocks import one_thread
+from byzflow.kernels.threads import one_thread
 
 __all__ = ("TorchHonestNode",)
 

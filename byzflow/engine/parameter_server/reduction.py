@@ -17,7 +17,8 @@ from byzflow.kernels.intake import as_rows
 from byzflow.operators.base import Operator
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.linear import Weights
-from byzflow.operators.rows import RowOperator, apply_shard, assemble, measure_shard, solve_tree
+from byzflow.operators.rows import RowOperator
+from byzflow.operators.shards import apply_shard, assemble, measure_shard, solve_tree
 
 __all__ = ("Reduction", "row_weights", "rule_of")
 

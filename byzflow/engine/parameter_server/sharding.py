@@ -20,7 +20,8 @@ from byzflow.engine.node.sites import Site, reachable, shareable
 from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.exceptions import NodeLostError
 from byzflow.kernels.blocks import Span, Tree, shards, widest
-from byzflow.operators.rows import RowOperator, apply_shard, measure_shard, solve_tree
+from byzflow.operators.rows import RowOperator
+from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 
 __all__ = ("Keeper", "Sharding")
 
