@@ -11,6 +11,7 @@ speed hits all of them; medians are reported. Efficiency is floor / byzflow, whe
     pass    one sum over X (column-wise rules)
     linear  one X @ X.T and one w @ X (linear rules)
     rows    one X @ X.T and one copy of X (rules that return rows)
+    mix     one X @ X.T and one W @ X with a full (n, n) W (nearest-neighbour mixing)
     write   one new vector (rules that look at nothing)
 """
 
@@ -59,11 +60,13 @@ def call_of(rule: Any, home: str, vectors: list[torch.Tensor]) -> Callable[[], A
 
 def floor_of(kind: str, X: torch.Tensor) -> Callable[[], Any]:
     """Return the least work that a rule of this kind could do."""
-    w = torch.full((len(X),), 1.0 / len(X))
+    n = len(X)
+    w, W = torch.full((n,), 1.0 / n), torch.full((n, n), 1.0 / n)
     return {
         "pass": lambda: X.sum(),
         "linear": lambda: (X @ X.T, w @ X),
         "rows": lambda: (X @ X.T, X.clone()),
+        "mix": lambda: (X @ X.T, W @ X),
         "write": lambda: torch.ones(X.shape[1]),
     }[kind]
 

@@ -57,11 +57,13 @@ class Workload:
 
     @property
     def floor(self) -> str:
-        """Which floor the rule is held against: a pass, two passes, two passes that write n rows, a write."""
+        """Which floor of `benchmarks.rules` the rule is held against."""
         if self.rule == "GaussianAttack":
             return "write"
         if self.rule in COLUMNWISE:
             return "pass"
+        if self.rule == "NearestNeighborMixing":
+            return "mix"
         return "rows" if HOME[self.rule] == "pre_aggregators" else "linear"
 
     def ours(self) -> Any:

@@ -58,6 +58,12 @@ def network(n: int, first: int, last: int) -> np.ndarray:
     return np.array(kept[::-1], np.int64).reshape(-1, 2)
 
 
+@lru_cache(maxsize=256)
+def _prepared(n: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    comparators = network(n, first, last)
+    return comparators, native.steps(comparators)
+
+
 def order(X: Array, first: int = 0, last: int | None = None) -> Array:
     """Sort the columns of X so far that rows ``first : last`` hold what a full sort would put there.
 
@@ -68,7 +74,7 @@ def order(X: Array, first: int = 0, last: int | None = None) -> Array:
     """
     n = X.shape[0]
     if isinstance(X, np.ndarray):
-        native.compare_exchange(X, network(n, first, n if last is None else last))
+        native.compare_exchange(X, *_prepared(n, first, n if last is None else last))
         return X
     xp = array_api_compat.array_namespace(X)
     # The standard leaves the place of NaN open: sort +inf in its stead, then put NaN behind it.

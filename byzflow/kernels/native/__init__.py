@@ -6,7 +6,7 @@ Every loop over columns is element-wise, hence the bits do not depend on where a
 from __future__ import annotations
 
 from byzflow.kernels.native.addresses import combine, gather, squared_norms_at
-from byzflow.kernels.native.columns import compare_exchange, mean_around, mean_std, row_mean
+from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
 from byzflow.kernels.native.gram import (
     accept_gram,
     centre_rows,
@@ -17,6 +17,7 @@ from byzflow.kernels.native.gram import (
     pick_centre,
     squared_norms,
 )
+from byzflow.kernels.native.sorting import compare_exchange, steps
 
 __all__ = (
     "accept_gram",
@@ -34,4 +35,5 @@ __all__ = (
     "row_mean",
     "squared_norms",
     "squared_norms_at",
+    "steps",
 )

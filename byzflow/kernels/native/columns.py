@@ -1,4 +1,4 @@
-"""Loops down the columns of one block: sorting networks and means, element-wise over columns."""
+"""Loops down the columns of one block: means, element-wise over columns."""
 
 from __future__ import annotations
 
@@ -9,24 +9,7 @@ from numba import njit
 
 from byzflow.kernels.native.addresses import TILE
 
-__all__ = ("compare_exchange", "mean_around", "mean_std", "row_mean")
-
-
-@njit(nogil=True, cache=True)
-def compare_exchange(block: Any, network: Any) -> None:
-    """Run a sorting network down the columns of `block` in place; NaN sorts after +inf."""
-    columns = block.shape[1]
-    for tile in range(0, columns, TILE):
-        width = min(TILE, columns - tile)
-        for k in range(network.shape[0]):
-            low = block[network[k, 0], tile : tile + width]
-            high = block[network[k, 1], tile : tile + width]
-            for c in range(width):
-                a = low[c]
-                b = high[c]
-                swap = (b < a) | (a != a)
-                low[c] = b if swap else a
-                high[c] = a if swap else b
+__all__ = ("mean_around", "mean_std", "row_mean")
 
 
 @njit(nogil=True, cache=True)
