@@ -13,12 +13,12 @@ from typing import Any
 import cloudpickle
 
 from byzflow.engine.actor.calls import is_awaitable
-from byzflow.engine.node.arena import Arena, RowRef, Showing, resolved
+from byzflow.engine.node.arena import Showing, resolved
 from byzflow.engine.node.duties import declares, has_coroutines, lacks, missing
-from byzflow.engine.node.forms import Digest, digest_of, norm_of
-from byzflow.engine.node.isolation import isolated
+from byzflow.engine.node.holding import hold
+from byzflow.engine.node.isolation import is_bare, isolated
 
-__all__ = ("AsyncResident", "Resident", "build", "hold")
+__all__ = ("AsyncResident", "Resident", "build")
 
 
 def build(
@@ -144,6 +144,8 @@ class Resident:
             self._resident_node.begin_round(round)
         if self._resident_reads or not (args or kwargs):
             answer = getattr(self._resident_node, method)(*resolved(tuple(args)), **kwargs)
+        elif not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
+            answer = getattr(self._resident_node, method)(*map(isolated, args))
         else:
             answer = self._resident_show(method, tuple(args), dict(kwargs))
         if is_awaitable(answer):
@@ -214,20 +216,6 @@ class AsyncResident(Resident):
 
     async def resident_idle(self) -> None:
         """Do nothing; a coroutine is what tells the host."""
-
-
-def hold(value: Any, arena: str, row: int) -> Digest:
-    """Copy a vector into a row of an arena, if it fits there, and return what is known of it."""
-    digest = digest_of(value)
-    if digest.signature is None:
-        return digest
-    if not arena:
-        return Digest(digest.signature, norm_of(digest.row))
-    place = Arena.here(arena)
-    if digest.signature != place.site.signature:
-        return Digest(digest.signature, norm_of(digest.row))
-    place.write(row, digest.row)
-    return Digest(digest.signature, norm_of(digest.row), RowRef(place.site, row))
 
 
 async def _held(answer: Awaitable[Any], resident: Resident, arena: str, row: int, save: bool) -> Any:

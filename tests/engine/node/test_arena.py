@@ -17,7 +17,8 @@ import torch
 
 from byzflow.engine.node.arena import Arena, RowRef, Showing, forget, reachable, resolved
 from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.resident import Resident, hold
+from byzflow.engine.node.holding import hold
+from byzflow.engine.node.resident import Resident
 
 FORMS = [
     Signature("torch", "float32", (2, 3)),
