@@ -4,8 +4,9 @@
                                     [--rounds 9] [--json FILE]
 
 The nodes are plain: an honest one descends a quadratic of its own, a Byzantine one hands in minus the mean
-of what it was shown. "arithmetic" is a loop over the same nodes in this process, and the eager rule on
-their vectors. Rounds of both are timed in turns and the medians compared. The calls to hosts and the tasks
+of what it was shown. "arithmetic" is a loop over the same nodes in one thread of this process, where all
+Byzantine nodes see the very same tensors, and the eager rule on their vectors, with the threads it also has
+in the engine. Rounds of both are timed in turns and the medians compared. The calls to hosts and the tasks
 that the Dask scheduler saw are counted per round: they must not grow with the number of nodes.
 """
 

@@ -30,7 +30,7 @@ class Board:
     Examples
     --------
     >>> import asyncio, torch
-    >>> from byzflow.engine.node.resident import hold
+    >>> from byzflow.engine.node.holding import hold
     >>> board, form = Board(Roster([object()]), Staff()), Signature("torch", "float32", (LARGE,))
     >>> asyncio.run(board.open(0, form, rows=2))
     True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.seats import Host, LocalHost, Seat, is_away, is_remote, place_of
+from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, is_away, is_remote, place_of
 from byzflow.exceptions import NodeLostError
 
-__all__ = ("Ask", "Roster", "by_host", "on_host")
+__all__ = ("Ask", "Roster", "on_host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,6 @@ class Ask:
         return Sweep([seat.object_id for seat in seats], method, (round, self.method, self.args), options)
 
 
-def by_host(seats: Mapping[int, Seat]) -> list[tuple[Host, tuple[int, ...]]]:
-    """Group node indices by host; hosts in the order of their first node.
-
-    Examples
-    --------
-    >>> here, there = LocalHost(), LocalHost()
-    >>> seats = {0: Seat(here, "a"), 1: Seat(there, "b"), 2: Seat(here, "c")}
-    >>> [indices for _, indices in by_host(seats)]
-    [(0, 2), (1,)]
-    """
-    groups: dict[int, tuple[Host, list[int]]] = {}
-    for index in sorted(seats):
-        groups.setdefault(id(seats[index].host), (seats[index].host, []))[1].append(index)
-    return [(host, tuple(indices)) for host, indices in groups.values()]
-
-
 class Roster:
     """The nodes of a run by index, and how to reach them.
 
@@ -94,6 +78,7 @@ class Roster:
             index: self.local.seat(node) for index, node in enumerate(self.nodes) if place_of(node) is None
         }
         self._seated: dict[int, Seat] = {}
+        self._hosts: list[tuple[Host, tuple[int, ...]]] = []
 
     def seat(self, index: int) -> Seat:
         """Return where a node sits now."""
@@ -110,8 +95,9 @@ class Roster:
         NodeLostError
             If a node was closed.
         """
-        self._seated = {}
+        self._seated, self._hosts = {}, []
         self._seated = {index: self.seat(index) for index in range(len(self.nodes))}
+        self._hosts = by_host(self._seated)
 
     async def respawn(self, index: int) -> None:
         """Make a spawned node anew, as it was first made, on a live worker.
@@ -122,6 +108,7 @@ class Roster:
             If there is none, or the new one goes too.
         """
         self._seated.pop(index, None)
+        self._hosts = []
         await self.nodes[index]._respawn()
 
     def close(self) -> None:
@@ -130,7 +117,7 @@ class Roster:
 
     def hosts(self) -> list[tuple[Host, tuple[int, ...]]]:
         """Return all hosts with the indices of their nodes."""
-        return by_host({index: self.seat(index) for index in range(len(self.nodes))})
+        return self._hosts or self._grouped(range(len(self.nodes)))
 
     def lost(self) -> set[int]:
         """Return the nodes whose worker is known to be gone."""
@@ -168,17 +155,26 @@ class Roster:
         deadline : float or None
             Seconds until a call counts as late.
         """
-        groups = by_host({index: self.seat(index) for index in asks})
+        groups = self._grouped(asks)
         return await self._gather(
             [(indices, self._on_host(host, indices, round, asks, deadline)) for host, indices in groups]
         )
 
     async def call(self, calls: Mapping[int, Sequence[Call]], deadline: float | None) -> NodeOutcomes:
         """Run the calls of each node in order; return its last outcome, or its first error."""
-        groups = by_host({index: self.seat(index) for index in calls})
+        groups = self._grouped(calls)
         return await self._gather(
             [(indices, _last(host, [calls[i] for i in indices], deadline)) for host, indices in groups]
         )
+
+    def _grouped(self, nodes: Collection[int]) -> list[tuple[Host, tuple[int, ...]]]:
+        """Group nodes by host, in node order."""
+        if not self._hosts:
+            return by_host({index: self.seat(index) for index in nodes})
+        if len(nodes) == len(self.nodes):
+            return self._hosts
+        groups = [(host, tuple(i for i in indices if i in nodes)) for host, indices in self._hosts]
+        return sorted(((host, some) for host, some in groups if some), key=lambda group: group[1][0])
 
     async def _on_host(
         self,

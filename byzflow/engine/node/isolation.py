@@ -11,7 +11,18 @@ import torch
 from byzflow.engine.actor.calls import Outcome, Recorder
 from byzflow.engine.node.forms import digest_of
 
-__all__ = ("isolated", "owned")
+__all__ = ("is_bare", "isolated", "owned")
+
+
+def is_bare(value: Any) -> bool:
+    """Whether a value is one plain array or tensor, with nothing in it to look for.
+
+    Examples
+    --------
+    >>> is_bare(np.zeros(2)), is_bare((np.zeros(2),))
+    (True, False)
+    """
+    return type(value) is torch.Tensor or type(value) is np.ndarray
 
 
 def isolated(value: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 import cloudpickle
@@ -15,11 +14,11 @@ import cloudpickle
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.duties import declares, has_coroutines, lacks, missing
-from byzflow.engine.node.forms import Digest, digest_of, norm_of
-from byzflow.engine.node.isolation import isolated
-from byzflow.engine.node.showing import Showing, resolved
+from byzflow.engine.node.holding import hold
+from byzflow.engine.node.isolation import is_bare, isolated
+from byzflow.engine.node.showing import Showing, awaited, resolved
 
-__all__ = ("ASKED", "AsyncResident", "Resident", "build", "hold")
+__all__ = ("ASKED", "AsyncResident", "Resident", "build")
 
 ASKED = ("resident_call", "resident_hold", "resident_read")  # with round and name of the node's method
 
@@ -153,6 +152,8 @@ class Resident:
             self._resident_node.begin_round(round)
         if self._resident_reads or not (args or kwargs):
             answer = getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
+        elif not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
+            answer = getattr(self._resident_node, method)(*map(isolated, args))
         else:
             answer = self._resident_show(method, tuple(args), dict(kwargs))
         if is_awaitable(answer):
@@ -166,7 +167,7 @@ class Resident:
         try:
             answer = self._resident_run(method, args, kwargs, showing)
             if is_awaitable(answer):
-                answer, showing = _shown(answer, showing), Showing()
+                answer, showing = awaited(answer, showing), Showing()
             return answer
         finally:
             showing.close()
@@ -226,17 +227,6 @@ class AsyncResident(Resident):
         """Do nothing; a coroutine is what tells the host."""
 
 
-def hold(value: Any, place: RowRef | None) -> Digest:
-    """Copy a vector into a row of an arena, if it fits there, and return what is known of it."""
-    digest = digest_of(value)
-    if digest.signature is None:
-        return digest
-    if place is None or digest.signature != place.site.signature:
-        return Digest(digest.signature, norm_of(digest.row))
-    place.write(0, digest.signature.length, digest.row.reshape(-1))
-    return Digest(digest.signature, norm_of(digest.row), place)
-
-
 async def _held(
     answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
 ) -> Any:
@@ -254,8 +244,3 @@ async def _later(answers: dict[str, tuple[int, Any]], key: str, round: int, answ
     value = await answer
     answers[key] = (round, value)
     return value
-
-
-async def _shown(answer: Awaitable[Any], showing: Showing) -> Any:
-    with closing(showing):
-        return await answer

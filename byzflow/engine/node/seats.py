@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.node.resident import ASKED, Resident
 
-__all__ = ("Host", "LocalHost", "Seat", "is_away", "is_remote", "place_of")
+__all__ = ("Host", "LocalHost", "Seat", "by_host", "is_away", "is_remote", "place_of")
 
 
 class Host(Protocol):
@@ -147,6 +147,22 @@ def is_remote(node: Any) -> bool:
     False
     """
     return hasattr(type(node), "_place")
+
+
+def by_host(seats: Mapping[int, Seat]) -> list[tuple[Host, tuple[int, ...]]]:
+    """Group node indices by host; hosts in the order of their first node.
+
+    Examples
+    --------
+    >>> here, there = LocalHost(), LocalHost()
+    >>> seats = {0: Seat(here, "a"), 1: Seat(there, "b"), 2: Seat(here, "c")}
+    >>> [indices for _, indices in by_host(seats)]
+    [(0, 2), (1,)]
+    """
+    groups: dict[int, tuple[Host, list[int]]] = {}
+    for index in sorted(seats):
+        groups.setdefault(id(seats[index].host), (seats[index].host, []))[1].append(index)
+    return [(host, tuple(indices)) for host, indices in groups.values()]
 
 
 def is_away(host: Host) -> bool:

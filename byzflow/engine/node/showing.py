@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 
-__all__ = ("Showing", "resolved")
+__all__ = ("Showing", "awaited", "resolved")
 
 
 class Showing:
@@ -67,6 +68,12 @@ class Showing:
             if memory is not None:
                 pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
                 pages[:] = pages.copy()
+
+
+async def awaited(answer: Awaitable[Any], showing: Showing) -> Any:
+    """Return what an answer comes to; until then it may use what it is shown."""
+    with closing(showing):
+        return await answer
 
 
 def resolved(value: Any) -> Any:

@@ -12,10 +12,10 @@ from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.calls import Roster, by_host, on_host
+from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
-from byzflow.engine.node.seats import Seat, is_remote
+from byzflow.engine.node.seats import Seat, by_host, is_remote
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
 

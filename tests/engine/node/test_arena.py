@@ -17,7 +17,8 @@ import torch
 
 from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.resident import Resident, hold
+from byzflow.engine.node.holding import hold
+from byzflow.engine.node.resident import Resident
 from byzflow.engine.node.showing import Showing, resolved
 from byzflow.engine.node.sites import forget, reachable
 
