@@ -90,6 +90,8 @@ class Execution:
             await self._find_place(tasks)
         await self._carry(tasks)
         requests = self._requests
+        if requests.holding is not None and any(map(requests.needs_template, tasks)):
+            await requests.holding.here(list(self.round.half_steps.values())[:1])
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
         if requests.holding is not None:
             await self._fetch_odd(outcomes)

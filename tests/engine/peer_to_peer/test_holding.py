@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 import torch
 from dask.sizeof import sizeof
-from distributed import LocalCluster
+from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node import board
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
+from byzflow.engine.node.staff import Clerk
 from byzflow.engine.peer_to_peer.gossip import NearestNeighborAveraging, PlainGossip
 from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
 from tests.engine.node.malformed import Malformed
+from tests.engine.peer_to_peer.far import share_no_memory
 from tests.engine.peer_to_peer.nodes import (
     Constant,
     Coroutines,
@@ -154,6 +156,43 @@ async def test_no_vector_passes_through_the_coordinator(held, monkeypatch):
     assert held == [True, True]
     assert len(sizes) == 5 * 2  # half steps, attack, aggregate, two distances; each once for each host
     assert max(sizes) < GOALS[0].nbytes / 5
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], int]:
+    """Let no host reach the memory of another process; count the messages between them."""
+    messages: dict[tuple[str, str], int] = {}
+    pull = Clerk.pull
+
+    async def counted(self: Clerk, pulls: Any, deadline: Any) -> None:
+        for source in (one.source.address for one in pulls):
+            edge = source, get_worker().address
+            messages[edge] = messages.get(edge, 0) + 1
+        await pull(self, pulls, deadline)
+
+    share_no_memory(monkeypatch)
+    monkeypatch.setattr(Clerk, "pull", counted)
+    return messages
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
+@pytest.mark.parametrize("n", [2, 4])
+async def test_hosts_that_share_no_memory_fetch_from_each_other(n, topology, held, far, carried):
+    async with workers(n) as cluster:
+        got = await trained(cluster, recipes(), LIARS, topology)
+    assert held == [True] * 4
+    assert_same(got, await carried(recipes(), LIARS, topology))
+    assert len(far) > 1
+    assert (
+        max(far.values()) <= 4 * 5
+    )  # rounds, and at most half steps, lies, distances, and copies for safety
+
+
+async def test_one_host_that_shares_no_memory_has_nobody_to_keep_a_copy(held, far, carried):
+    async with workers(1) as cluster:
+        got = await trained(cluster, recipes(), LIARS, TOPOLOGIES["ring"], rounds=2)
+    assert held == [False, False]
+    assert_same(got, await carried(recipes(), LIARS, TOPOLOGIES["ring"], rounds=2))
 
 
 UNFIT = {
