@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-__all__ = ("Call", "Outcome", "Recorder")
+__all__ = ("Call", "Outcome", "Recorder", "text_of")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Call:
 class Outcome:
     """How one call ended: with a value, or with the very exception that the called code raised.
 
+    Attributes
+    ----------
+    said : str or None
+        What the error says, if that was asked where it was raised.
+
     Examples
     --------
     >>> Outcome(value=3).unwrap()
@@ -40,6 +45,14 @@ class Outcome:
     value: Any = None
     error: BaseException | None = None
     seconds: float = 0.0
+    said: str | None = None
+
+    @classmethod
+    def of(cls, value: Any, record: Recorder) -> Outcome:
+        """Return how recorded code ended; what its error says is asked here, as that is foreign code too."""
+        if record.error is None:
+            return cls(value, None, record.seconds)
+        return cls(None, record.error, record.seconds, text_of(record.error))
 
     def unwrap(self) -> Any:
         """Return the value, or raise the error."""
@@ -75,3 +88,19 @@ class Recorder:
         self.seconds = time.perf_counter() - self._begin
         self.error = error
         return True
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says, in one line of at most 200 characters.
+
+    An error's text is made by code of whoever raised it, which may fail or never end: ask in the thread that
+    may be given up.
+
+    Examples
+    --------
+    >>> text_of(ValueError("no"))
+    'no'
+    """
+    with Recorder():
+        return " ".join(str.split(str(error))[:200])[:200]
+    return "an error that cannot be read"

@@ -93,7 +93,7 @@ class Lane:
             else:
                 asyncio.run(_settle(value, report))
             return
-        report(Outcome(None if record.error else value, record.error, record.seconds))
+        report(Outcome.of(value, record))
 
     def _forget(self) -> None:
         self.subject = None
@@ -137,7 +137,7 @@ class _Loop:
 async def _settle(value: Any, report: Report) -> None:
     with Recorder() as record:
         value = await value
-    report(Outcome(None if record.error else value, record.error, record.seconds))
+    report(Outcome.of(value, record))
     if isinstance(record.error, asyncio.CancelledError):
         raise record.error
 

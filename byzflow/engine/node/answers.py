@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from byzflow.engine.actor.calls import Outcome, Recorder
+from byzflow.engine.actor.calls import Outcome, Recorder, text_of
 from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of
 from byzflow.exceptions import NodeLostError
 
@@ -96,8 +96,15 @@ class Verdict:
     excluded: dict[int, Exclusion] = field(default_factory=dict)
 
 
-def refusal(error: BaseException) -> tuple[Reason, str]:
-    """Sort an error into a reason and one line of text; it may fail when it is looked at.
+def refusal(error: BaseException, said: str | None = None) -> tuple[Reason, str]:
+    """Sort an error into a reason and one line of text.
+
+    Parameters
+    ----------
+    error : BaseException
+        The error.
+    said : str, optional
+        Its text, if that is known; it may fail, or never end, when it is asked for.
 
     Examples
     --------
@@ -105,9 +112,7 @@ def refusal(error: BaseException) -> tuple[Reason, str]:
     (<Reason.RAISED: 'raised'>, 'ZeroDivisionError: division by zero')
     """
     kind = type(error)
-    text = "an error that cannot be read"
-    with Recorder():
-        text = " ".join(str.split(str(error))[:200])[:200]
+    text = text_of(error) if said is None else said
     if issubclass(kind, NodeLostError):
         return Reason.LOST, text
     if issubclass(kind, TimeoutError):
@@ -178,7 +183,8 @@ def judge(
     for index in sorted(outcomes):
         outcome = outcomes[index]
         if outcome.error is not None:
-            excluded[index] = Exclusion(names[index], phase, *refusal(outcome.error))
+            said = getattr(outcome, "said", None)
+            excluded[index] = Exclusion(names[index], phase, *refusal(outcome.error, said))
             continue
         digest = outcome.value if held else digest_of(outcome.value)
         form = digest.signature

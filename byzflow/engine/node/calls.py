@@ -184,7 +184,8 @@ async def on_host(
 def _of_node(outcome: Outcome) -> Outcome:
     if not issubclass(type(outcome.error), NodeLostError):
         return outcome
-    return replace(outcome, error=RuntimeError("the node raised a NodeLostError; its own worker is there"))
+    text = "the node raised a NodeLostError; its own worker is there"
+    return replace(outcome, error=RuntimeError(text), said=text)
 
 
 def _summary(outcomes: Sequence[Outcome]) -> Outcome:

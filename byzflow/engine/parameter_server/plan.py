@@ -196,7 +196,9 @@ class RoundPlan:
         names = self.cohort.names
         for index, outcome in outcomes.items():
             if outcome.error is not None:
-                self._late[index] = Exclusion(names[index], APPLY, *refusal(outcome.error))
+                self._late[index] = Exclusion(
+                    names[index], APPLY, *refusal(outcome.error, getattr(outcome, "said", None))
+                )
         return frozenset(self._late)
 
     def report(

@@ -178,7 +178,7 @@ class Execution:
     def _taken(self, node: int, outcome: Outcome) -> Outcome | Kept:
         if self._requests.holding is None:
             return self.peers.taken(node, outcome)
-        return Kept(outcome.value, outcome.error)
+        return Kept(outcome.value, outcome.error, outcome.said)
 
     def _finished(self, node: int, outcomes: Sequence[Outcome]) -> Outcome | Came:
         """Return how aggregating went; what the node then tells of its parameters is for the report only."""
