@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ("declares", "lacks", "missing")
+__all__ = ("declares", "has_coroutines", "lacks", "missing")
 
 
 def declares(node: Any, name: str) -> bool:
@@ -42,3 +42,15 @@ def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
         if not any(callable(getattr(node, name, None)) for name in names):
             return names[0]
     return None
+
+
+def has_coroutines(kind: type) -> bool:
+    """Whether a class has methods to be awaited.
+
+    Examples
+    --------
+    >>> has_coroutines(dict)
+    False
+    """
+    names = (name for name in dir(kind) if not name.startswith("__"))
+    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name)) for name in names)

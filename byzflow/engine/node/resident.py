@@ -15,7 +15,7 @@ import cloudpickle
 
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.forms import Digest, digest_of, norm_of
-from byzflow.engine.node.methods import declares, lacks, missing
+from byzflow.engine.node.methods import declares, has_coroutines, lacks, missing
 from byzflow.engine.node.showing import Showing, isolated, resolved
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build", "hold")
@@ -40,7 +40,7 @@ def build(
     lacking = missing(node, required)
     if lacking is not None:
         raise TypeError(lacks(type(node).__name__, lacking))
-    return AsyncResident(node) if _has_coroutines(type(node)) else Resident(node)
+    return AsyncResident(node) if has_coroutines(type(node)) else Resident(node)
 
 
 class Resident:
@@ -230,9 +230,7 @@ def hold(value: Any, place: RowRef | None) -> Digest:
     return Digest(digest.signature, norm_of(digest.row), place)
 
 
-async def _held(
-    answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
-) -> Any:
+async def _held(answer: Any, resident: Resident, round: int, place: RowRef | None, save: bool) -> Any:
     value = await answer
     is_late = resident._resident_round > round  # the row may belong to another round by now
     digest = hold(value, None if is_late else place)
@@ -250,8 +248,3 @@ async def _later(
         value = await answer
     answers[key] = (round, value)
     return value
-
-
-def _has_coroutines(kind: type) -> bool:
-    names = (name for name in dir(kind) if not name.startswith("__"))
-    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name)) for name in names)
