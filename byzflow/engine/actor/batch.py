@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from byzflow.engine.actor.calls import text_of
 from byzflow.engine.actor.columns import Columns
 
 __all__ = ("Batch",)
@@ -27,6 +28,7 @@ class Batch:
         self._work = work
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}
+        self._said: dict[int, str] = {}
         self._seconds = [0.0] * count
         self._missing = bytearray(b"\x01") * count
         self._left = count
@@ -47,13 +49,14 @@ class Batch:
         return self._work(index, subject)
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
-        """Put in the outcome of one call, from any thread; too late is not an error."""
+        """Put in the outcome of one call, from the thread that made it; too late is not an error."""
+        said = None if error is None else text_of(error)  # foreign code too, and here nobody waits for it
         with self._lock:
             if not self._open:
                 return
             self._values[index], self._seconds[index], self._missing[index] = value, seconds, False
-            if error is not None:
-                self._errors[index] = error
+            if error is not None and said is not None:
+                self._errors[index], self._said[index] = error, said
             self._left -= 1
             if not self._left and not self._loop.is_closed():  # as that of a worker that ended meanwhile
                 self._loop.call_soon_threadsafe(self._done.set)
@@ -75,4 +78,4 @@ class Batch:
             for index in range(len(self._values)):
                 if self._missing[index]:
                     self._errors[index] = late(index)
-        return Columns(self._values, self._errors, self._seconds)
+        return Columns(self._values, self._errors, self._seconds, self._said)

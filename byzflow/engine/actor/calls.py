@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, overload
 
-__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable")
+__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "text_of")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Sweep(Sequence[Call]):
 class Outcome:
     """How one call ended: with a value, or with the very exception that the called code raised.
 
+    Attributes
+    ----------
+    said : str or None
+        What the error says, if that was asked where it was raised.
+
     Examples
     --------
     >>> Outcome(value=3).unwrap()
@@ -81,6 +86,7 @@ class Outcome:
     value: Any = None
     error: BaseException | None = None
     seconds: float = 0.0
+    said: str | None = None
 
     def unwrap(self) -> Any:
         """Return the value, or raise the error."""
@@ -129,3 +135,19 @@ def is_awaitable(value: Any) -> bool:
     if value is None or type(value) is getattr(sys.modules.get("torch"), "Tensor", None):
         return False
     return inspect.isawaitable(value)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says, in one line of at most 200 characters.
+
+    An error's text is made by code of whoever raised it, which may fail or never end: ask in the thread that
+    may be given up.
+
+    Examples
+    --------
+    >>> text_of(ValueError("no"))
+    'no'
+    """
+    with Recorder():
+        return " ".join(str.split(str(error))[:200])[:200]
+    return "an error that cannot be read"

@@ -26,6 +26,8 @@ class Columns(Sequence[Outcome]):
         What was raised, by position.
     seconds : sequence of float, optional
         How long each call took [seconds].
+    said : mapping of int to str, optional
+        What errors say, by position, where they were raised by foreign code.
 
     Attributes
     ----------
@@ -33,8 +35,8 @@ class Columns(Sequence[Outcome]):
         Small arrays of one form, with their positions.
     others : dict of int
         By position, what else is not None.
-    errors : dict of int to BaseException
-        What was raised, by position.
+    errors, said : dict of int to BaseException, dict of int to str
+        What was raised, and what that says, by position.
 
     Examples
     --------
@@ -46,18 +48,22 @@ class Columns(Sequence[Outcome]):
     (array([1., 1.]), ValueError('no'))
     """
 
-    __slots__ = ("_rows", "_seconds", "errors", "others", "stacks")
+    __slots__ = ("_rows", "_seconds", "errors", "others", "said", "stacks")
 
     def __init__(
-        self, values: Sequence[Any], errors: Mapping[int, BaseException], seconds: Sequence[float] = ()
+        self,
+        values: Sequence[Any],
+        errors: Mapping[int, BaseException],
+        seconds: Sequence[float] = (),
+        said: Mapping[int, str] | None = None,
     ) -> None:
         self.stacks, self.others = _sorted(values)
-        self.errors = dict(errors)
+        self.errors, self.said = dict(errors), dict(said or {})
         self._seconds = array("d", seconds or [0.0] * len(values))
         self._rows: dict[int, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self.stacks, self.others, self.errors, self._seconds)
+        return _made, (self.stacks, self.others, self.errors, self.said, self._seconds)
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Columns:
@@ -68,7 +74,8 @@ class Columns(Sequence[Outcome]):
             i: out.value for i, out in enumerate(outcomes) if out.error is None and out.value is not None
         }
         errors = {i: out.error for i, out in enumerate(outcomes) if out.error is not None}
-        return _made((), others, errors, array("d", [getattr(out, "seconds", 0.0) for out in outcomes]))
+        said = {i: text for i, out in enumerate(outcomes) if (text := getattr(out, "said", None)) is not None}
+        return _made((), others, errors, said, array("d", [getattr(out, "seconds", 0.0) for out in outcomes]))
 
     def __len__(self) -> int:
         return len(self._seconds)
@@ -85,7 +92,7 @@ class Columns(Sequence[Outcome]):
         position = range(len(self))[index]
         seconds = self._seconds[position]
         if position in self.errors:
-            return Outcome(error=self.errors[position], seconds=seconds)
+            return Outcome(None, self.errors[position], seconds, self.said.get(position))
         value = self.others.get(position)
         return Outcome(self._stacked().get(position) if value is None else value, seconds=seconds)
 
@@ -117,7 +124,14 @@ def _sorted(values: Sequence[Any]) -> tuple[tuple[tuple[Sequence[int], Stack], .
     return tuple(stacks), others
 
 
-def _made(stacks: Any, others: dict[int, Any], errors: dict[int, BaseException], seconds: Any) -> Columns:
+def _made(
+    stacks: Any,
+    others: dict[int, Any],
+    errors: dict[int, BaseException],
+    said: dict[int, str],
+    seconds: Any,
+) -> Columns:
     columns = Columns((), {})
-    columns.stacks, columns.others, columns.errors, columns._seconds = stacks, others, errors, seconds
+    columns.stacks, columns.others, columns._seconds = stacks, others, seconds
+    columns.errors, columns.said = errors, said
     return columns

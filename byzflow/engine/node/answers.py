@@ -14,7 +14,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
-from byzflow.engine.actor.calls import Recorder
+from byzflow.engine.actor.calls import Recorder, text_of
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of, norms_of
 from byzflow.engine.node.outcomes import NodeOutcomes
@@ -99,8 +99,15 @@ class Verdict:
     excluded: dict[int, Exclusion] = field(default_factory=dict)
 
 
-def refusal(error: BaseException) -> tuple[Reason, str]:
-    """Sort an error into a reason and one line of text; it may fail when it is looked at.
+def refusal(error: BaseException, said: str | None = None) -> tuple[Reason, str]:
+    """Sort an error into a reason and one line of text.
+
+    Parameters
+    ----------
+    error : BaseException
+        The error.
+    said : str, optional
+        Its text, if that is known; it may fail, or never end, when it is asked for.
 
     Examples
     --------
@@ -108,9 +115,7 @@ def refusal(error: BaseException) -> tuple[Reason, str]:
     (<Reason.RAISED: 'raised'>, 'ZeroDivisionError: division by zero')
     """
     kind = type(error)
-    text = "an error that cannot be read"
-    with Recorder():
-        text = " ".join(str.split(str(error))[:200])[:200]
+    text = text_of(error) if said is None else said
     if issubclass(kind, NodeLostError):
         return Reason.LOST, text
     if issubclass(kind, TimeoutError):
@@ -155,7 +160,10 @@ def judge(
     ([0, 1, 2], 'd (gradients, non-finite: an entry is NaN or infinite)')
     """
     known = NodeOutcomes.of(outcomes)
-    excluded = {i: Exclusion(names[i], phase, *refusal(error)) for i, error in known.errors.items()}
+    said = known.said
+    excluded = {
+        i: Exclusion(names[i], phase, *refusal(error, said.get(i))) for i, error in known.errors.items()
+    }
     forms: dict[Signature, list[_Same]] = {}
     for same in _alike(known, held):
         if same.digest.signature is not None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.arena import Arena, RowRef
-from byzflow.engine.node.calls import Roster
+from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.forms import Signature
+from byzflow.engine.node.mirrors import Domain, Mirrors, references
+from byzflow.engine.node.seats import Host
+from byzflow.engine.node.showing import rewritten
 from byzflow.engine.node.sites import Site, shareable
 from byzflow.engine.node.staff import Staff
 from byzflow.exceptions import NodeLostError
@@ -18,7 +27,8 @@ LARGE = 2_000_000  # entries of all nodes' vectors from which those stay where t
 class Board:
     """One sheet of rows for each round, in memory of this process that the nodes' hosts map.
 
-    Hosts come and go; what is on the board stays, until `release` says that nobody will ask for it again.
+    A host of another machine has a mirror of it, and fetches what it lacks from other hosts. Hosts come and
+    go; what is on the board stays, until `release` says that nobody will ask for it again.
 
     Parameters
     ----------
@@ -44,11 +54,13 @@ class Board:
         self._sheets: dict[int, Arena] = {}
         self._spare: list[Arena] = []
         self._dropped: list[Site] = []
-        self._near: dict[HostRef, bool] = {}
+        self._reaches: dict[HostRef, bool] = {}
+        self._asking = asyncio.Lock()
         self._current: Arena | None = None
+        self._mirrors = Mirrors(staff)
 
     async def open(self, round: int, form: Signature, rows: int) -> bool:
-        """Have a sheet for a round; False if the vectors are small, or a host cannot reach this memory."""
+        """Have a sheet for a round; False if the vectors are small, or cannot stay for other reasons."""
         if not shareable(form) or len(self._roster.nodes) * form.length < LARGE:
             return False
         known = self._sheets.get(round)
@@ -58,7 +70,7 @@ class Board:
             known = self._sheets[round] = self._blank(form, rows)
         self._current = known
         await self._forget()
-        return await self._reached(known.site)
+        return await self._reached()
 
     def place(self, row: int) -> RowRef:
         """Return a row of the sheet that was opened last."""
@@ -84,6 +96,7 @@ class Board:
             self._spare = []
             return Arena(rows, form)
         self._spare.remove(fitting)
+        self._mirrors.blank(fitting.site)
         return fitting
 
     def _drop(self, arenas: list[Arena]) -> None:
@@ -91,31 +104,84 @@ class Board:
 
     async def _forget(self) -> None:
         sites, self._dropped = self._dropped, []
-        await self._staff.forget(sites)
+        await self._staff.forget([*sites, *self._mirrors.forget(sites)])
 
-    async def _reached(self, site: Site) -> bool:
-        """Whether the hosts of all nodes can map this memory; a lost host is asked when it is replaced."""
+    async def send(
+        self, host: Host, queues: Sequence[Sequence[Call]], deadline: float | None
+    ) -> list[list[Outcome]]:
+        """As `on_host`, for calls that name rows; what a far host lacks of them is brought there first."""
+        if self._current is None:
+            return await on_host(host, queues, deadline)
+        try:
+            domain = await self._domain(host)
+            if domain is None and not self._mirrors.is_needed:
+                return await on_host(host, queues, deadline)
+            calls = [call for queue in queues for call in queue]
+            rows = references([call.args for call in calls])
+            places = references([call.kwargs for call in calls])
+            if domain is not None:
+                await self._mirrors.sheets(domain, {row.site for row in (*rows, *places)})
+            await self._mirrors.bring(domain, rows, lasting=True)
+        except (NodeLostError, TimeoutError) as error:
+            return [[Outcome(error=error)] * len(queue) for queue in queues]
+        sent = [[self._sent(call, domain) for call in queue] for queue in queues]
+        answers = await on_host(host, sent, deadline)
+        return [
+            [self._received(call, outcome, domain) for call, outcome in zip(queue, answer, strict=True)]
+            for queue, answer in zip(queues, answers, strict=True)
+        ]
+
+    async def bring(self, rows: Sequence[RowRef], host: HostRef | None = None) -> list[RowRef]:
+        """Have rows where a host can read them, or this process; return them as they are called there."""
+        domain = None if host is None else await self._domain(host)
+        await self._mirrors.bring(domain, rows)
+        return [self._mirrors.there(row, domain) for row in rows]
+
+    def readers(self, rows: Sequence[RowRef]) -> list[HostRef]:
+        """Return hosts that should read rows: those near the board, or the far one with most of them."""
+        return self._mirrors.readers(rows)
+
+    def _sent(self, call: Call, domain: Domain) -> Call:
+        if domain is None:
+            return call
+        args, kwargs = rewritten(lambda row: self._mirrors.there(row, domain), (call.args, dict(call.kwargs)))
+        return replace(call, args=args, kwargs=kwargs)
+
+    def _received(self, call: Call, outcome: Outcome, domain: Domain) -> Outcome:
+        place, digest = call.kwargs.get("place"), outcome.value
+        if place is None or outcome.error is not None or digest.row is None:
+            return outcome
+        self._mirrors.wrote(place, domain)
+        return replace(outcome, value=replace(digest, row=place))
+
+    async def _reached(self) -> bool:
+        """Whether all hosts can read the board, or mirror it beside another one."""
+        domains: set[Domain] = set()
         for host, indices in self._roster.hosts():
-            if not isinstance(host, HostRef):
-                near = all(self._roster.shares_memory(i) for i in indices)
-            else:
-                near = await self._is_near(host, site)
-            if not near:
+            if not isinstance(host, HostRef) and not all(map(self._roster.shares_memory, indices)):
                 return False
-        return True
-
-    async def _is_near(self, host: HostRef, site: Site) -> bool:
-        if host.address.startswith("inproc://") or host.lost:
-            return True
-        if host not in self._near:
             try:
-                await self._staff.hire(host)
-                self._near[host] = all(await self._staff.ask("reaches", [([site],)], [host]))
+                domains.add(await self._domain(host))
             except NodeLostError:
-                return True
+                continue
             except TimeoutError:
                 return False
-        return self._near[host]
+        with suppress(NodeLostError, TimeoutError):  # the calls that need the host will find it out
+            await self._mirrors.protect()
+        return domains <= {None} or len(domains) > 1
+
+    async def _domain(self, host: Host) -> Domain:
+        """Return where a host reads and writes rows."""
+        if not isinstance(host, HostRef) or host.address.startswith("inproc://"):
+            return None
+        async with self._asking:
+            if host not in self._reaches and self._current is not None:
+                await self._staff.hire(host)
+                (reached,) = await self._staff.ask("reaches", [([self._current.site],)], [host])
+                self._reaches[host] = reached
+                if not reached:
+                    self._mirrors.join(host)
+        return None if self._reaches.get(host, True) else host
 
 
 def _fits(arena: Arena, form: Signature, rows: int) -> bool:

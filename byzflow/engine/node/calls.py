@@ -226,7 +226,7 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
     for position, raised in outcomes.errors.items():
         if issubclass(type(raised), NodeLostError):
             text = "the node raised a NodeLostError; its own worker is there"
-            outcomes.errors[position] = RuntimeError(text)
+            outcomes.errors[position], outcomes.said[position] = RuntimeError(text), text
     return outcomes
 
 

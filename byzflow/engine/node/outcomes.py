@@ -54,6 +54,11 @@ class NodeOutcomes(Mapping[int, Outcome]):
         return dict(sorted(found, key=lambda pair: pair[0]))
 
     @property
+    def said(self) -> dict[int, str]:
+        """What errors say, by node index, where that was asked in time."""
+        return {indices[at]: text for indices, columns in self._parts for at, text in columns.said.items()}
+
+    @property
     def stacks(self) -> list[tuple[list[int], Stack]]:
         """Small arrays of one form, with their node indices."""
         return [

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.node.calls import Roster
+from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.exceptions import NodeLostError
 
 __all__ = ("Returns",)
@@ -66,7 +67,7 @@ class Returns:
             failures = await self._attempt(sorted(todo), catch_up)
             self.pending -= todo - failures.keys()
             failed |= failures
-            todo = {i for i, out in failures.items() if isinstance(out.error, NodeLostError)}
+            todo = {i for i, out in failures.items() if _may_help(out.error)}
             if self._attempts >= ATTEMPTS:
                 break
             failed = {i: out for i, out in failed.items() if i not in todo}
@@ -86,3 +87,8 @@ class Returns:
             except (NodeLostError, TimeoutError) as error:
                 failed[index] = Outcome(error=error)
         return failed | await catch_up([i for i in indices if i not in failed])
+
+
+def _may_help(error: BaseException | None) -> bool:
+    """Whether another attempt may help: a vector that is lost stays so."""
+    return isinstance(error, NodeLostError) and not isinstance(error, VectorLostError)

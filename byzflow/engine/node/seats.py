@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dask.system import CPU_COUNT
 
-from byzflow.engine.actor.calls import Call, Outcome, Recorder
+from byzflow.engine.actor.calls import Call, Outcome, Recorder, text_of
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.node.resident import ASKED, Resident
@@ -130,8 +130,9 @@ class _Errand:
         return getattr(self._resident, self._call.method)(*self._call.args, **self._call.kwargs)
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        said = None if error is None else text_of(error)
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._answered, Outcome(value, error, seconds))
+            self._loop.call_soon_threadsafe(self._answered, Outcome(value, error, seconds, said))
 
     def _answered(self, outcome: Outcome) -> None:
         if not self._answer.done():

@@ -14,7 +14,7 @@ from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 
-__all__ = ("Showing", "awaited", "resolved")
+__all__ = ("Showing", "awaited", "resolved", "rewritten")
 
 
 class Showing:
@@ -85,6 +85,17 @@ def resolved(value: Any) -> Any:
     (1, ['x'])
     """
     return _each(lambda known: known.open() if isinstance(known, RowRef) else known.rows(), value)
+
+
+def rewritten(change: Callable[[RowRef], RowRef], value: Any) -> Any:
+    """Replace references by others.
+
+    Examples
+    --------
+    >>> rewritten(lambda ref: ref, {"x": [1]})
+    {'x': [1]}
+    """
+    return _each(lambda known: change(known) if isinstance(known, RowRef) else known, value)
 
 
 def _each(change: Callable[[RowRef | Stack], Any], value: Any) -> Any:

@@ -1,21 +1,40 @@
 """One clerk on each host: an object of the engine's own that works where the nodes are.
 
-Clerks map shared memory, forget it, and do what a run adds to them.
+Clerks map shared memory and forget it, keep sheets of rows and fetch rows from each other, and do what a run
+adds to them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
+from byzflow.engine.actor.neighbour import Neighbour, call_neighbours
+from byzflow.engine.node.arena import Arena, RowRef
+from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.sites import Site, forget, reachable
 from byzflow.exceptions import NodeLostError
 
-__all__ = ("Clerk", "Staff")
+__all__ = ("Clerk", "Pull", "Staff")
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Rows that a clerk is to fetch from another: as they are called there, and here."""
+
+    source: Neighbour
+    key: str
+    rows: tuple[tuple[RowRef, RowRef], ...]
+
+    def store(self, values: Sequence[Any]) -> None:
+        """Write what came from there into the rows here."""
+        for (_, here), value in zip(self.rows, values, strict=True):
+            here.write(0, len(value), value)
 
 
 class Clerk:
@@ -27,13 +46,40 @@ class Clerk:
     True
     """
 
+    def __init__(self) -> None:
+        self._sheets: dict[Site, Arena] = {}
+
     def reaches(self, sites: Sequence[Site]) -> bool:
         """Whether these arenas can be mapped from here."""
         return reachable(sites)
 
     def forget(self, sites: Sequence[Site]) -> None:
-        """Unmap arenas."""
+        """Unmap arenas, and let go of sheets of one's own."""
         forget(sites)
+        for site in sites:
+            self._sheets.pop(site, None)
+
+    def sheet(self, rows: int, signature: Signature) -> Site:
+        """Make an arena on this host and return where it is."""
+        arena = Arena(rows, signature)
+        self._sheets[arena.site] = arena
+        return arena.site
+
+    def rows(self, refs: Sequence[RowRef]) -> list[Any]:
+        """Return rows, shape ``(d,)`` each."""
+        return [ref.flat() for ref in refs]
+
+    def store(self, refs: Sequence[RowRef], values: Sequence[Any]) -> None:
+        """Write rows."""
+        for ref, value in zip(refs, values, strict=True):
+            ref.write(0, len(value), value)
+
+    async def pull(self, pulls: Sequence[Pull], deadline: float | None) -> None:
+        """Fetch rows from other hosts, with one message for each of them; two may fetch from each other."""
+        asks = {pull.source: [Call(pull.key, "rows", ([there for there, _ in pull.rows],))] for pull in pulls}
+        answers = await call_neighbours(asks, deadline)
+        for pull in pulls:
+            pull.store(answers[pull.source][0].unwrap())
 
 
 class Staff:
@@ -41,13 +87,13 @@ class Staff:
 
     Parameters
     ----------
-    factory : callable
-        Makes a clerk, on its host.
+    factory : type
+        Kind of the clerks.
     """
 
-    def __init__(self, factory: Callable[..., Clerk] = Clerk) -> None:
+    def __init__(self, factory: type[Clerk] = Clerk) -> None:
         self._factory = factory
-        self._key = f"clerk-{uuid4().hex}"
+        self.key = f"clerk-{uuid4().hex}"
         self._hosts: dict[HostRef, None] = {}
         self.deadline: float | None = None
 
@@ -57,7 +103,7 @@ class Staff:
         self._hosts = {host: None for host in self._hosts if not host.lost}
         return list(self._hosts)
 
-    async def hire(self, host: HostRef, *args: Any) -> None:
+    async def hire(self, host: HostRef) -> None:
         """Put a clerk on a host that has none.
 
         Raises
@@ -69,7 +115,7 @@ class Staff:
         """
         if host not in self._hosts:
             async with asyncio.timeout(self.deadline):
-                await host.spawn(self._key, self._factory, args)
+                await host.spawn(self.key, self._factory)
             self._hosts[host] = None
 
     async def ask(
@@ -104,7 +150,7 @@ class Staff:
     async def close(self) -> None:
         """Send the clerks away."""
         hosts, self._hosts = self.hosts, {}
-        await asyncio.gather(*(host.drop(self._key) for host in hosts))
+        await asyncio.gather(*(host.drop(self.key) for host in hosts))
 
     async def _one(self, host: HostRef, method: str, args: tuple[Any, ...]) -> Any:
-        return (await host.call_many([Call(self._key, method, args)], self.deadline))[0].unwrap()
+        return (await host.call_many([Call(self.key, method, args)], self.deadline))[0].unwrap()

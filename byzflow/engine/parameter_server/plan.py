@@ -195,8 +195,9 @@ class RoundPlan:
     def applied(self, outcomes: Mapping[int, Answered]) -> frozenset[int]:
         """Take how the update went; return the nodes that did not get it."""
         names = self.cohort.names
-        for index, error in NodeOutcomes.of(outcomes).errors.items():
-            self._late[index] = Exclusion(names[index], APPLY, *refusal(error))
+        known = NodeOutcomes.of(outcomes)
+        for index, error in known.errors.items():
+            self._late[index] = Exclusion(names[index], APPLY, *refusal(error, known.said.get(index)))
         return frozenset(self._late)
 
     def report(

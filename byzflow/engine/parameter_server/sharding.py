@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.node.arena import Arena, RowRef
+from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.isolation import isolated
@@ -29,22 +29,15 @@ LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
 
 
 class Keeper(Clerk):
-    """The arena of one host, and the work on its run of columns."""
-
-    def __init__(self, rows: int, signature: Signature) -> None:
-        self.arena = Arena(rows, signature)
-
-    def site(self) -> Site:
-        """Return where the arena is."""
-        return self.arena.site
+    """The work of one host on its run of columns."""
 
     def measure(self, rule: RowOperator, refs: Sequence[RowRef], span: Span) -> Tree:
         """Return the statistics of some columns of all rows."""
-        return measure_shard(rule, _slices(refs, span), span, self.arena.site.signature.length)
+        return measure_shard(rule, _slices(refs, span), span, refs[0].site.signature.length)
 
     def combine(self, rule: RowOperator, refs: Sequence[RowRef], span: Span, plan: Any, out: RowRef) -> bool:
         """Write some columns of the answer; False to have them measured after all."""
-        piece = apply_shard(rule, _slices(refs, span), span, self.arena.site.signature.length, plan)[0]
+        piece = apply_shard(rule, _slices(refs, span), span, refs[0].site.signature.length, plan)[0]
         out.write(span.lo, span.hi, piece)
         return not rule.optimistic or bool((abs(piece) < float("inf")).all())
 
@@ -123,9 +116,9 @@ class Sharding:
 
     async def _open(self, signature: Signature, hosts: Sequence[tuple[Any, tuple[int, ...]]]) -> None:
         self._hosts = list(hosts)
-        for host, indices in hosts:
-            await self._staff.hire(host, 2 * (len(indices) + 1), signature)
-        self._sites = await self._all("site", [()] * len(hosts))
+        for host, _ in hosts:
+            await self._staff.hire(host)
+        self._sites = await self._all("sheet", [(2 * (len(part) + 1), signature) for _, part in hosts])
         within = await self._all("reaches", [(self._sites,)] * len(hosts))
         self._possible = all(within) and reachable(self._sites)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.messages import Instruction
 from byzflow.engine.peer_to_peer.peers import Peers
@@ -69,14 +70,17 @@ class Delivery:
                     self._memory.done(node, acts, shown_to(task))
             found |= outcomes
             lost = {task for task in calls if any(isinstance(o.error, NodeLostError) for o in outcomes[task])}
-            back = await self._bring_back({task.node for task in lost})
-            todo = [task for task in todo if task in lost and task.node in back]
+            waiting = {
+                task for task in lost if any(isinstance(o.error, VectorLostError) for o in outcomes[task])
+            }
+            back = await self._bring_back({task.node for task in lost - waiting}) if lost else set()
+            todo = [
+                task for task in todo if task in lost and (task.node in back or (task in waiting and back))
+            ]
         return found
 
     async def _bring_back(self, found: set[int]) -> set[int]:
         """Make lost nodes anew; those for which that fails are gone. Return the others."""
-        if not found:
-            return set()
         lost = (found | self._peers.roster.lost()) - self._peers.gone.keys()
         known = {i for i in lost if self._memory.knows(i)}
         failed = await self._memory.bring_back(known, self._number, self._deadline)

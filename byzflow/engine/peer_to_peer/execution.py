@@ -90,6 +90,8 @@ class Execution:
             await self._find_place(tasks)
         await self._carry(tasks)
         requests = self._requests
+        if requests.holding is not None and any(map(requests.needs_template, tasks)):
+            await requests.holding.here(list(self.round.half_steps.values())[:1])
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
         if requests.holding is not None:
             await self._fetch_odd(outcomes)
@@ -176,7 +178,7 @@ class Execution:
     def _taken(self, node: int, outcome: Outcome) -> Outcome | Kept:
         if self._requests.holding is None:
             return self.peers.taken(node, outcome)
-        return Kept(outcome.value, outcome.error)
+        return Kept(outcome.value, outcome.error, outcome.said)
 
     def _finished(self, node: int, outcomes: Sequence[Outcome]) -> Outcome | Came:
         """Return how aggregating went; what the node then tells of its parameters is for the report only."""

@@ -46,6 +46,7 @@ class Holding:
         self._staff = Staff(Surveyor)
         self._board = Board(peers.roster, self._staff)
         self.form: Signature | None = None
+        peers.send = self._board.send
 
     async def open(self, number: int, oldest: int, deadline: float | None) -> bool:
         """Have rows for the vectors of a round; False if they have to go through this process.
@@ -75,18 +76,35 @@ class Holding:
         """Return the row for what an honest node holds at the end of the round."""
         return self._board.place(len(self._peers) + len(self._two_faced) * self._peers.n_honest + node)
 
-    async def spread(self, rows: Sequence[Any]) -> float:
-        """Return the consensus distance of vectors, measured on the hosts if all of them are there."""
-        hosts = self._staff.hosts
-        d = rows[0].site.signature.length if isinstance(rows[0], RowRef) else 0
-        spans = shards(d, max(1, len(hosts)), COLUMNS)
-        if hosts and all(isinstance(row, RowRef) for row in rows):
-            try:
-                parts = await self._staff.ask("survey", [(rows, span) for span in spans], hosts)
-                return total_spread([part for found in parts for part in found], len(rows))
-            except (NodeLostError, TimeoutError):
-                pass  # what is on the board can be read here too
-        return await asyncio.to_thread(consensus_distance, resolved(list(rows)))
+    async def spread(self, rows: Sequence[Any]) -> float | None:
+        """Return the consensus distance of vectors, measured on the hosts if all of them are there.
+
+        It is None if one of them has just been lost.
+        """
+        if not all(isinstance(row, RowRef) for row in rows):
+            is_here = await self.here(rows)
+            return await asyncio.to_thread(consensus_distance, resolved(list(rows))) if is_here else None
+        d, surveyors = rows[0].site.signature.length, self._board.readers(rows)
+        spans = shards(d, max(1, len(surveyors)), COLUMNS)
+        try:
+            work = [
+                (await self._board.bring(rows, host), span)
+                for host, span in zip(surveyors, spans, strict=False)
+            ]
+            found = await self._staff.ask("survey", work, surveyors)
+        except (NodeLostError, TimeoutError):
+            found = []
+        if not found and await self.here(rows):
+            found = [await asyncio.to_thread(block_spreads, resolved(list(rows)), Span(0, d))]
+        return total_spread([part for parts in found for part in parts], len(rows)) if found else None
+
+    async def here(self, rows: Sequence[Any]) -> bool:
+        """Have rows where this process can read them; False if one of them is lost."""
+        try:
+            await self._board.bring([row for row in rows if isinstance(row, RowRef)])
+        except (NodeLostError, TimeoutError):
+            return False
+        return True
 
     async def close(self) -> None:
         """Let go of the memory."""

@@ -28,6 +28,7 @@ class Came:
 
     value: Any = None
     error: BaseException | None = None
+    said: str | None = None
 
 
 class Kept(Came):
@@ -95,9 +96,9 @@ class Letters:
         """Record that what `sender` sent did not reach `receiver`."""
         self._refused.setdefault((sender, *refusal(error)), []).append(receiver)
 
-    def failed(self, node: int, error: BaseException) -> Exclusion:
-        """Record that a node could not aggregate."""
-        exclusion = Exclusion(self.names[node], AGGREGATE, *refusal(error))
+    def failed(self, node: int, error: BaseException, said: str | None = None) -> Exclusion:
+        """Record that a node could not aggregate, and what its error said."""
+        exclusion = Exclusion(self.names[node], AGGREGATE, *refusal(error, said))
         self._exclude(node, None, exclusion, error)
         return exclusion
 

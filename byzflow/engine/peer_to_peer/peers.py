@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
-from byzflow.engine.node.seats import Seat, by_host, is_remote
+from byzflow.engine.node.seats import Host, Seat, by_host, is_remote
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
 
@@ -26,6 +26,7 @@ SET_MIXING, SET_SEED = "p2p_set_mixing", "p2p_set_seed"
 PATIENCE = 0.05  # seconds that a node that was late before has at least
 
 Key = TypeVar("Key", bound=Hashable)
+Send = Callable[[Host, Sequence[Sequence[Call]], float | None], Awaitable[list[list[Outcome]]]]
 
 
 class Peers:
@@ -35,6 +36,11 @@ class Peers:
     ----------
     honest, byzantine : sequence
         Handles of spawned nodes, or plain objects.
+
+    Attributes
+    ----------
+    send : callable
+        Takes calls to a host, as `on_host` does.
 
     Examples
     --------
@@ -55,6 +61,7 @@ class Peers:
         self.roster = Roster([*honest, *byzantine])
         self._skills: dict[int, frozenset[str]] = {}
         self.gone: dict[int, Outcome] = {}
+        self.send: Send = on_host
         self._late: set[int] = set()
         self._here: dict[int, bool] = {}
         for index, node in enumerate(self.roster.nodes):
@@ -173,7 +180,7 @@ class Peers:
         groups = [
             (host, positions, [calls[keys[p]][1] for p in positions]) for host, positions in by_host(seats)
         ]
-        answers = await asyncio.gather(*(on_host(host, queues, deadline) for host, _, queues in groups))
+        answers = await asyncio.gather(*(self.send(host, queues, deadline) for host, _, queues in groups))
         return {
             keys[p]: outcomes
             for (_, positions, _), answer in zip(groups, answers, strict=True)

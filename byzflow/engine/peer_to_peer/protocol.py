@@ -205,7 +205,7 @@ class PeerRound:
         if outcome.error is None:
             self._through.add(node)
             return
-        exclusion = self.letters.failed(node, outcome.error)
+        exclusion = self.letters.failed(node, outcome.error, getattr(outcome, "said", None))
         if isinstance(outcome.error, ToleranceError):
             self._refusals.append(exclusion)
 

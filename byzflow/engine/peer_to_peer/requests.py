@@ -113,6 +113,10 @@ class Requests:
         """Whether a node is asked for its parameters after it has mixed."""
         return self._peers.can(node, AGGREGATE) and self._peers.can(node, PARAMETERS)
 
+    def needs_template(self, task: Instruction) -> bool:
+        """Whether a liar that hears nobody is to be told what vectors look like."""
+        return isinstance(task, Forge) and not self._round.heard(task.node)
+
     @property
     def bytes_sent(self) -> int:
         """Bytes of the vectors in these calls that went to other processes: each once for each host."""

@@ -15,11 +15,13 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node import board
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.peer_to_peer import gossip
+from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
 from byzflow.exceptions import CheckpointError
 from byzflow.pre_aggregators.nnm import NearestNeighborMixing
 from tests.cases import CASES
+from tests.engine.peer_to_peer.far import share_no_memory
 from tests.engine.peer_to_peer.mortal import CountingLiar, MortalPeer
 from tests.engine.peer_to_peer.nodes import Constant, Quadratic, Stub, TwoFaced, Vandal, by_hand
 
@@ -150,9 +152,18 @@ async def test_the_number_of_calls_to_a_host_does_not_grow_with_the_nodes():
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("large", [10**9, 1], ids=["sent", "shared"])
-async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeypatch, large: int):
-    monkeypatch.setattr(board, "LARGE", large)
+@pytest.mark.parametrize("way", ["sent", "shared", "fetched"])
+async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeypatch, way: str):
+    monkeypatch.setattr(board, "LARGE", 10**9 if way == "sent" else 1)
+    if way == "fetched":
+        share_no_memory(monkeypatch)
+    held, original = [], Holding.open
+
+    async def watched(self, *args):
+        held.append(await original(self, *args))
+        return held[-1]
+
+    monkeypatch.setattr(Holding, "open", watched)
     topology, flags = Topology.complete(6), str(tmp_path)
     deaths = [{"half-step": 1}, {}, {"aggregate": 2}, {}, {}]
 
@@ -164,7 +175,8 @@ async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeyp
             told = [node.get_param_vector() for node in honest]
             return [t if isinstance(t, torch.Tensor) else await t for t in told], p2p.history
 
-    with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.round.snapshot-every": 2}):
+    n = 3 if way == "fetched" else 2  # one host alone would keep no copies
+    with dask.config.set({"byzflow.cluster.workers": n, "byzflow.round.snapshot-every": 2}):
         honest = await HonestNodeActor.spawn_many(
             [Recipe(MortalPeer, (i, death, flags)) for i, death in enumerate(deaths)], backend="process"
         )
@@ -172,6 +184,7 @@ async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeyp
             [Recipe(CountingLiar, (9, {"attack": 3}, flags))], backend="process"
         )
         got, history = await run(honest, liar)
+    assert held[:3] == [way != "sent"] * 3
     want, _ = await run([MortalPeer(i) for i in range(5)], CountingLiar(9))
     assert [bool(report.respawned) for report in history] == [False, True, True, True, False]
     assert all(report.excluded == () for report in history)

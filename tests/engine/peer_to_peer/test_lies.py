@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import numpy as np
 import pytest
 import torch
 
+from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.peer_to_peer.gossip import PlainGossip
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
@@ -71,6 +75,35 @@ async def test_a_bad_answer_is_left_out_with_its_reason_and_the_round_goes_on(an
 class UnspeakableError(Exception):
     def __str__(self):
         raise RuntimeError("no text")
+
+
+class EndlessError(Exception):
+    gate = threading.Event()
+
+    def __str__(self):
+        self.gate.wait(timeout=30)
+        return "at last"
+
+
+@pytest.mark.parametrize("backend", [None, "thread"])
+async def test_an_error_whose_text_never_ends_is_an_answer_that_is_late(backend):
+    goals = [np.full(2, float(i)) for i in range(3)]
+    honest = [Recipe(Quadratic, (goal, PlainGossip())) for goal in goals]
+    liars = [Recipe(Failing, (EndlessError(),))]
+    if backend is None:
+        nodes, bad = ([r.factory(*r.args) for r in part] for part in (honest, liars))
+    else:
+        nodes = await HonestNodeActor.spawn_many(honest, backend=backend)
+        bad = await ByzantineNodeActor.spawn_many(liars, backend=backend)
+    p2p = PeerToPeer(nodes, bad, Topology.complete(4), lr=1.0, deadline=0.3)
+    EndlessError.gate.clear()
+    loop = asyncio.get_running_loop()
+    async with p2p:
+        begin = loop.time()
+        await p2p.round()
+        assert loop.time() - begin < 15
+        EndlessError.gate.set()
+    assert [(e.node, str(e.reason)) for e in p2p.history[0].excluded] == [("byzantine-0", "deadline")]
 
 
 class NoCopy(np.ndarray):
