@@ -56,10 +56,13 @@ def cores() -> int:
 
 
 def thread_cluster() -> Any:
-    """Start one worker inside this process: objects and data pass by reference."""
+    """Start one worker inside this process: objects and data pass by reference.
+
+    It has no log of its own to be silenced, and the levels of this process are the user's.
+    """
     return LocalCluster(
         n_workers=1, threads_per_worker=cores(), processes=False, memory_limit=0,
-        resources={"cpu": cores()}, **_quiet(),
+        resources={"cpu": cores()}, **_quiet() | {"silence_logs": False},
     )  # fmt: skip
 
 
