@@ -52,20 +52,24 @@ async def byzflow_peers(backend: str, d: int, kind: str) -> Any:
     )
 
 
-async def byzpy_peers(backend: str, d: int, kind: str) -> Any:
+async def byzpy_nodes(honest: type, byzantine: type, backend: str, d: int) -> tuple[list[Any], list[Any]]:
+    """Return the nodes of either side, made by ByzPy."""
     peers.load()
     actors = importlib.import_module("byzpy.engine.node.actors")
     resolve = importlib.import_module("byzpy.engine.actor.factory").resolve_backend
-    topology = importlib.import_module("byzpy.engine.peer_to_peer.topology").Topology
-    run = importlib.import_module("byzpy.engine.peer_to_peer.train").PeerToPeer
-    honest = [
-        await actors.HonestNodeActor.spawn(Honest, backend=resolve(backend), args=(i, d))
+    return [
+        await actors.HonestNodeActor.spawn(honest, backend=resolve(backend), args=(i, d))
         for i in range(HONEST)
-    ]
-    byzantine = [
-        await actors.ByzantineNodeActor.spawn(Byzantine, backend=resolve(backend), args=(100 + i, d))
+    ], [
+        await actors.ByzantineNodeActor.spawn(byzantine, backend=resolve(backend), args=(100 + i, d))
         for i in range(BYZANTINE)
     ]
+
+
+async def byzpy_peers(backend: str, d: int, kind: str) -> Any:
+    honest, byzantine = await byzpy_nodes(Honest, Byzantine, backend, d)
+    topology = importlib.import_module("byzpy.engine.peer_to_peer.topology").Topology
+    run = importlib.import_module("byzpy.engine.peer_to_peer.train").PeerToPeer
     made = run(honest, byzantine, topology.complete(N) if kind == "complete" else topology.ring(N, 1))
     await made.bootstrap()
     return made

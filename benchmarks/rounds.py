@@ -25,10 +25,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import peers
-from benchmarks.gossip import byzflow_peers, byzpy_peers
-
-HONEST, BYZANTINE = 10, 3
+from benchmarks.gossip import BYZANTINE, HONEST, byzflow_peers, byzpy_nodes, byzpy_peers
 
 
 class Honest:
@@ -70,20 +67,10 @@ async def byzflow_server(backend: str, d: int, kind: str) -> Any:
 
 
 async def byzpy_server(backend: str, d: int, kind: str) -> Any:
-    peers.load()
-    actors = importlib.import_module("byzpy.engine.node.actors")
-    resolve = importlib.import_module("byzpy.engine.actor.factory").resolve_backend
+    nodes = await byzpy_nodes(Honest, Byzantine, backend, d)
     krum = importlib.import_module("byzpy.aggregators.geometric_wise").MultiKrum
     server = importlib.import_module("byzpy.engine.parameter_server.ps").ParameterServer
-    honest = [
-        await actors.HonestNodeActor.spawn(Honest, backend=resolve(backend), args=(i, d))
-        for i in range(HONEST)
-    ]
-    byzantine = [
-        await actors.ByzantineNodeActor.spawn(Byzantine, backend=resolve(backend), args=(100 + i, d))
-        for i in range(BYZANTINE)
-    ]
-    return server(honest, byzantine, krum(f=3, q=5))
+    return server(*nodes, krum(f=3, q=5))
 
 
 KINDS = {

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from byzflow.engine.actor.calls import Recorder, is_awaitable
 from byzflow.engine.actor.crew import Crew, one_openmp_thread
 
-__all__ = ("Lane", "Work")
+__all__ = ("Lane", "Work", "has_coroutines")
 
 Report = Callable[[Any, BaseException | None, float], None]
 """Takes what a call came to: its value, or its error, and the time it took [seconds]."""
@@ -99,7 +99,7 @@ class Lane:
     def _build(self, build: Callable[[], Any], report: Report) -> None:
         with Recorder() as record:
             self.subject = build()
-        if record.error is None and _is_async(self.subject):
+        if record.error is None and has_coroutines(self.subject):
             self._loop = _Loop()
         report(None, record.error, record.seconds)
 
@@ -165,10 +165,14 @@ async def _settle(value: Any, report: Report) -> None:
         raise record.error
 
 
-def _is_async(subject: Any) -> bool:
+def has_coroutines(subject: Any) -> bool:
+    """Whether a class, or the class of an object, has ``async`` methods.
+
+    Examples
+    --------
+    >>> has_coroutines(dict), has_coroutines({})
+    (False, False)
+    """
     kind = subject if inspect.isclass(subject) else type(subject)
-    return any(
-        inspect.iscoroutinefunction(inspect.getattr_static(kind, name, None))
-        for name in dir(kind)
-        if not name.startswith("__")
-    )
+    names = (name for name in dir(kind) if not name.startswith("__"))
+    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name, None)) for name in names)

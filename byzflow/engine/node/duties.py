@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ("declares", "has_coroutines", "lacks", "missing")
+__all__ = ("declares", "lacks", "missing")
 
 
 def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
@@ -42,15 +42,3 @@ def declares(node: Any, name: str) -> bool:
 def lacks(name: str, method: str) -> str:
     """Return the text of the error for a class without a method it needs."""
     return f"A node needs the method {method!r}; class {name!r} has none. Define {method}() in {name}."
-
-
-def has_coroutines(kind: type) -> bool:
-    """Whether a class has ``async`` methods.
-
-    Examples
-    --------
-    >>> has_coroutines(dict)
-    False
-    """
-    names = (name for name in dir(kind) if not name.startswith("__"))
-    return any(inspect.iscoroutinefunction(inspect.getattr_static(kind, name)) for name in names)

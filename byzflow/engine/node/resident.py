@@ -12,8 +12,9 @@ from typing import Any
 import cloudpickle
 
 from byzflow.engine.actor.calls import is_awaitable
+from byzflow.engine.actor.lane import has_coroutines
 from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.duties import declares, has_coroutines, lacks, missing
+from byzflow.engine.node.duties import declares, lacks, missing
 from byzflow.engine.node.holding import hold
 from byzflow.engine.node.isolation import is_bare, isolated
 from byzflow.engine.node.showing import Showing, awaited, resolved
@@ -40,7 +41,7 @@ def build(
     lacking = missing(node, required)
     if lacking is not None:
         raise TypeError(lacks(type(node).__name__, lacking))
-    return AsyncResident(node) if has_coroutines(type(node)) else Resident(node)
+    return AsyncResident(node) if has_coroutines(node) else Resident(node)
 
 
 class Resident:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from dask.utils import parse_bytes
+
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.config import setting
 from byzflow.engine.node.returns import Returns
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.exceptions import NodeLostError
 
 __all__ = ("PeerMemory",)
-
-BUDGET = 1 << 28  # bytes of vectors that are kept for replaying; more, and snapshots come sooner
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class PeerMemory:
         self._pasts: dict[int, _Past] = {}
         self._sizes: dict[int, int] = {}
         self._due, self._kept = 0, -1
+        self._budget = parse_bytes(setting("round.replay-memory"))
 
     def knows(self, index: int) -> bool:
         """Whether this node can be brought back."""
@@ -60,7 +62,7 @@ class PeerMemory:
         """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
         if self.returns.pending:  # the round before was cancelled on the way
             self._peers.gone |= await self.bring_back((), number, deadline)
-        is_due = number >= self._due or sum(self._sizes.values()) >= BUDGET
+        is_due = number >= self._due or sum(self._sizes.values()) >= self._budget
         if not is_due or number == self._kept:  # in the midst of a round it would be no state to begin from
             return
         present = (i for i in range(len(self._peers)) if i not in self._peers.gone)
