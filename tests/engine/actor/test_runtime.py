@@ -254,12 +254,13 @@ async def test_workers_whose_nannies_gave_up_are_replaced():
                 if not left:
                     here.call_soon_threadsafe(noted.set)
 
-            runtime.on_lost(note)
+            cancel = runtime.on_lost(note)
             await runtime.run(lambda: asyncio.gather(*(nanny.close() for nanny in nannies)))
             await asyncio.wait_for(noted.wait(), 20)
             after = await runtime.hosts()
             assert after
             assert not set(after) & set(before)
+            cancel()
         finally:
             await runtime.release()
 

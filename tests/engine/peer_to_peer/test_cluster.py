@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
 import torch
+from distributed import LocalCluster
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.backends.thread import ThreadActorBackend
@@ -175,13 +177,19 @@ async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeyp
             told = [node.get_param_vector() for node in honest]
             return [t if isinstance(t, torch.Tensor) else await t for t in told], p2p.history
 
-    n = 3 if way == "fetched" else 2  # one host alone would keep no copies
-    with dask.config.set({"byzflow.cluster.workers": n, "byzflow.round.snapshot-every": 2}):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(
+            dask.config.set({"byzflow.cluster.workers": 2, "byzflow.round.snapshot-every": 2})
+        )
+        backend = "process"
+        if way == "fetched":  # of two hosts one would be alone after a kill, and keep no copies
+            options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": False}
+            backend = await stack.enter_async_context(LocalCluster(n_workers=3, asynchronous=True, **options))
         honest = await HonestNodeActor.spawn_many(
-            [Recipe(MortalPeer, (i, death, flags)) for i, death in enumerate(deaths)], backend="process"
+            [Recipe(MortalPeer, (i, death, flags)) for i, death in enumerate(deaths)], backend=backend
         )
         (liar,) = await ByzantineNodeActor.spawn_many(
-            [Recipe(CountingLiar, (9, {"attack": 3}, flags))], backend="process"
+            [Recipe(CountingLiar, (9, {"attack": 3}, flags))], backend=backend
         )
         got, history = await run(honest, liar)
     assert held[:3] == [way != "sent"] * 3
