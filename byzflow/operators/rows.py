@@ -181,15 +181,15 @@ class RowOperator(Operator, ABC):
     ) -> Any:
         """Return the answer from the subtasks' results; after a first pass, the second runs here."""
         rows = as_rows(self.vectors(inputs))
-        if self._measures_first:
-            if isinstance(partials[0], Tree):
-                out = self._emitted(rows, solve_tree(self, Tree.merge(list(partials)), rows.n), rows.n)
-            else:
-                out = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
-            return self.finish(rows.template.restore_rows(out))
-        if self.optimistic and not all(map(all_finite, partials)):
-            return self.finish(rows.template.restore_rows(self._attempt(rows, rows.n, measured=True)))
-        return self.finish(assemble(partials, rows.template))
+        if isinstance(partials[0], Tree):
+            out = self._emitted(rows, solve_tree(self, Tree.merge(list(partials)), rows.n), rows.n)
+        elif self._measures_first:
+            out = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
+        elif self.optimistic and not all(map(all_finite, partials)):
+            out = self._attempt(rows, rows.n, measured=True)
+        else:
+            out = joined(partials)
+        return self.finish(rows.template.restore_rows(out))
 
     async def run_barriered_subtasks(
         self, inputs: Mapping[str, Any], *, context: OpContext, pool: Pool
