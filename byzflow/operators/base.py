@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError, dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar, cast, dataclass_transform
 
+from byzflow.operators.together import together
+
 __all__ = ("MessageTriggerOp", "OpContext", "Operator", "Pool", "SubTask", "frozen")
 
 C = TypeVar("C", bound=type)
@@ -156,12 +158,7 @@ class Operator:
                 async with shared:
                     return await pool.run_subtask(subtask)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(one(i, subtask)) for i, subtask in enumerate(subtasks)]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in running]
+        return await together(one(i, subtask) for i, subtask in enumerate(subtasks))
 
 
 class MessageTriggerOp(Operator):

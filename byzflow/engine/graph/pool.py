@@ -22,6 +22,7 @@ from byzflow.engine.graph.pool_workers import (
     name_workers,
 )
 from byzflow.exceptions import NodeLostError
+from byzflow.operators.together import together
 
 if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
@@ -160,12 +161,7 @@ class ActorPool:
     async def run_many(self, subtasks: Iterable[SubTask]) -> list[Any]:
         """Run subtasks side by side; results in the order given. The first error ends the others."""
         await self.start()
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self.run_subtask(subtask)) for subtask in subtasks]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await together(map(self.run_subtask, subtasks))
 
     async def open_channel(self, name: str) -> ActorPoolChannel:
         """Bind a channel on every worker; the same name gives the same channel."""

@@ -5,7 +5,6 @@ The one place where parameter server and peer-to-peer rounds reach their nodes.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, is_away, is_remote, place_of
 from byzflow.exceptions import NodeLostError
+from byzflow.operators.together import together
 
 __all__ = ("Ask", "Roster", "on_host")
 
@@ -62,6 +62,7 @@ class Roster:
 
     Examples
     --------
+    >>> import asyncio
     >>> class Node:
     ...     def double(self, x):
     ...         return 2 * x
@@ -196,12 +197,8 @@ class Roster:
     async def _gather(
         self, parts: Sequence[tuple[tuple[int, ...], Coroutine[Any, Any, Sequence[Outcome]]]]
     ) -> NodeOutcomes:
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [(indices, group.create_task(part)) for indices, part in parts]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return NodeOutcomes([(indices, task.result()) for indices, task in running])
+        answers = await together(part for _, part in parts)
+        return NodeOutcomes([(indices, answer) for (indices, _), answer in zip(parts, answers, strict=True)])
 
 
 async def on_host(

@@ -19,6 +19,7 @@ from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.sites import Site, forget, reachable
 from byzflow.exceptions import NodeLostError
+from byzflow.operators.together import together
 
 __all__ = ("Clerk", "Pull", "Staff")
 
@@ -131,12 +132,7 @@ class Staff:
             If one does not answer in time.
         """
         pairs = zip(self.hosts if hosts is None else hosts, work, strict=False)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(host, method, args)) for host, args in pairs]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await together(self._one(host, method, args) for host, args in pairs)
 
     async def forget(self, sites: Sequence[Site]) -> None:
         """Let this process and all clerks unmap arenas; one that cannot be reached is left out."""
