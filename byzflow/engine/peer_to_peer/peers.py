@@ -46,14 +46,14 @@ class Peers:
     --------
     >>> class Node:
     ...     def p2p_half_step(self, lr):
-    ...         return [lr]
+    ...         return lr
     >>> peers = Peers([Node()], [])
-    >>> asyncio.run(peers.learn(number=0, deadline=5.0))
+    >>> asyncio.run(peers.learn(deadline=5.0))
     >>> peers.can(0, "p2p_half_step"), peers.can(0, "p2p_aggregate_and_set")
     (True, False)
     >>> outcomes = asyncio.run(peers.call({"any key": (0, [peers.ask(0, 0, "p2p_half_step", 0.5)])}, 5.0))
     >>> outcomes["any key"][0].value
-    [0.5]
+    0.5
     """
 
     def __init__(self, honest: Sequence[Any], byzantine: Sequence[Any]) -> None:
@@ -86,7 +86,7 @@ class Peers:
         """Note that a node has turned out not to have a method."""
         self._skills[index] -= {method}
 
-    async def learn(self, number: int, deadline: float | None) -> None:
+    async def learn(self, deadline: float | None) -> None:
         """Find out which methods the spawned nodes have, with one rpc for each host.
 
         Raises
@@ -95,7 +95,7 @@ class Peers:
             If a node lacks what every honest, or every Byzantine, node must have.
         """
         unknown = [index for index in range(len(self)) if index not in self._skills]
-        asks = {i: (i, [self.ask(i, number, "__dir__")]) for i in unknown}
+        asks = {i: (i, [self.read(i, "resident_methods")]) for i in unknown}
         for index, (outcome,) in (await self.call(asks, deadline)).items():
             self._note(index, outcome.unwrap())
 
@@ -107,8 +107,12 @@ class Peers:
         )
 
     def read(self, index: int, method: str) -> Call:
-        """Return the call of a method that changes nothing."""
+        """Return the call of a resident's method that changes nothing."""
         return Call(self.roster.seat(index).object_id, method)
+
+    def tell(self, index: int, number: int, method: str) -> Call:
+        """Return the call of a node's method that changes nothing."""
+        return Call(self.roster.seat(index).object_id, "resident_tell", (number, method))
 
     def read_held(self, index: int, number: int, method: str, place: RowRef) -> Call:
         """Return the call of a method that changes nothing, whose vector goes into a row."""

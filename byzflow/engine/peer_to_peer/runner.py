@@ -113,7 +113,7 @@ class DecentralizedPeerToPeer:
             raise RuntimeError("A run that was stopped cannot start again. Make a new one.")
         if self._started:
             return
-        await self.peers.learn(self._number, self.deadline)
+        await self.peers.learn(self.deadline)
         await self._carrier.start()
         level = logging.INFO if self.connectivity.strong else logging.WARNING
         logger.log(level, "topology: %s", self.connectivity)
