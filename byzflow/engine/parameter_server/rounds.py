@@ -152,6 +152,7 @@ class Rounds:
         if run.aggregate is not None:
             self._reduction.state = run.state
         self.number, self._open, self._respawned = self.number + 1, None, set()
+        self._roster.suspects.clear()
 
     def _traffic(self, plan: RoundPlan) -> int:
         """Bytes of all vectors that one process handed to another: answers, what is shown, the update."""

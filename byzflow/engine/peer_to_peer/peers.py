@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
-from byzflow.engine.node.seats import Host, Seat, by_host, is_remote
+from byzflow.engine.node.seats import Seat, by_host, is_remote
+from byzflow.engine.node.suspects import Send
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
 
@@ -26,7 +27,6 @@ SET_MIXING, SET_SEED = "p2p_set_mixing", "p2p_set_seed"
 PATIENCE = 0.05  # seconds that a node that was late before has at least
 
 Key = TypeVar("Key", bound=Hashable)
-Send = Callable[[Host, Sequence[Sequence[Call]], float | None], Awaitable[list[list[Outcome]]]]
 
 
 class Peers:
@@ -184,7 +184,14 @@ class Peers:
         groups = [
             (host, positions, [calls[keys[p]][1] for p in positions]) for host, positions in by_host(seats)
         ]
-        answers = await asyncio.gather(*(self.send(host, queues, deadline) for host, _, queues in groups))
+        nodes = {p: calls[key][0] for p, key in enumerate(keys)}
+        deliver = self.roster.suspects.deliver
+        answers = await asyncio.gather(
+            *(
+                deliver(self.send, host, [nodes[p] for p in at], queues, deadline)
+                for host, at, queues in groups
+            )
+        )
         return {
             keys[p]: outcomes
             for (_, positions, _), answer in zip(groups, answers, strict=True)

@@ -162,6 +162,7 @@ class DecentralizedPeerToPeer:
             failure = await self._carry_out(round, run)
             self._history.append(await run.report())
             self._number += 1
+            self.peers.roster.suspects.clear()
             if failure is not None:
                 raise failure
             await self._store()
