@@ -12,6 +12,7 @@ import torch
 
 from byzflow import exceptions
 from byzflow.engine.actor.calls import Recorder, is_awaitable, text_of
+from byzflow.engine.node.ambient import Ambient
 from byzflow.engine.node.forms import digest_of
 
 __all__ = ("guarded", "harmless", "harmless_error")
@@ -37,11 +38,15 @@ def guarded(work: Callable[[], Any]) -> Any:
     >>> guarded(lambda: print)
     Digest(signature=None, norm=0.0, row=None, kind='builtin_function_or_method')
     """
+    found: Any = None
+    ambient = Ambient()
     with Recorder() as record:
         answer = work()
-        return _later(answer) if is_awaitable(answer) else harmless(answer)
-    assert record.error is not None
-    raise harmless_error(record.error)
+        found = _later(answer) if is_awaitable(answer) else harmless(answer)
+    ambient.restore()
+    if record.error is not None:
+        raise harmless_error(record.error)
+    return found
 
 
 def harmless(answer: Any) -> Any:
