@@ -78,6 +78,11 @@ class Peers:
         """The handles among the nodes."""
         return [node for node in self.roster.nodes if is_remote(node)]
 
+    @property
+    def absent(self) -> set[int]:
+        """Nodes that have not answered the last time they were asked."""
+        return {*self._late, *self.gone}
+
     def can(self, index: int, method: str) -> bool:
         """Whether a node has a method."""
         return method in self._skills[index]
