@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from typing import Any
 
-import dask
 import pytest
 import torch
+from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
@@ -17,8 +17,26 @@ from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 N, KILLER, FATAL = 5, 2, 1
 
 
+OPTIONS: dict[str, Any] = {
+    "processes": False,
+    "protocol": "tcp",
+    "dashboard_address": None,
+    "memory_limit": 0,
+}
+CLUSTERS: list[LocalCluster] = []
+OVER = threading.Event()
+
+
+def end_worker(code: int) -> None:
+    """Cut the worker's wire to the scheduler, as its death does, and answer nothing."""
+    scheduler, address = CLUSTERS[-1].scheduler, get_worker().address
+    scheduler.loop.add_callback(lambda: scheduler.stream_comms[address].abort())
+    OVER.wait()
+    raise ValueError(code)
+
+
 class Learner:
-    """Its killer ends the process in round 1, or raises."""
+    """The killer among them ends its worker in round 1, or raises."""
 
     def __init__(self, number: int, way: Any = None) -> None:
         self.number, self.way, self.steps = number, way, 0
@@ -55,17 +73,19 @@ def peers(nodes: list[Any]) -> PeerToPeer:
     return PeerToPeer(nodes, [], Topology.complete(N), deadline=30.0)
 
 
-@pytest.mark.processes
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("make", [server, peers])
 async def test_the_node_that_ends_workers_is_the_one_left_out(make: Any) -> None:
-    with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.comm.connect-timeout": "30s"}):
-        recipes = [Recipe(Learner, (i, os._exit)) for i in range(N)]
-        nodes = await HonestNodeActor.spawn_many(recipes, backend="process")
+    async with LocalCluster(n_workers=4, threads_per_worker=1, asynchronous=True, **OPTIONS) as cluster:
+        CLUSTERS.append(cluster)
+        OVER.clear()
+        recipes = [Recipe(Learner, (i, end_worker)) for i in range(N)]
+        nodes = await HonestNodeActor.spawn_many(recipes, backend=cluster)
         async with make(nodes) as run:
             for _ in range(FATAL + 2):
                 await run.round()
             got = [await nodes[i].get_param_vector() for i in range(N) if i != KILLER]
+        assert len(cluster.scheduler.workers) == 1  # it was called with others once, and alone twice
+    OVER.set()
     plain = [Learner(i, fail) for i in range(N)]
     async with make(plain) as reference:
         for _ in range(FATAL + 1):
