@@ -152,4 +152,4 @@ def as_plan(W: np.ndarray, geometry: Geometry) -> Weights:
     if "median" in geometry.anchors and W.shape[1] > n:
         column = W[:, n + geometry.anchors.index("median")]
         median = column if np.any(column != 0.0) else None
-    return Weights(Mixture.of(W[:, :n]), median, geometry.finite)
+    return Weights(Mixture.of(W[:, :n], geometry.sq_norms), median, geometry.finite)

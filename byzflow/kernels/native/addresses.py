@@ -52,15 +52,20 @@ def gather(addresses: Any, start: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})  # sums are written as they grow: their order must stay
-def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, out: Any) -> None:
-    """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows."""
+def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, base: Any, out: Any) -> None:
+    """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows.
+
+    `base`, if it is not empty, is added to each row of the answer.
+    """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
         for tile in range(0, out.shape[1], TILE):
             width = min(TILE, out.shape[1] - tile)
             total = part_of(out, j, tile, tile + width)
-            for c in range(width):
-                total[c] = 0
+            if base.shape[0]:
+                total[:] = base[tile : tile + width]
+            else:
+                total[:] = 0
             offset = np.uintp(shift + tile * out.itemsize)
             k, last = first[j], first[j + 1]
             while k + 4 <= last:
