@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -19,7 +20,7 @@ import click
 from byzflow import __version__
 from byzflow.exceptions import ByzflowError
 
-__all__ = ("cli", "doctor", "list_rules", "main", "run", "version")
+__all__ = ("build_parser", "cli", "doctor", "list_rules", "main", "run", "version")
 
 _FORMAT = click.option("--format", "style", type=click.Choice(["human", "json"]), default="human")
 
@@ -139,6 +140,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         click.echo("Interrupted.", err=True)
         return 130
     return status if isinstance(status, int) else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the commands and options of `cli` as an argparse parser, for programs that extend or query one.
+
+    What it parses has ``command``, the options by their long names, and ``func``, which runs the command on
+    it and returns the exit status.
+
+    Examples
+    --------
+    >>> arguments = build_parser().parse_args(["list", "attacks", "--format", "json"])
+    >>> arguments.command, arguments.component, arguments.format
+    ('list', 'attacks', 'json')
+    >>> arguments = build_parser().parse_args(["version"])
+    >>> arguments.func(arguments)
+    0.1.0
+    0
+    """
+    parser = argparse.ArgumentParser(prog=cli.name, description=cli.help)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in cli.commands.items():
+        of_command = commands.add_parser(name, help=command.help, description=command.help)
+        for parameter in command.params:
+            of_command.add_argument(_flag(parameter), **_argparse_options(parameter))
+        of_command.set_defaults(func=_run_parsed)
+    return parser
+
+
+def _run_parsed(arguments: argparse.Namespace) -> int:
+    words = [arguments.command]
+    for parameter in cli.commands[arguments.command].params:
+        flag = _flag(parameter)
+        value = getattr(arguments, flag.lstrip("-").replace("-", "_"))
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        for one in values:
+            words += [flag, str(one)] if isinstance(parameter, click.Option) else [str(one)]
+    return main(words)
+
+
+def _flag(parameter: click.Parameter) -> str:
+    return parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name)
+
+
+def _argparse_options(parameter: click.Parameter) -> dict[str, Any]:
+    """Return what `ArgumentParser.add_argument` has to know of a parameter of click's."""
+    kind, options = parameter.type, {"help": getattr(parameter, "help", None)}
+    if isinstance(kind, click.Choice):
+        options["choices"] = list(kind.choices)
+    elif isinstance(kind, click.Path):
+        options["type"] = Path
+    elif kind is click.INT:
+        options["type"] = int
+    if isinstance(parameter, click.Option):
+        options["metavar"] = parameter.metavar
+        options["action"] = "append" if parameter.multiple else "store"
+        options["default"] = [] if parameter.multiple else parameter.to_info_dict()["default"]
+    return options
 
 
 def _doctor() -> dict[str, Any]:

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client
 
 from byzflow import __version__
-from byzflow.cli import main
+from byzflow.cli import build_parser, main
 from byzflow.experiments.config import ClusterConfig
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,44 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
         main(argv)
     assert exit.value.code == 2
     assert "Error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["version"], {}),
+        (["doctor"], {"format": "human"}),
+        (["list", "attacks", "--format", "json"], {"component": "attacks", "format": "json"}),
+        (["run", "x.toml", "--set", "a=1", "--set", "b=2"], {"file": Path("x.toml"), "set": ["a=1", "b=2"]}),
+        (["run", "x.toml"], {"set": [], "scheduler": None, "workers": None, "results": Path("results")}),
+    ],
+)
+def test_the_argparse_parser_knows_the_same_commands(argv: list[str], expected: dict[str, Any]) -> None:
+    arguments = vars(build_parser().parse_args(argv))
+    assert {"command": argv[0], **expected}.items() <= arguments.items()
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["list"], ["list", "flavours"], ["frobnicate"], ["version", "--format"]]
+)
+def test_the_argparse_parser_exits_with_2_for_wrong_usage(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        build_parser().parse_args(argv)
+    assert exit.value.code == 2
+
+
+def test_what_the_argparse_parser_gives_runs_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (
+        ["list", "aggregators", "--format", "json"],
+        ["run", EXAMPLE, "--set", "lr=x", "--set", "a=1"],
+    ):
+        arguments = build_parser().parse_args(argv)
+        status = arguments.func(arguments)
+        printed = capsys.readouterr()
+        assert main(argv) == status
+        assert capsys.readouterr() == printed
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from byzflow.engine.graph.ops import CallableOp, RemoteCallableOp, make_single_operator_graph
 
 if TYPE_CHECKING:
-    from byzflow.engine.node.runner import NodeCluster, NodeRunner
+    from byzflow.engine.node_cluster import NodeCluster
+    from byzflow.engine.node_runner import NodeRunner
 
 __all__ = ("CallableOp", "NodeCluster", "NodeRunner", "RemoteCallableOp", "make_single_operator_graph")
 
@@ -15,7 +16,7 @@ __all__ = ("CallableOp", "NodeCluster", "NodeRunner", "RemoteCallableOp", "make_
 def __getattr__(name: str) -> Any:
     """Import the runners when they are asked for: they load Dask and torch, and graphs need neither."""
     if name in ("NodeCluster", "NodeRunner"):
-        from byzflow.engine.node import runner
+        from byzflow.engine import node_cluster
 
-        return getattr(runner, name)
+        return getattr(node_cluster, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

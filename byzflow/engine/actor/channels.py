@@ -58,7 +58,7 @@ class ChannelRef:
         """The own endpoint, to be given to whoever shall send here."""
         return self.local_ep
 
-    async def send(self, to_endpoint: Endpoint, payload: Any) -> None:
+    async def send(self, to: Endpoint, payload: Any) -> None:
         """Append `payload` to the other end's mailbox, waiting while that is full.
 
         Messages arrive in the order in which `send` was called, also without awaiting in between.
@@ -68,7 +68,7 @@ class ChannelRef:
         NodeLostError
             If the receiver is gone.
         """
-        await self.backend.chan_put(from_ep=self.local_ep, to_ep=to_endpoint, name=self.name, payload=payload)
+        await self.backend.chan_put(from_ep=self.local_ep, to_ep=to, name=self.name, payload=payload)
 
     async def recv(self, *, timeout: float | None = None) -> Any:
         """Return the next message, or None if there is none within `timeout` [seconds].

@@ -118,7 +118,7 @@ class DecentralizedNode:
         await self.application.shutdown()
 
     async def execute_pipeline(
-        self, name: str, inputs: Mapping[str, Any], *, triggered_by: str | None = None
+        self, pipeline_name: str, inputs: Mapping[str, Any], *, triggered_by: str | None = None
     ) -> dict[str, Any]:
         """Run a pipeline, whose operators and inputs may wait for this node's messages.
 
@@ -130,12 +130,12 @@ class DecentralizedNode:
             If there is no such pipeline.
         """
         self._require_started()
-        told = {**self.application.pipeline_metadata(name), **self.scheduler.metadata}
+        told = {**self.application.pipeline_metadata(pipeline_name), **self.scheduler.metadata}
         if triggered_by is not None:
             told["triggered_by"] = triggered_by
         # Several pipelines may wait at once: each has its own graph, all share the mailbox.
         runner = copy.copy(self.scheduler)
-        runner.graph = self.scheduler.graph = self.application.pipeline(name).graph
+        runner.graph = self.scheduler.graph = self.application.pipeline(pipeline_name).graph
         runner.metadata = told
         return await runner.run(inputs)
 
@@ -171,17 +171,17 @@ class DecentralizedNode:
             If it is no neighbour.
         """
         self._require_started()
-        await self.message_router.route_direct(self.context, to_node_id, message_type, payload)
+        await self.message_router.route_direct(to_node_id, message_type, payload, self.context)
 
     async def broadcast_message(self, message_type: str, payload: Any) -> None:
         """Send to every neighbour."""
         self._require_started()
-        await self.message_router.route_broadcast(self.context, message_type, payload)
+        await self.message_router.route_broadcast(message_type, payload, self.context)
 
-    async def multicast_message(self, node_ids: Iterable[str], message_type: str, payload: Any) -> None:
+    async def multicast_message(self, to_node_ids: Iterable[str], message_type: str, payload: Any) -> None:
         """Send to several neighbours."""
         self._require_started()
-        await self.message_router.route_multicast(self.context, node_ids, message_type, payload)
+        await self.message_router.route_multicast(to_node_ids, message_type, payload, self.context)
 
     def get_neighbors(self) -> list[int | str]:
         """Return the nodes that this one sends to."""

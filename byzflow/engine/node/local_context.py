@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from byzflow.engine.config import setting
 
-__all__ = ("InProcessContext", "NodeContext", "require_started", "unknown")
+__all__ = ("InProcessContext", "NodeContext", "QueuedContext", "require_started", "unknown")
 
 
 class NodeContext(ABC):
@@ -40,7 +40,33 @@ class NodeContext(ABC):
         """Let the node go; what it has not read is dropped. Again is the same as once."""
 
 
-class InProcessContext(NodeContext):
+class QueuedContext(NodeContext):
+    """A context whose node reads from a queue of this event loop."""
+
+    def __init__(self) -> None:
+        self._node: Any = None
+        self._running = False
+        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield messages as they come, until `shutdown`."""
+        inbox = self._inbox
+        while self._running and (message := await inbox.get()) is not None:
+            yield message
+
+    def _take_in(self, node: Any) -> None:
+        self._node, self._running = node, True
+        self._inbox = asyncio.Queue(int(setting("channel.capacity")))
+
+    def _let_go(self) -> None:
+        """Forget the node and what it has not read, and end its reader."""
+        self._node, self._running = None, False
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        self._inbox.put_nowait(None)
+
+
+class InProcessContext(QueuedContext):
     """Messages between nodes of one event loop, by reference, through a queue for each node.
 
     Examples
@@ -62,17 +88,11 @@ class InProcessContext(NodeContext):
 
     _registry: ClassVar[dict[str, InProcessContext]] = {}
 
-    def __init__(self) -> None:
-        self._node: Any = None
-        self._running = False
-        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-
     async def start(self, node: Any) -> None:
         """Take a node in; again is the same as once."""
         if self._running:
             return
-        self._node, self._running = node, True
-        self._inbox = asyncio.Queue(int(setting("channel.capacity")))
+        self._take_in(node)
         self._registry[node.node_id] = self
 
     async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
@@ -83,23 +103,13 @@ class InProcessContext(NodeContext):
             raise unknown(to_node_id)
         await target._inbox.put({"from": self._node.node_id, "type": message_type, "payload": payload})
 
-    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield messages as they come, until `shutdown`."""
-        inbox = self._inbox
-        while self._running and (message := await inbox.get()) is not None:
-            yield message
-
     async def shutdown(self) -> None:
         """Let the node go; what it has not read is dropped. Again is the same as once."""
         if not self._running:
             return
-        self._running = False
         if self._registry.get(self._node.node_id) is self:
             del self._registry[self._node.node_id]
-        self._node = None
-        while not self._inbox.empty():
-            self._inbox.get_nowait()
-        self._inbox.put_nowait(None)
+        self._let_go()
 
 
 def require_started(running: bool) -> None:

@@ -16,7 +16,7 @@ __all__ = ("RemoteNodeClient", "deserialize_message", "serialize_message")
 WAIT = 60.0  # how long one request for a message may stay open [seconds]
 
 
-def serialize_message(message: Any) -> bytes:
+def serialize_message(msg: Any) -> bytes:
     """Return a message as bytes; functions and classes of the user's script are shipped by value.
 
     Examples
@@ -24,7 +24,7 @@ def serialize_message(message: Any) -> bytes:
     >>> deserialize_message(serialize_message({"type": "greeting"}))
     {'type': 'greeting'}
     """
-    return bytes(cloudpickle.dumps(message))
+    return bytes(cloudpickle.dumps(msg))
 
 
 def deserialize_message(data: bytes) -> Any:
@@ -61,17 +61,22 @@ class RemoteNodeClient:
         """Whether `connect` found the server, and `disconnect` was not called since."""
         return self._rpc is not None
 
-    async def connect(self) -> None:
+    async def connect(self, timeout: float | None = None) -> None:
         """Find the server; again is the same as once.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            How long to look for it [seconds]; by default ``byzflow.comm.connect-timeout``.
 
         Raises
         ------
         ConnectionError
-            If none answers within ``byzflow.comm.connect-timeout``.
+            If none answers in that time.
         """
         if self._rpc is not None:
             return
-        limit = seconds("comm.connect-timeout")
+        limit = seconds("comm.connect-timeout") if timeout is None else timeout
         found = rpc(f"tcp://{self.host}:{self.port}", timeout=limit)
         try:
             await found.identity()
@@ -85,16 +90,19 @@ class RemoteNodeClient:
 
     async def disconnect(self) -> None:
         """Give up the mailbox and the connection; again is the same as once."""
-        found, self._rpc = self._rpc, None
         node, self._node_id = self._node_id, None
-        if found is None:
-            return
         try:
-            if node is not None:
-                await found.leave(node=node)
+            if self._rpc is not None and node is not None:
+                await self._rpc.leave(node=node)
         except OSError:  # the server went first
             pass
         finally:
+            await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Give up the connection, but leave the mailbox where it is; again is the same as once."""
+        found, self._rpc = self._rpc, None
+        if found is not None:
             await found.close_rpc()
 
     async def register_node(self, node_id: str) -> None:
@@ -102,15 +110,23 @@ class RemoteNodeClient:
         await self._connected().register(node=node_id)
         self._node_id, self._received = node_id, 0
 
-    async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+    async def send_message(
+        self, to_node_id: str, message_type: str, payload: Any, from_node_id: str | None = None
+    ) -> None:
         """Send to a node that has registered, waiting while its mailbox is full; in the order of the calls.
+
+        Parameters
+        ----------
+        from_node_id : str, optional
+            Who sends; by default the node that `register_node` named.
 
         Raises
         ------
         ValueError
             If there is no such node.
         """
-        message = {"from": self._node_id, "type": message_type, "payload": payload}
+        sender = self._node_id if from_node_id is None else from_node_id
+        message = {"from": sender, "type": message_type, "payload": payload}
         async with self._sending:
             is_known = await self._connected().send(to=to_node_id, frame=serialize_message(message))
         if not is_known:

@@ -54,18 +54,22 @@ class MessageRouter:
         """Return the nodes that this one sends to, each once, without itself."""
         return self._neighbors("out")
 
+    def get_out_neighbors_internal(self) -> list[int]:
+        """Return the indices in the topology of the nodes that this one sends to."""
+        return self._indices("out")
+
     def get_in_neighbors(self) -> list[int | str]:
         """Return the nodes that send to this one, each once, without itself."""
         return self._neighbors("in_")
 
-    def can_send_to(self, node_id: int | str) -> bool:
+    def can_send_to(self, target_node_id: int | str) -> bool:
         """Whether this node may send to another."""
-        if node_id == self.node_id:
+        if target_node_id == self.node_id:
             return False
-        return self.topology is None or node_id in self.get_out_neighbors()
+        return self.topology is None or target_node_id in self.get_out_neighbors()
 
     async def route_direct(
-        self, context: NodeContext, to_node_id: int | str, message_type: str, payload: Any
+        self, target_node_id: int | str, message_type: str, payload: Any, context: NodeContext
     ) -> None:
         """Send to one node.
 
@@ -74,10 +78,10 @@ class MessageRouter:
         ValueError
             If that is this node, or no neighbour.
         """
-        self._require(to_node_id)
-        await context.send_message(to_node_id, message_type, payload)  # type: ignore[arg-type]  # ids of the user's
+        self._require(target_node_id)
+        await context.send_message(target_node_id, message_type, payload)  # type: ignore[arg-type]  # ids of the user's
 
-    async def route_broadcast(self, context: NodeContext, message_type: str, payload: Any) -> None:
+    async def route_broadcast(self, message_type: str, payload: Any, context: NodeContext) -> None:
         """Send to every neighbour; one that cannot be reached does not keep the others from it."""
         for neighbor in self.get_out_neighbors():
             try:
@@ -88,35 +92,35 @@ class MessageRouter:
                 )
 
     async def route_multicast(
-        self, context: NodeContext, node_ids: Iterable[int | str], message_type: str, payload: Any
+        self, target_node_ids: Iterable[int | str], message_type: str, payload: Any, context: NodeContext
     ) -> None:
         """Send to several nodes, after checking all of them; errors come through."""
-        targets = list(node_ids)
+        targets = list(target_node_ids)
         for target in targets:
             self._require(target)
         for target in targets:
             await context.send_message(target, message_type, payload)  # type: ignore[arg-type]  # as above
 
     async def route_reply(
-        self, context: NodeContext, message: Mapping[str, Any], message_type: str, payload: Any
+        self, original_message: Mapping[str, Any], message_type: str, payload: Any, context: NodeContext
     ) -> None:
         """Send to the node that a message came from."""
-        await self.route_direct(context, message["from"], message_type, payload)
+        await self.route_direct(original_message["from"], message_type, payload, context)
 
     async def route_message(
         self,
-        context: NodeContext,
-        to: int | str | Iterable[int | str] | None,
+        target_node_id: int | str | Iterable[int | str] | None,
         message_type: str,
         payload: Any,
+        context: NodeContext,
     ) -> None:
         """Send to one node, to several, or (None) to all neighbours."""
-        if to is None:
-            await self.route_broadcast(context, message_type, payload)
-        elif isinstance(to, int | str):
-            await self.route_direct(context, to, message_type, payload)
+        if target_node_id is None:
+            await self.route_broadcast(message_type, payload, context)
+        elif isinstance(target_node_id, int | str):
+            await self.route_direct(target_node_id, message_type, payload, context)
         else:
-            await self.route_multicast(context, to, message_type, payload)
+            await self.route_multicast(target_node_id, message_type, payload, context)
 
     def _require(self, node_id: int | str) -> None:
         if node_id == self.node_id:
@@ -128,11 +132,13 @@ class MessageRouter:
             )
 
     def _neighbors(self, side: str) -> list[int | str]:
+        return [self.node_id_map.get(index, index) for index in self._indices(side)]
+
+    def _indices(self, side: str) -> list[int]:
         own = self._index()
         if self.topology is None or own is None:
             return []
-        indices = dict.fromkeys(index for index in getattr(self.topology, side)[own] if index != own)
-        return [self.node_id_map.get(index, index) for index in indices]
+        return list(dict.fromkeys(index for index in getattr(self.topology, side)[own] if index != own))
 
     def _index(self) -> int | None:
         for index, name in self.node_id_map.items():

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
 from distributed import LocalCluster
 
 from byzflow.engine.actor.runtime import Runtime
+from byzflow.engine.node.sync import run_sync
 
 
 def _held(spec) -> Iterator[Runtime]:
-    runtime = asyncio.run(Runtime.acquire(spec))
+    runtime = run_sync(Runtime.acquire(spec))
     yield runtime
-    asyncio.run(runtime.release())
+    run_sync(runtime.release())
 
 
 @pytest.fixture(scope="package")

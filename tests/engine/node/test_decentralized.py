@@ -148,6 +148,7 @@ def router(topology: Topology | None = None, node_id: Any = "a") -> MessageRoute
 def test_neighbours_come_from_the_topology_each_once_and_never_oneself() -> None:
     ring = Topology(3, [(0, 1), (0, 1), (0, 0), (2, 0)])
     assert router(ring).get_out_neighbors() == ["b"]
+    assert router(ring).get_out_neighbors_internal() == [1]
     assert router(ring).get_in_neighbors() == ["c"]
     assert MessageRouter(topology=ring, node_id=0).get_out_neighbors() == [1]
     assert router().get_out_neighbors() == []
@@ -172,18 +173,18 @@ class Sink(InProcessContext):
 
 async def test_routes() -> None:
     sink, complete = Sink(), router(Topology.complete(3))
-    await complete.route_direct(sink, "b", "t", 1)
-    await complete.route_broadcast(sink, "t", 2)
-    await complete.route_multicast(sink, [], "t", 3)
-    await complete.route_reply(sink, {"from": "b"}, "t", 4)
-    await complete.route_message(sink, None, "t", 5)
+    await complete.route_direct("b", "t", 1, sink)
+    await complete.route_broadcast("t", 2, sink)
+    await complete.route_multicast([], "t", 3, sink)
+    await complete.route_reply({"from": "b"}, "t", 4, sink)
+    await complete.route_message(None, "t", 5, sink)
     assert sink.sent == [("b", "t", i) for i in (1, 2, 4, 5)]
     with pytest.raises(ValueError, match="cannot send to self"):
-        await complete.route_direct(sink, "a", "t", 0)
+        await complete.route_direct("a", "t", 0, sink)
     with pytest.raises(ValueError, match="is not a neighbor"):
-        await router(Topology.ring(3)).route_multicast(sink, ["b", "z"], "t", 0)
+        await router(Topology.ring(3)).route_multicast(["b", "z"], "t", 0, sink)
     with pytest.raises(ValueError, match="c is gone"):
-        await complete.route_message(sink, ["b", "c"], "t", 6)
+        await complete.route_message(["b", "c"], "t", 6, sink)
 
 
 async def test_an_aggregate_over_messages() -> None:
