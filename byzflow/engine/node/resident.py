@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import cloudpickle
+import numpy as np
 
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.lane import has_coroutines
@@ -20,6 +20,7 @@ from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
 from byzflow.engine.node.isolation import is_bare, isolated
 from byzflow.engine.node.showing import resolved, show
+from byzflow.engine.node.states import State, frozen_state, thawed_state
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build")
 
@@ -184,7 +185,7 @@ class Resident:
         node = self._resident_node
         if self._resident_saves:
             return "state_dict", node.state_dict()
-        return "attributes", bytes(cloudpickle.dumps(vars(node)))
+        return "attributes", frozen_state(vars(node))
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.
@@ -204,17 +205,17 @@ class Resident:
         else:
             attributes = vars(self._resident_node)
             attributes.clear()
-            attributes.update(pickle.loads(content))
+            attributes.update(thawed_state(content))
         self._resident_answers.clear()
         self._resident_latest = -1
 
-    def resident_save(self) -> bytes:
+    def resident_save(self) -> State:
         """Return the state as bytes."""
-        return pickle.dumps(self.resident_state())
+        return np.frombuffer(pickle.dumps(self.resident_state()), dtype=np.uint8)
 
-    def resident_restore(self, state: bytes) -> None:
+    def resident_restore(self, state: State) -> None:
         """Take up a state that `resident_save` returned."""
-        self.resident_load(*pickle.loads(state))
+        self.resident_load(*pickle.loads(state.data))
 
 
 class AsyncResident(Resident):
@@ -233,7 +234,7 @@ async def _held(
     return (digest, resident.resident_save()) if save else digest
 
 
-async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, bytes]:
+async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, State]:
     return await answer, resident.resident_save()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.isolation import isolated
+from byzflow.engine.node.states import State
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import NodeLostError
 
@@ -21,7 +22,7 @@ class Snapshot:
     """The state of a node before round `round`; or after its attack of that round, before the update."""
 
     round: int
-    state: bytes
+    state: State
     attacked: bool = False
 
 
@@ -79,7 +80,7 @@ class Memory:
         self._due = round + self._every
         self._forget()
 
-    def attacked(self, round: int, states: Mapping[int, bytes]) -> None:
+    def attacked(self, round: int, states: Mapping[int, State]) -> None:
         """Note the states of Byzantine nodes after their attack."""
         for index, state in states.items():
             self._snapshots[index] = Snapshot(round, state, attacked=True)

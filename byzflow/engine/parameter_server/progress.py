@@ -9,6 +9,7 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.states import State
 from byzflow.engine.parameter_server.plan import RoundPlan
 
 __all__ = ("Progress",)
@@ -31,7 +32,7 @@ class Progress:
         Weight of each node's vector, if the rule is linear.
     state : mapping or None
         What the rule remembers after this round.
-    states : dict of int to bytes
+    states : dict of int to State
         States of Byzantine nodes after their attack.
     seconds : dict of str to float
         Time spent by phase [seconds].
@@ -44,7 +45,7 @@ class Progress:
         self.kept_at: RowRef | None = None
         self.weights: dict[int, float] | None = None
         self.state: Mapping[str, Any] | None = None
-        self.states: dict[int, bytes] = {}
+        self.states: dict[int, State] = {}
         self.seconds: dict[str, float] = {}
 
     def without_states(

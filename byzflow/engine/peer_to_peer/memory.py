@@ -13,6 +13,7 @@ from dask.utils import parse_bytes
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.node.returns import Returns
+from byzflow.engine.node.states import State
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.exceptions import NodeLostError
 
@@ -24,7 +25,7 @@ class _Past:
     """A node as it was, and what it was asked since."""
 
     since: int
-    state: bytes
+    state: State
     calls: list[Call] = field(default_factory=list)
 
 
