@@ -22,10 +22,17 @@ class Batch:
         Calls in the batch.
     work : callable, optional
         ``work(index, subject)`` makes one of the calls on the object of its lane.
+    portable : callable, optional
+        What errors become, in the thread that raised them: that may run code of whoever made them.
     """
 
-    def __init__(self, count: int, work: Callable[[int, Any], Any] | None = None) -> None:
-        self._work = work
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[int, Any], Any] | None = None,
+        portable: Callable[[BaseException], BaseException] | None = None,
+    ) -> None:
+        self._work, self._portable = work, portable
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}
         self._said: dict[int, str] = {}
@@ -51,6 +58,7 @@ class Batch:
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Put in the outcome of one call, from the thread that made it; too late is not an error."""
         said = None if error is None else text_of(error)  # foreign code too, and here nobody waits for it
+        error = self._portable(error) if self._portable and error is not None else error
         with self._lock:
             if not self._open:
                 return

@@ -107,9 +107,11 @@ class Lane:
         if not work.is_open():
             return
         value: Any = None
+        waits = False
         with Recorder() as record:
             value = work.run(index, self.subject)
-        if record.error is None and is_awaitable(value):
+            waits = is_awaitable(value)
+        if waits:
             report = partial(work.settle, index)
             if self._loop is not None:
                 self._loop.spawn(_settle(value, report))
