@@ -102,7 +102,7 @@ def stackable(value: Any) -> tuple[Any, ...] | None:
             if 0 < value.nbytes <= SMALL and value.dtype.isnative
             else None
         )
-    if not is_tensor(value) or value.requires_grad or value.device.type != "cpu" or value.is_nested:
+    if not is_tensor(value) or value.requires_grad or value.is_nested or not value.is_cpu:
         return None
     return ("torch", value.dtype, value.shape) if 0 < value.nbytes <= SMALL else None
 
