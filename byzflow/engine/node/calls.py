@@ -6,7 +6,6 @@ The one place where parameter server and peer-to-peer rounds reach their nodes.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, is_away, is_remote, place_of
+from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, found_at, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
 from byzflow.exceptions import NodeLostError
 from byzflow.operators.together import together
@@ -85,6 +84,7 @@ class Roster:
         self._here = {
             index: self.local.seat(node) for index, node in enumerate(self.nodes) if place_of(node) is None
         }
+        self._places: list[tuple[Host, str] | None] = []
         self._seated: dict[int, Seat] = {}
         self._hosts: list[tuple[Host, tuple[int, ...]]] = []
 
@@ -103,7 +103,10 @@ class Roster:
         NodeLostError
             If a node was closed.
         """
-        self._seated, self._hosts = {}, []
+        places = [found_at(node) for node in self.nodes]
+        if self._hosts and places == self._places:  # as in nearly every round
+            return
+        self._seated, self._hosts, self._places = {}, [], places
         self._seated = {index: self.seat(index) for index in range(len(self.nodes))}
         self._hosts = by_host(self._seated)
 
@@ -140,8 +143,7 @@ class Roster:
 
     def crossing(self, indices: Iterable[int]) -> tuple[int, int]:
         """Return how many of these nodes, and of their hosts, are in other processes."""
-        count = Counter(self.seat(index).host for index in indices)
-        away = [n for host, n in count.items() if is_away(host)]
+        away = [len(some) for host, some in self._grouped({*indices}) if is_away(host)]
         return sum(away), len(away)
 
     def is_away(self, index: int) -> bool:

@@ -15,12 +15,12 @@ import numpy as np
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.lane import has_coroutines
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.attributes import State, frozen_attributes
 from byzflow.engine.node.duties import declares, lacks, missing
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
 from byzflow.engine.node.isolation import is_bare, isolated
 from byzflow.engine.node.showing import resolved, show
-from byzflow.engine.node.states import State, frozen_state, thawed_state
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build")
 
@@ -171,7 +171,9 @@ class Resident:
             self._resident_latest = round
         if self._resident_counts:
             self._resident_node.begin_round(round)
-        if self._resident_reads or not (args or kwargs):
+        if not (args or kwargs):
+            return getattr(self._resident_node, method)()
+        if self._resident_reads:
             return getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
         if not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
             return getattr(self._resident_node, method)(*map(isolated, args))
@@ -185,7 +187,7 @@ class Resident:
         node = self._resident_node
         if self._resident_saves:
             return "state_dict", node.state_dict()
-        return "attributes", frozen_state(vars(node))
+        return "attributes", frozen_attributes(node)
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.
@@ -205,7 +207,7 @@ class Resident:
         else:
             attributes = vars(self._resident_node)
             attributes.clear()
-            attributes.update(thawed_state(content))
+            attributes.update(pickle.loads(content))
         self._resident_answers.clear()
         self._resident_latest = -1
 

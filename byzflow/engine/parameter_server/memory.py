@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.node.attributes import State
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.isolation import isolated
-from byzflow.engine.node.states import State
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import NodeLostError
 
@@ -65,7 +65,7 @@ class Memory:
         """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
         if round < self._due:
             return
-        away = [i for i in range(self._cohort.n) if self._roster.crossing([i])[0]]
+        away = [i for i in range(self._cohort.n) if self._roster.is_away(i)]
         calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in away}
         outcomes = await self._roster.call(calls, deadline)
         for index, outcome in outcomes.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.states import State
+from byzflow.engine.node.attributes import State
 from byzflow.engine.parameter_server.plan import RoundPlan
 
 __all__ = ("Progress",)

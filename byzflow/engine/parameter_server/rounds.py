@@ -157,11 +157,12 @@ class Rounds:
 
     def _traffic(self, plan: RoundPlan) -> int:
         """Bytes of all vectors that one process handed to another: answers, what is shown, the update."""
-        answers, _ = self._roster.crossing([*plan.honest.vectors, *plan.byzantine.vectors])
+        if plan.signature is None or not plan.honest.vectors:
+            return 0
+        answers, _ = self._roster.crossing(plan.honest.vectors.keys() | plan.byzantine.vectors.keys())
         _, liars = self._roster.crossing(self._cohort.byzantine)
         _, updated = self._roster.crossing(range(self._updated))
-        size: int = max((vector.nbytes for vector in plan.shown), default=0)
-        return size * (answers + liars * len(plan.shown) + updated)
+        return plan.signature.nbytes * (answers + liars * len(plan.honest.vectors) + updated)
 
     async def _ask(self, asks: Mapping[int, Ask]) -> NodeOutcomes:
         outcomes = await self._attendance.ask(self.number, asks)

@@ -12,8 +12,8 @@ from dask.utils import parse_bytes
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
+from byzflow.engine.node.attributes import State
 from byzflow.engine.node.returns import Returns
-from byzflow.engine.node.states import State
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.exceptions import NodeLostError
 

@@ -45,6 +45,15 @@ def test_a_node_sees_nothing_of_what_another_did_to_a_stack(library):
     assert [float(row.sum()) for row in stack.rows()] == [0.0, 3.0, 6.0, 9.0]
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_writing_to_a_row_of_a_stack_is_no_news_to_the_gradient_of_another(shape):
+    one, other = stacked((torch.ones(shape), torch.ones(shape))).rows()
+    loss = (one.requires_grad_() ** 2).sum()
+    other.zero_()
+    loss.backward()
+    assert torch.equal(one.grad, torch.full(shape, 2.0))
+
+
 @pytest.mark.parametrize("library", VECTORS)
 def test_memory_is_lent_again_only_if_nobody_holds_a_part(library):
     stack = stacked(VECTORS[library])
