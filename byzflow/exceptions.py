@@ -12,6 +12,7 @@ __all__ = (
     "CheckpointError",
     "ConfigError",
     "MissingExtraError",
+    "NodeError",
     "NodeLostError",
     "ToleranceError",
     "require",
@@ -33,6 +34,10 @@ class ConfigError(ByzflowError, ValueError):
 
 class MissingExtraError(ByzflowError, ImportError, RuntimeError):
     """An optional package is needed; the message names the pip extra that brings it."""
+
+
+class NodeError(ByzflowError, RuntimeError):
+    """A node raised an error of a kind of its own; this one says what that was."""
 
 
 class NodeLostError(ByzflowError, RuntimeError):

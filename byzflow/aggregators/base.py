@@ -11,10 +11,17 @@ from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.inputs import wired
 from byzflow.operators.lazy import is_lazy, lazy_rows
-from byzflow.operators.linear import LinearOperator
+from byzflow.operators.linear import LinearOperator, MixingOperator
 from byzflow.operators.rows import RowOperator
 
-__all__ = ("Aggregator", "ColumnwiseAggregator", "LinearAggregator", "RowAggregator", "StatefulAggregator")
+__all__ = (
+    "Aggregator",
+    "ColumnwiseAggregator",
+    "LinearAggregator",
+    "MixingAggregator",
+    "RowAggregator",
+    "StatefulAggregator",
+)
 
 
 class Aggregator(Operator, ABC):
@@ -70,6 +77,10 @@ class RowAggregator(RowOperator, Aggregator):
 
 class ColumnwiseAggregator(ColumnwiseOperator, RowAggregator):
     """An aggregator whose author writes ``columns(X)``: a block of columns to one value for each."""
+
+
+class MixingAggregator(MixingOperator, RowAggregator):
+    """An aggregator whose author writes ``measure`` and ``solve``: its statistics to weights of the rows."""
 
 
 class LinearAggregator(LinearOperator, RowAggregator):

@@ -74,6 +74,7 @@ def order(X: Array, first: int = 0, last: int | None = None) -> Array:
     """
     n = X.shape[0]
     if isinstance(X, np.ndarray):
+        X = _rowwise(X)
         native.compare_exchange(X, *_prepared(n, first, n if last is None else last))
         return X
     xp = array_api_compat.array_namespace(X)
@@ -111,7 +112,7 @@ def mean(X: Array, first: int = 0, last: int | None = None) -> Array:
     last = X.shape[0] if last is None else last
     if isinstance(X, np.ndarray):
         out = np.empty(X.shape[1], X.dtype)
-        native.row_mean(X, first, last, out)
+        native.row_mean(_rowwise(X), first, last, out)
         return out
     xp = array_api_compat.array_namespace(X)
     return xp.mean(X[first:last, :], axis=0)
@@ -142,7 +143,7 @@ def mean_around(X: Array, centre: Array, keep: int) -> Array:
     n = X.shape[0]
     if isinstance(X, np.ndarray):
         out = np.empty(X.shape[1], X.dtype)
-        native.mean_around(X, np.ascontiguousarray(centre), keep, out)
+        native.mean_around(_rowwise(X), np.ascontiguousarray(centre), keep, out)
         return out
     xp = array_api_compat.array_namespace(X)
     first = xp.zeros(X.shape[1], dtype=xp.int64, device=array_api_compat.device(X))
@@ -164,7 +165,7 @@ def mean_std(X: Array, scale: float) -> Array:
     """
     if isinstance(X, np.ndarray):
         out = np.empty(X.shape[1], X.dtype)
-        native.mean_std(X, scale, out)
+        native.mean_std(_rowwise(X), scale, out)
         return out
     xp = array_api_compat.array_namespace(X)
     here = xp.isfinite(X)
@@ -174,6 +175,11 @@ def mean_std(X: Array, scale: float) -> Array:
     average = xp.sum(xp.where(here, X, zero), axis=0) / count
     gap = xp.where(here, X - average, zero)
     return average + scale * xp.sqrt(xp.sum(gap * gap, axis=0) / count)
+
+
+def _rowwise(X: np.ndarray) -> np.ndarray:
+    """Return X, or a copy if its rows are not contiguous, which the compiled loops need."""
+    return X if X.strides[1] == X.itemsize else np.ascontiguousarray(X)
 
 
 def _full(xp: Any, X: Array, value: float) -> Array:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from byzflow.kernels import native
-from byzflow.kernels.blocks import Span
+from byzflow.kernels.blocks import Span, blocks
 from byzflow.kernels.rows import Array, Rows
-from byzflow.kernels.small import compiled
+from byzflow.kernels.small import compiled, dot, matvec
 
 __all__ = ("Mixture", "combine_rows")
 
@@ -21,6 +21,15 @@ _SPARSE = 8
 
 _FEW = 2
 """Nor is one that uses each row for so many rows of the answer, or fewer."""
+
+_MANY = 64
+"""Of so many rows, most of a dense matrix may be the same in all: only the rest is then worked out."""
+
+_REST = 4
+"""That pays if one entry in so many, or fewer, is left."""
+
+_COMMON = 4.0
+"""How much larger than any row of the answer what they have in common may be: it is rounded as that is."""
 
 
 class Mixture(NamedTuple):
@@ -33,16 +42,28 @@ class Mixture(NamedTuple):
     W : ndarray, (k, len(picked)) float64
         Their weights.
     sparse : tuple of ndarray, or None
-        W in compressed sparse rows (first, column, value), if it has few entries, in a row or in a column.
+        W less `common` in compressed sparse rows (first, column, value), if that has few entries, in a row or
+        in a column.
+    common : ndarray, (len(picked),), or None
+        What is taken from every row of W first.
     """
 
     picked: np.ndarray
     W: np.ndarray
     sparse: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    common: np.ndarray | None = None
 
     @classmethod
-    def of(cls, W: np.ndarray) -> Mixture:
+    def of(cls, W: np.ndarray, sq_norms: np.ndarray | None = None) -> Mixture:
         """Return the mixture with the weights W, (k, n) float64.
+
+        Parameters
+        ----------
+        W : ndarray, (k, n) float64
+            Weights.
+        sq_norms : ndarray, (n,), optional
+            Squared norms of the rows, if they are known: they say whether what the rows of W have in common
+            may be worked out once, or a large row that some leave out would cost the digits of their answer.
 
         Examples
         --------
@@ -59,8 +80,13 @@ class Mixture(NamedTuple):
         picked, count = _entries(W)
         if len(picked) < W.shape[1]:
             W = W[:, picked]
-        dense = count * _SPARSE > W.size and count > _FEW * len(picked)
-        return cls(picked, W, None if dense else _compressed(W, count))
+        if count * _SPARSE <= W.size or count <= _FEW * len(picked):
+            return cls(picked, W, _compressed(W, count))
+        if k >= _MANY and sq_norms is not None:
+            common, count = _most_common(W)
+            if count * _REST <= W.size and _harmless(W, common, np.sqrt(sq_norms[picked])):
+                return cls(picked, W, _compressed(W - common, count), common)
+        return cls(picked, W, None)
 
     @property
     def height(self) -> int:
@@ -95,6 +121,27 @@ def _compressed(W: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.n
     return first, column, value
 
 
+@compiled
+def _most_common(W: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the value that most of each column has, if most have one, and how many entries differ."""
+    k, n = W.shape
+    common, votes = np.zeros(n), np.zeros(n)
+    for i in range(k):
+        row = W[i]
+        for j in range(n):
+            lost = (votes[j] == 0.0) & (row[j] != common[j])
+            common[j] = row[j] if lost else common[j]
+            votes[j] += 1.0 if lost or row[j] == common[j] else -1.0
+    return common, np.sum(common != W)
+
+
+def _harmless(W: np.ndarray, common: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether the common part is no larger than a few times what any row of W mixes."""
+    mixed = np.empty(len(W))
+    matvec(np.abs(W), sizes, mixed)
+    return bool(0.0 < dot(np.abs(common), sizes) <= _COMMON * mixed.min())
+
+
 @lru_cache(maxsize=64)
 def _all_of(k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where the one row of k weights begins and ends, and their columns."""
@@ -127,10 +174,20 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
         out[:, :] = xp.matmul(W, X)
     elif mixture.sparse is not None:
         first, column, value = mixture.sparse
+        value = value.astype(rows.dtype)
         addresses, start = rows.addresses, span.lo - rows.offset
         if addresses is None:
             addresses, start = _addresses(rows.read(span)), 0
-        native.combine(addresses, first, column, value.astype(rows.dtype), start, out)
+        if mixture.common is None:
+            native.combine(addresses, first, column, value, start, np.empty(0, rows.dtype), out)
+            return
+        # Rows are read for many rows of the answer: a few columns of all of them at a time.
+        common = mixture.common.astype(rows.dtype)
+        for part in blocks(Span(0, span.width), native.TILE):
+            base, target = np.empty((1, part.width), rows.dtype), out[:, part.lo : part.hi]
+            where = start + part.lo
+            native.combine(addresses, *_all_of(rows.n), common, where, base[0, :0], base)
+            native.combine(addresses, first, column, value, where, base[0], target)
     else:
         # Not into `out` itself: BLAS lets the bits follow the layout of what it writes to, and `out` is a
         # view whose stride depends on how the columns were cut.

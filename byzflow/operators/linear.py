@@ -1,4 +1,4 @@
-"""Linear rules: the answer is W X, and W depends on the rows' geometry alone."""
+"""Linear rules: the answer is W X, and W is small enough to be found on the host, from the rows' geometry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.rows import RowOperator, Stats
 
-__all__ = ("LinearOperator", "Weights", "as_plan", "geometry_of")
+__all__ = ("LinearOperator", "MixingOperator", "Weights", "as_plan", "geometry_of")
 
 
 class Weights(NamedTuple):
@@ -56,7 +56,30 @@ class Weights(NamedTuple):
                 out[i, :] += float(weight) * anchor
 
 
-class LinearOperator(RowOperator):
+class MixingOperator(RowOperator):
+    """A rule whose plan is `Weights`, whatever it takes to find them: the second pass is W X."""
+
+    measures: ClassVar[bool] = True
+    supports_barriered_subtasks: ClassVar[bool] = True
+
+    @abstractmethod
+    def solve(self, stats: Stats, n: int) -> Weights:
+        """Return the weights of the rows, from the statistics summed over all columns."""
+
+    def height(self, plan: Weights, n: int) -> int:
+        """Return the number of rows of W."""
+        return plan.mixture.height
+
+    def in_place(self, rows: Rows, plan: Weights) -> bool:
+        """Whether W is sparse and no anchor is added."""
+        return plan.in_place(rows)
+
+    def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
+        """Write W X of one block."""
+        plan.emit(rows, span, out)
+
+
+class LinearOperator(MixingOperator):
     """A rule whose author writes `weights`; two passes over the data, whatever happens between them.
 
     Attributes
@@ -69,8 +92,6 @@ class LinearOperator(RowOperator):
         they may be kept from call to call. The rule must be hashable.
     """
 
-    measures: ClassVar[bool] = True
-    supports_barriered_subtasks: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset({"gram"})
     constant: ClassVar[bool] = False
 
@@ -102,18 +123,6 @@ class LinearOperator(RowOperator):
         if self.constant and not stats:
             return _constant_plan(self, n)
         return _plan(self, stats, n)
-
-    def height(self, plan: Weights, n: int) -> int:
-        """Return the number of rows of W."""
-        return plan.mixture.height
-
-    def in_place(self, rows: Rows, plan: Weights) -> bool:
-        """Whether W is sparse and no anchor is added."""
-        return plan.in_place(rows)
-
-    def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
-        """Write W X of one block."""
-        plan.emit(rows, span, out)
 
 
 def _plan(rule: LinearOperator, stats: Stats, n: int) -> Weights:
@@ -152,4 +161,4 @@ def as_plan(W: np.ndarray, geometry: Geometry) -> Weights:
     if "median" in geometry.anchors and W.shape[1] > n:
         column = W[:, n + geometry.anchors.index("median")]
         median = column if np.any(column != 0.0) else None
-    return Weights(Mixture.of(W[:, :n]), median, geometry.finite)
+    return Weights(Mixture.of(W[:, :n], geometry.sq_norms), median, geometry.finite)

@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from byzflow.aggregators.base import RowAggregator
+from byzflow.aggregators.base import MixingAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import norms_block
-from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.rows import Rows
 from byzflow.kernels.sample import Sample, sample_block
 from byzflow.kernels.small import product
 from byzflow.kernels.threads import one_thread
@@ -25,7 +25,7 @@ __all__ = ("DivideAndConquer", "outlyingness")
 
 
 @frozen
-class DivideAndConquer(RowAggregator):
+class DivideAndConquer(MixingAggregator):
     """Average the rows that no spectral test throws out.
 
     Each of the `iterations` draws `dimension` coordinates, centres them, finds the direction v of greatest
@@ -78,8 +78,6 @@ class DivideAndConquer(RowAggregator):
     seed: int = field(default=0, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "divide-and-conquer"
-    measures: ClassVar[bool] = True
-    supports_barriered_subtasks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         nonnegative("f", self.f)
@@ -117,10 +115,6 @@ class DivideAndConquer(RowAggregator):
         thrown[~geometry.finite] = self.iterations + 1
         kept = thrown == thrown.min()
         return as_plan(np.atleast_2d(kept / np.count_nonzero(kept)), geometry)
-
-    def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
-        """Write the mean of the kept rows of one block."""
-        plan.emit(rows, span, out)
 
 
 def outlyingness(X: np.ndarray) -> np.ndarray:

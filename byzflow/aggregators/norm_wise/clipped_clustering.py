@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from byzflow.aggregators.base import RowAggregator, StatefulAggregator
+from byzflow.aggregators.base import MixingAggregator, StatefulAggregator
 from byzflow.aggregators.norm_wise._clusters import larger_half
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import gram_block
@@ -24,7 +24,7 @@ __all__ = ("ClippedClustering",)
 
 
 @frozen
-class ClippedClustering(RowAggregator, StatefulAggregator):
+class ClippedClustering(MixingAggregator, StatefulAggregator):
     """Average the larger of two clusters of directions, of rows shortened to the median norm of all rounds.
 
     With M the (lower) median of all norms seen so far, this round's included, rows are scaled by
@@ -67,8 +67,6 @@ class ClippedClustering(RowAggregator, StatefulAggregator):
 
     chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "clipped-clustering"
-    measures: ClassVar[bool] = True
-    supports_barriered_subtasks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("chunk_size", self.chunk_size)
@@ -90,10 +88,6 @@ class ClippedClustering(RowAggregator, StatefulAggregator):
         """Return the weights of a first round."""
         geometry = geometry_of(stats, n, ("zero",))
         return as_plan(np.atleast_2d(self._weights(geometry, np.zeros(0))), geometry)
-
-    def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
-        """Write the weighted sum of one block."""
-        plan.emit(rows, span, out)
 
     def _weights(self, geometry: Geometry, past: np.ndarray) -> np.ndarray:
         geometry.require_finite(1, "ClippedClustering")

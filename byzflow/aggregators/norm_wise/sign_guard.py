@@ -8,12 +8,12 @@ from typing import ClassVar
 import array_api_compat
 import numpy as np
 
-from byzflow.aggregators.base import RowAggregator
+from byzflow.aggregators.base import MixingAggregator
 from byzflow.aggregators.norm_wise._clusters import largest_mode
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import norms_block
 from byzflow.kernels.host import to_host
-from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.rows import Rows
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive, real
 from byzflow.operators.linear import Weights, as_plan, geometry_of
@@ -23,7 +23,7 @@ __all__ = ("SignGuard",)
 
 
 @frozen
-class SignGuard(RowAggregator):
+class SignGuard(MixingAggregator):
     """Average the rows that pass a test of length and a test of signs, shortened to the median length.
 
     With M the (lower) median norm, a row passes the first test if ``low M <= |x_i| <= high M``. Its shares of
@@ -66,8 +66,6 @@ class SignGuard(RowAggregator):
     high: float = 3.0
     chunk_size: int = field(default=8192, kw_only=True)
     name: ClassVar[str] = "sign-guard"
-    measures: ClassVar[bool] = True
-    supports_barriered_subtasks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         real("low", self.low, least=0.0)
@@ -103,7 +101,3 @@ class SignGuard(RowAggregator):
         W = np.zeros((1, n))
         W[0, kept] = np.minimum(1.0, median / np.maximum(norms[kept], 1e-300)) / len(kept)
         return as_plan(W, geometry)
-
-    def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
-        """Write the weighted sum of one block."""
-        plan.emit(rows, span, out)

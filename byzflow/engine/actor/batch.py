@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,18 +21,23 @@ class Batch:
         Calls in the batch.
     work : callable, optional
         ``work(index, subject)`` makes one of the calls on the object of its lane.
+    portable : callable, optional
+        What errors become, in the thread that raised them: that may run code of whoever made them.
     """
 
-    def __init__(self, count: int, work: Callable[[int, Any], Any] | None = None) -> None:
-        self._work = work
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[int, Any], Any] | None = None,
+        portable: Callable[[BaseException], BaseException] | None = None,
+    ) -> None:
+        self._work, self._portable = work, portable
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}
         self._said: dict[int, str] = {}
         self._seconds = [0.0] * count
-        self._missing = bytearray(b"\x01") * count
-        self._left = count
+        self._missing = dict.fromkeys(range(count))
         self._open = True
-        self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._done = asyncio.Event()
         if not count:
@@ -50,16 +54,15 @@ class Batch:
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Put in the outcome of one call, from the thread that made it; too late is not an error."""
-        said = None if error is None else text_of(error)  # foreign code too, and here nobody waits for it
-        with self._lock:
-            if not self._open:
-                return
-            self._values[index], self._seconds[index], self._missing[index] = value, seconds, False
-            if error is not None and said is not None:
-                self._errors[index], self._said[index] = error, said
-            self._left -= 1
-            if not self._left and not self._loop.is_closed():  # as that of a worker that ended meanwhile
-                self._loop.call_soon_threadsafe(self._done.set)
+        if not self._open:
+            return
+        self._values[index], self._seconds[index] = value, seconds
+        if error is not None:
+            self._said[index] = text_of(error)  # foreign code too, and here nobody waits for it
+            self._errors[index] = self._portable(error) if self._portable else error
+        del self._missing[index]  # last: what is not missing is complete, so no lock is needed
+        if not self._missing and not self._loop.is_closed():  # as that of a worker that ended meanwhile
+            self._loop.call_soon_threadsafe(self._done.set)
 
     async def wait(self, deadline: float | None) -> None:
         """Return when all outcomes are in, or after `deadline` [seconds]."""
@@ -71,11 +74,13 @@ class Batch:
 
     def close(self, late: Callable[[int], BaseException] | None = None) -> Columns:
         """Take no more outcomes; return them in order, ``late(index)`` for the missing."""
-        with self._lock:
-            self._open = False
-        if self._left:
-            assert late is not None
-            for index in range(len(self._values)):
-                if self._missing[index]:
-                    self._errors[index] = late(index)
-        return Columns(self._values, self._errors, self._seconds, self._said)
+        self._open = False
+        missing = tuple(self._missing)
+        if not missing:
+            return Columns(self._values, self._errors, self._seconds, self._said)
+        assert late is not None
+        values, errors, said = self._values.copy(), self._errors.copy(), self._said.copy()
+        for index in missing:  # a thread may be about to write here
+            values[index], errors[index] = None, late(index)
+            said.pop(index, None)
+        return Columns(values, errors, self._seconds, said)

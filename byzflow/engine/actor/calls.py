@@ -149,5 +149,5 @@ def text_of(error: BaseException) -> str:
     'no'
     """
     with Recorder():
-        return " ".join(str.split(str(error))[:200])[:200]
+        return " ".join(str.split(str(error)[:10_000])[:200])[:200]
     return "an error that cannot be read"

@@ -15,6 +15,7 @@ from distributed.core import Status
 from distributed.security import Security
 from distributed.utils import format_dashboard_link
 
+from byzflow.engine.actor import tidying
 from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.config import seconds, setting
 from byzflow.exceptions import MissingExtraError, require
@@ -82,7 +83,7 @@ def process_cluster() -> Any:
         ):
             return LocalCluster(
                 n_workers=cores(), threads_per_worker=1, processes=True,
-                memory_limit=setting("cluster.memory-limit"), resources={"cpu": 1}, **_quiet(),
+                memory_limit=setting("cluster.memory-limit"), resources={"cpu": 1}, **_preload(), **_quiet(),
             )  # fmt: skip
     except RuntimeError as error:
         raise RuntimeError(f"Worker processes had to start; they did not ({error}). {UNGUARDED}") from None
@@ -166,6 +167,14 @@ def require_scheduler(address: str, security: Security) -> None:
             f"({type(record.error).__name__}: {record.error}; waited {record.seconds:.1f} s). "
             "Start one with: dask scheduler, or check address and TLS."
         ) from record.error
+
+
+def _preload() -> dict[str, Any]:
+    """Return what a worker process loads first: what the user has configured, then `tidying`."""
+    known, argv = (dask.config.get(f"distributed.worker.{key}") for key in ("preload", "preload-argv"))
+    modules = [known] if isinstance(known, str) else list(known)
+    is_for_each = bool(argv) and isinstance(argv[0], list)
+    return {"preload": [*modules, tidying.__name__], "preload_argv": [*argv, []] if is_for_each else argv}
 
 
 def _quiet() -> dict[str, Any]:

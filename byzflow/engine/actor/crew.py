@@ -82,16 +82,27 @@ class Crew:
             work()
 
     def _next(self) -> Callable[[], None] | None:
+        while True:
+            try:
+                work = self._waiting.popleft()  # not under the lock: that costs as much as a short call
+            except IndexError:
+                if self._is_done():
+                    return None
+            else:
+                self._taken += 1
+                return work
+
+    def _is_done(self) -> bool:
+        """Wait for work, unless the calling thread is to end."""
         with self._lock:
             while not self._waiting:
                 if not self._is_open or self._threads - self._has_watch > self._size:
                     self._threads -= 1
-                    return None
+                    return True
                 self._idle += 1
                 self._arrived.wait()
                 self._idle -= 1
-            self._taken += 1
-            return self._waiting.popleft()
+        return False
 
     def _watch(self) -> None:
         """Stand by until nothing waits any more, or work because nothing moves."""

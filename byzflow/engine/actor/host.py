@@ -19,7 +19,7 @@ from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.parcel import Parcel
-from byzflow.engine.actor.sendable import sendable
+from byzflow.engine.actor.sendable import portable, sendable
 
 __all__ = ("NodeHost",)
 
@@ -44,6 +44,7 @@ class NodeHost:
         self._mailboxes: dict[tuple[str, str], Mailbox] = {}
         worker = get_worker()
         self._remote = not worker.address.startswith("inproc://")
+        self._portable = portable if self._remote else None
         self._crew = Crew("host", worker.state.nthreads)
         self._here[key] = self
         weakref.finalize(self, _stop, self._lanes, self._crew)
@@ -82,7 +83,7 @@ class NodeHost:
 
         The parcel holds one more for each object, with ``(factory, args, kwargs)``: so they share nothing.
         """
-        batch = Batch(len(object_ids))
+        batch = Batch(len(object_ids), portable=self._portable)
         lanes = [
             Lane(self._crew, partial(_build, recipe), partial(batch.settle, index))
             for index, recipe in enumerate(blob.open())
@@ -104,7 +105,7 @@ class NodeHost:
             calls = blob.open()
         if opening.error is not None:
             return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)))
-        batch = Batch(count, _work(calls))
+        batch = Batch(count, _work(calls), self._portable)
         lanes: list[Lane] = []
         for index, object_id in enumerate(_names(calls)):
             lane = self._lanes.get(object_id)

@@ -54,8 +54,7 @@ class Lane:
         self.subject: Any = None
         self._crew = crew
         self._waiting: deque[Callable[[], None]] = deque()
-        self._lock = threading.Lock()
-        self._is_moving = False
+        self._turn = threading.Lock()
         self._loop: _Loop | None = None
         context = contextvars.copy_context()
         self._start(lambda: context.run(self._build, build, report))
@@ -70,14 +69,13 @@ class Lane:
         return self._post(partial(contextvars.copy_context().run, self._serve, work, index))
 
     def move(self) -> None:
-        """Do what is queued, in a thread of the crew."""
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._is_moving = False
-                    return
-                job = self._waiting.popleft()
-            job()
+        """Do what is queued, in a thread of the crew, unless another is doing it."""
+        while self._waiting and self._turn.acquire(blocking=False):
+            try:
+                if self._waiting:  # whoever had the turn may have done it
+                    self._waiting.popleft()()
+            finally:
+                self._turn.release()
 
     def stop(self) -> None:
         """Forget the object after what is queued."""
@@ -91,10 +89,8 @@ class Lane:
         if self._loop is not None:
             self._loop.post(job)
             return False
-        with self._lock:
-            self._waiting.append(job)
-            starts, self._is_moving = not self._is_moving, True
-            return starts
+        self._waiting.append(job)
+        return True
 
     def _build(self, build: Callable[[], Any], report: Report) -> None:
         with Recorder() as record:
@@ -107,9 +103,11 @@ class Lane:
         if not work.is_open():
             return
         value: Any = None
+        waits = False
         with Recorder() as record:
             value = work.run(index, self.subject)
-        if record.error is None and is_awaitable(value):
+            waits = is_awaitable(value)
+        if waits:
             report = partial(work.settle, index)
             if self._loop is not None:
                 self._loop.spawn(_settle(value, report))

@@ -8,13 +8,13 @@ from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.parcel import Parcel, seal, unseal
 
-__all__ = ("sendable",)
+__all__ = ("portable", "sendable")
 
 
 def sendable(outcomes: Columns) -> Parcel:
     """Seal outcomes; of one that cannot be pickled, the reason takes the place.
 
-    Errors keep their trace as a note, since a pickle loses it.
+    Errors have to be `portable` already.
 
     Examples
     --------
@@ -23,8 +23,6 @@ def sendable(outcomes: Columns) -> Parcel:
     >>> outcomes[0].value, type(outcomes[1].error).__name__
     (2, 'TypeError')
     """
-    for position, error in outcomes.errors.items():
-        outcomes.errors[position] = _portable(error)
     with Recorder() as record:
         return Parcel(outcomes).sealed()
     if record.error is not None:  # one of them cannot be pickled: find it, and keep the others
@@ -33,11 +31,11 @@ def sendable(outcomes: Columns) -> Parcel:
                 seal(value)
             if one.error is not None:
                 del outcomes.others[position]
-                outcomes.errors[position] = _portable(one.error)
+                outcomes.errors[position] = portable(one.error)
     return Parcel(outcomes).sealed()
 
 
-def _portable(error: BaseException) -> BaseException:
+def portable(error: BaseException) -> BaseException:
     """Return what can be unpickled on the other side, with the trace that a pickle would lose."""
     note = text = "an error that cannot be read"
     with Recorder():

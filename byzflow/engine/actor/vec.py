@@ -16,7 +16,7 @@ import numpy as np
 from dask.sizeof import sizeof
 from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
-__all__ = ("Vec", "is_numeric", "is_tensor", "pack", "unpack", "unwrap", "wrap")
+__all__ = ("Header", "Vec", "is_numeric", "is_tensor", "pack", "unpack", "unwrap", "wrap")
 
 Header = tuple[str, str, tuple[int, ...], str, bool]
 
@@ -56,7 +56,7 @@ def is_tensor(value: Any) -> bool:
         torch is not None
         and type(value) is torch.Tensor
         and value.layout is torch.strided
-        and value.device.type in ("cpu", "cuda")
+        and (value.is_cpu or value.is_cuda)
         and not value.is_quantized
     )
 

@@ -1,10 +1,11 @@
-"""Messages by type, each for all who wait for it, or for the next to ask, oldest first."""
+"""Messages by type, each taken exactly once, oldest first."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
@@ -22,18 +23,9 @@ class MailboxStatistics(NamedTuple):
 
 
 @dataclass(eq=False)
-class _Delivery:
-    """A message on its way to those who waited for it."""
-
-    item: Item
-    holders: int = 0
-    is_taken: bool = False
-
-
-@dataclass(eq=False)
 class _Waiter:
     future: asyncio.Future[None]
-    delivery: _Delivery | None = field(default=None)
+    item: Item | None = field(default=None)
 
     def wake(self) -> bool:
         """Resume the waiting coroutine from any thread; False if its loop is gone."""
@@ -52,9 +44,9 @@ def _resolve(future: asyncio.Future[None]) -> None:
 class Mailbox:
     """A bounded store of messages, for any number of senders and receivers in any thread.
 
-    A message goes to all receivers that wait for its type, or is cached for the next one if nobody waits:
-    never both. If all of them are cancelled, or time out, while it is on its way, it is cached after all,
-    so nothing is lost.
+    A message goes to the receiver that has waited longest for its type, or is cached if nobody waits:
+    never both. A receiver that is cancelled, or times out, while a message is on its way to it passes
+    the message on, so nothing is lost.
 
     Parameters
     ----------
@@ -76,10 +68,10 @@ class Mailbox:
         self._lock = threading.Lock()
         self._count = itertools.count()
         self._cached: dict[str, list[Item]] = {}
-        self._waiters: dict[str, list[_Waiter]] = {}
+        self._waiters: dict[str, deque[_Waiter]] = {}
 
     def put(self, kind: str, payload: Any) -> None:
-        """Hand a message to all receivers that wait, or keep it.
+        """Hand a message to the first receiver in line, or keep it.
 
         Raises
         ------
@@ -124,23 +116,20 @@ class Mailbox:
                     del self._cached[kind]
                 return payload
             waiter = _Waiter(asyncio.get_running_loop().create_future())
-            self._waiters.setdefault(kind, []).append(waiter)
+            self._waiters.setdefault(kind, deque()).append(waiter)
         try:
             await waiter.future
         except asyncio.CancelledError:
             self._abandon(kind, waiter)
             raise
-        assert waiter.delivery is not None
-        waiter.delivery.is_taken = True
-        return waiter.delivery.item[1]
+        assert waiter.item is not None
+        return waiter.item[1]
 
     def _abandon(self, kind: str, waiter: _Waiter) -> None:
-        """Take a receiver out of the line; give back what it was handed, if nobody else has that."""
+        """Take a receiver out of the line, passing on what it was already given."""
         with self._lock:
-            if (delivery := waiter.delivery) is not None:
-                delivery.holders -= 1
-                if not delivery.holders and not delivery.is_taken:
-                    self._place(kind, delivery.item)
+            if waiter.item is not None:
+                self._place(kind, waiter.item)
                 return
             line = self._waiters[kind]
             line.remove(waiter)
@@ -148,9 +137,12 @@ class Mailbox:
                 del self._waiters[kind]
 
     def _place(self, kind: str, item: Item) -> None:
-        delivery = _Delivery(item)
-        for waiter in self._waiters.pop(kind, ()):
-            waiter.delivery = delivery
-            delivery.holders += waiter.wake()
-        if not delivery.holders:
-            heappush(self._cached.setdefault(kind, []), item)
+        line = self._waiters.get(kind)
+        while line:
+            waiter = line.popleft()
+            if not line:
+                del self._waiters[kind]
+            waiter.item = item
+            if waiter.wake():
+                return
+        heappush(self._cached.setdefault(kind, []), item)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import nullcontext
-from contextvars import ContextVar
 from typing import Any
 
 from byzflow.engine.graph.fuse import fuse
@@ -17,10 +13,6 @@ from byzflow.engine.graph.steps import Run
 from byzflow.operators.base import OpContext, Operator, Pool
 
 __all__ = ("MessageAwareNodeScheduler", "MessageSource", "NodeScheduler")
-
-_TURNS: ContextVar[defaultdict[str, asyncio.Lock] | None] = ContextVar(
-    "turns of the nodes of a run", default=None
-)
 
 
 class NodeScheduler:
@@ -135,9 +127,8 @@ class NodeScheduler:
 class MessageAwareNodeScheduler(NodeScheduler):
     """A scheduler whose nodes may wait for messages from outside the graph.
 
-    A message wakes all who wait for its type, or is cached for the next one to wait: never both. Cached
-    messages of one type are taken in the order of delivery, each once. Nodes of one run wait for messages of
-    one type in turn, so that each has its own, whenever they come.
+    A message wakes the node that has waited longest for its type, or is cached for a later one: never
+    both. Messages of one type are taken in the order of delivery.
 
     Parameters
     ----------
@@ -170,7 +161,7 @@ class MessageAwareNodeScheduler(NodeScheduler):
         self._mailbox = Mailbox(capacity)
 
     def deliver_message(self, message_type: str, payload: Any) -> None:
-        """Wake all waiters, or cache the message. May be called from any thread.
+        """Wake one waiter, or cache the message. May be called from any thread.
 
         Raises
         ------
@@ -187,9 +178,7 @@ class MessageAwareNodeScheduler(NodeScheduler):
         TimeoutError
             If none came within `timeout` seconds.
         """
-        turns = _TURNS.get()
-        async with nullcontext() if turns is None else turns[message_type]:
-            return await self._mailbox.get(message_type, timeout=timeout)
+        return await self._mailbox.get(message_type, timeout=timeout)
 
     def statistics(self) -> MailboxStatistics:
         """Count the messages that are cached and the nodes that wait."""
@@ -197,15 +186,11 @@ class MessageAwareNodeScheduler(NodeScheduler):
 
     async def run(self, inputs: Mapping[str, Any], *, compute: bool = True) -> dict[str, Any]:
         """Evaluate the graph once; an input value that is a MessageSource is waited for first."""
-        before = _TURNS.set(defaultdict(asyncio.Lock))
-        try:
-            values = {
-                name: await self._receive(value) if isinstance(value, MessageSource) else value
-                for name, value in inputs.items()
-            }
-            return await super().run(values, compute=compute)
-        finally:
-            _TURNS.reset(before)
+        values = {
+            name: await self._receive(value) if isinstance(value, MessageSource) else value
+            for name, value in inputs.items()
+        }
+        return await super().run(values, compute=compute)
 
     async def _resolve_inputs(self, node: GraphNode, cache: Mapping[str, Any]) -> dict[str, Any]:
         return {

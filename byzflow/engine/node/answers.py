@@ -18,7 +18,7 @@ from byzflow.engine.actor.calls import Recorder, text_of
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of, norms_of
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import NodeError, NodeLostError
 
 __all__ = (
     "Answered",
@@ -120,6 +120,8 @@ def refusal(error: BaseException, said: str | None = None) -> tuple[Reason, str]
         return Reason.LOST, text
     if issubclass(kind, TimeoutError):
         return Reason.DEADLINE, text or "no answer in time"
+    if kind is NodeError:
+        return Reason.RAISED, text
     return Reason.RAISED, f"{type.__getattribute__(kind, '__name__')[:200]}: {text}"
 
 

@@ -6,7 +6,6 @@ The one place where parameter server and peer-to-peer rounds reach their nodes.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,8 @@ from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, is_away, is_remote, place_of
+from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, found_at, is_away, is_remote, place_of
+from byzflow.engine.node.suspects import Suspects
 from byzflow.exceptions import NodeLostError
 from byzflow.operators.together import together
 
@@ -60,6 +60,11 @@ class Roster:
     nodes : sequence
         Handles of spawned nodes, or plain objects, in node order.
 
+    Attributes
+    ----------
+    suspects : Suspects
+        Nodes whose worker was lost in this round.
+
     Examples
     --------
     >>> import asyncio
@@ -75,9 +80,11 @@ class Roster:
     def __init__(self, nodes: Sequence[Any]) -> None:
         self.nodes = tuple(nodes)
         self.local = LocalHost()
+        self.suspects = Suspects()
         self._here = {
             index: self.local.seat(node) for index, node in enumerate(self.nodes) if place_of(node) is None
         }
+        self._places: list[tuple[Host, str] | None] = []
         self._seated: dict[int, Seat] = {}
         self._hosts: list[tuple[Host, tuple[int, ...]]] = []
 
@@ -96,7 +103,10 @@ class Roster:
         NodeLostError
             If a node was closed.
         """
-        self._seated, self._hosts = {}, []
+        places = [found_at(node) for node in self.nodes]
+        if self._hosts and places == self._places:  # as in nearly every round
+            return
+        self._seated, self._hosts, self._places = {}, [], places
         self._seated = {index: self.seat(index) for index in range(len(self.nodes))}
         self._hosts = by_host(self._seated)
 
@@ -133,8 +143,7 @@ class Roster:
 
     def crossing(self, indices: Iterable[int]) -> tuple[int, int]:
         """Return how many of these nodes, and of their hosts, are in other processes."""
-        count = Counter(self.seat(index).host for index in indices)
-        away = [n for host, n in count.items() if is_away(host)]
+        away = [len(some) for host, some in self._grouped({*indices}) if is_away(host)]
         return sum(away), len(away)
 
     def is_away(self, index: int) -> bool:
@@ -165,7 +174,10 @@ class Roster:
         """Run the calls of each node in order; return its last outcome, or its first error."""
         groups = self._grouped(calls)
         return await self._gather(
-            [(indices, _last(host, [calls[i] for i in indices], deadline)) for host, indices in groups]
+            [
+                (indices, self._last(host, indices, [calls[i] for i in indices], deadline))
+                for host, indices in groups
+            ]
         )
 
     def _grouped(self, nodes: Collection[int]) -> list[tuple[Host, tuple[int, ...]]]:
@@ -186,13 +198,20 @@ class Roster:
         deadline: float | None,
     ) -> Sequence[Outcome]:
         first = asks[indices[0]]
-        if isinstance(first, Ask) and all(asks[index] is first for index in indices):
+        trusted = not any(index in self.suspects for index in indices)
+        if trusted and isinstance(first, Ask) and all(asks[index] is first for index in indices):
             return await _answers(host, first.calls([self.seat(i) for i in indices], round), deadline)
         queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]
         pairs = zip(map(self.seat, indices), queues, strict=True)
-        return await _last(
-            host, [[ask.call(seat, at) for at, ask in queue] for seat, queue in pairs], deadline
-        )
+        calls = [[ask.call(seat, at) for at, ask in queue] for seat, queue in pairs]
+        return await self._last(host, indices, calls, deadline)
+
+    async def _last(
+        self, host: Host, indices: Sequence[int], queues: Sequence[Sequence[Call]], deadline: float | None
+    ) -> list[Outcome]:
+        """Run queues of calls; return the last outcome of each, or its first error."""
+        answers = await self.suspects.deliver(on_host, host, indices, queues, deadline)
+        return [next((out for out in answer if out.error is not None), answer[-1]) for answer in answers]
 
     async def _gather(
         self, parts: Sequence[tuple[tuple[int, ...], Coroutine[Any, Any, Sequence[Outcome]]]]
@@ -225,9 +244,3 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
             text = "the node raised a NodeLostError; its own worker is there"
             outcomes.errors[position], outcomes.said[position] = RuntimeError(text), text
     return outcomes
-
-
-async def _last(host: Host, queues: Sequence[Sequence[Call]], deadline: float | None) -> list[Outcome]:
-    """Run queues of calls; return the last outcome of each, or its first error."""
-    answers = await on_host(host, queues, deadline)
-    return [next((out for out in answer if out.error is not None), answer[-1]) for answer in answers]

@@ -87,6 +87,8 @@ def digest_of(value: Any) -> Digest:
     >>> digest_of("text")
     Digest(signature=None, norm=0.0, row=None, kind='str')
     """
+    if type(value) is Digest and value.signature is None:  # a node's own never comes here as it is
+        return value
     with Recorder():
         array = bare(value)
         form = None if array is None else _form(array)

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any
-
-import cloudpickle
 
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.lane import has_coroutines
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.attributes import frozen_attributes
 from byzflow.engine.node.duties import declares, lacks, missing
+from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
 from byzflow.engine.node.isolation import is_bare, isolated
-from byzflow.engine.node.showing import Showing, awaited, resolved
+from byzflow.engine.node.showing import resolved, show
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build")
 
-ASKED = ("resident_call", "resident_hold", "resident_read")  # with round and name of the node's method
+ASKED = (
+    "resident_call",
+    "resident_hold",
+    "resident_read",
+    "resident_tell",
+)  # with round and name of the node's method
 
 
 def build(
@@ -111,7 +117,11 @@ class Resident:
         if known is not None and known[0] >= round:
             answer = known[1]
         else:
-            answer = self._resident_answer(round, method, args, kwargs or {}, key)
+            answer = guarded(partial(self._resident_answer, round, method, args, kwargs or {}))
+            if is_awaitable(answer):
+                answer = _later(self._resident_answers, key, round, answer)
+            else:
+                self._resident_answers[key] = (round, answer)
         if not save:
             return answer
         if is_awaitable(answer):
@@ -140,45 +150,32 @@ class Resident:
 
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
         """Call a method that changes nothing, leave the vector in a row and return its digest."""
-        answer = getattr(self._resident_node, method)()
+        answer = self.resident_tell(round, method)
         return _held(answer, self, round, place, False) if is_awaitable(answer) else hold(answer, place)
 
+    def resident_tell(self, round: int, method: str) -> Any:
+        """Call a method that changes nothing."""
+        return guarded(lambda: getattr(self._resident_node, method)())
+
+    def resident_methods(self) -> list[str]:
+        """Return the names of what the node has."""
+        return [name for name in dir(self._resident_node) if type(name) is str]
+
     def _resident_answer(
-        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
+        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         if round > self._resident_latest:
             self._resident_answers.clear()
             self._resident_latest = round
         if self._resident_counts:
             self._resident_node.begin_round(round)
-        if self._resident_reads or not (args or kwargs):
-            answer = getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
-        elif not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
-            answer = getattr(self._resident_node, method)(*map(isolated, args))
-        else:
-            answer = self._resident_show(method, tuple(args), dict(kwargs))
-        if is_awaitable(answer):
-            return _later(self._resident_answers, key, round, answer)
-        self._resident_answers[key] = (round, answer)
-        return answer
-
-    def _resident_show(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the node with vectors of its own, and let go of them when it is done."""
-        showing = Showing()
-        try:
-            answer = self._resident_run(method, args, kwargs, showing)
-            if is_awaitable(answer):
-                answer, showing = awaited(answer, showing), Showing()
-            return answer
-        finally:
-            showing.close()
-
-    def _resident_run(
-        self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], showing: Showing
-    ) -> Any:
-        """Call the node; nothing here may hold what it is shown when this returns."""
-        own_args, own_kwargs = showing.resolve((isolated(args), isolated(kwargs)))
-        return getattr(self._resident_node, method)(*own_args, **own_kwargs)
+        if not (args or kwargs):
+            return getattr(self._resident_node, method)()
+        if self._resident_reads:
+            return getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
+        if not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
+            return getattr(self._resident_node, method)(*map(isolated, args))
+        return show(getattr(self._resident_node, method), tuple(args), dict(kwargs))
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.
@@ -188,7 +185,7 @@ class Resident:
         node = self._resident_node
         if self._resident_saves:
             return "state_dict", node.state_dict()
-        return "attributes", bytes(cloudpickle.dumps(vars(node)))
+        return "attributes", frozen_attributes(node)
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.

@@ -12,6 +12,7 @@ from byzflow.exceptions import NodeLostError
 __all__ = ("Returns",)
 
 ATTEMPTS = 10  # in one round; a node that takes every worker with it must not go on for ever
+GUILTY = "it took down its worker again and again when nothing else was called there; it is not made again"
 
 
 class Returns:
@@ -62,9 +63,12 @@ class Returns:
         if round != self._round:
             self._round, self._attempts = round, 0
         todo, failed = set(self.pending), dict[int, Outcome]()
+        self._roster.suspects.watch(todo)
         while todo:
             self._attempts += 1
-            failures = await self._attempt(sorted(todo), catch_up)
+            guilty = todo & self._roster.suspects.guilty
+            failures = await self._attempt(sorted(todo - guilty), catch_up)
+            failures |= dict.fromkeys(guilty, Outcome(error=_GuiltyError(GUILTY)))
             self.pending -= todo - failures.keys()
             failed |= failures
             todo = {i for i, out in failures.items() if _may_help(out.error)}
@@ -89,6 +93,10 @@ class Returns:
         return failed | await catch_up([i for i in indices if i not in failed])
 
 
+class _GuiltyError(NodeLostError):
+    """A node that takes down workers."""
+
+
 def _may_help(error: BaseException | None) -> bool:
-    """Whether another attempt may help: a vector that is lost stays so."""
-    return isinstance(error, NodeLostError) and not isinstance(error, VectorLostError)
+    """Whether another attempt may help: a vector that is lost stays so, and guilt."""
+    return isinstance(error, NodeLostError) and not isinstance(error, VectorLostError | _GuiltyError)

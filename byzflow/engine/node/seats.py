@@ -15,7 +15,7 @@ from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.node.resident import ASKED, Resident
 
-__all__ = ("Host", "LocalHost", "Seat", "by_host", "is_away", "is_remote", "place_of")
+__all__ = ("Host", "LocalHost", "Seat", "by_host", "found_at", "is_away", "is_remote", "place_of")
 
 
 class Host(Protocol):
@@ -185,9 +185,21 @@ def place_of(node: Any) -> Seat | None:
     >>> place_of(object()) is None
     True
     """
-    found = getattr(node, "_place", None) if is_remote(node) else None
-    place = found() if callable(found) else None
+    place = found_at(node)
     return None if place is None else Seat(*place)
+
+
+def found_at(node: Any) -> tuple[Host, str] | None:
+    """Return host and object id of a spawned node, or None for any other object and for one that was closed.
+
+    Examples
+    --------
+    >>> found_at(object()) is None
+    True
+    """
+    find = getattr(node, "_place", None) if is_remote(node) else None
+    place: tuple[Host, str] | None = find() if callable(find) else None
+    return place
 
 
 def _is_async(method: Any) -> bool:

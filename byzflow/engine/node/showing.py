@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.isolation import isolated
 from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 
-__all__ = ("Showing", "awaited", "resolved", "rewritten")
+__all__ = ("Showing", "resolved", "rewritten", "show")
 
 
 class Showing:
@@ -70,7 +72,32 @@ class Showing:
                 pages[:] = pages.copy()
 
 
-async def awaited(answer: Awaitable[Any], showing: Showing) -> Any:
+def show(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a node with vectors of its own, and let go of them when it is done.
+
+    Examples
+    --------
+    >>> given = np.ones(2)
+    >>> show(lambda vector: vector is given, (given,), {})
+    False
+    """
+    showing = Showing()
+    try:
+        answer = _call(method, args, kwargs, showing)
+        if is_awaitable(answer):
+            answer, showing = _awaited(answer, showing), Showing()
+        return answer
+    finally:
+        showing.close()
+
+
+def _call(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], showing: Showing) -> Any:
+    """Call a node; nothing here may hold what it is shown when this returns."""
+    own_args, own_kwargs = showing.resolve((isolated(args), isolated(kwargs)))
+    return method(*own_args, **own_kwargs)
+
+
+async def _awaited(answer: Awaitable[Any], showing: Showing) -> Any:
     """Return what an answer comes to; until then it may use what it is shown."""
     with closing(showing):
         return await answer

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.node.answers import Reason, refusal
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.parameter_server.plan import Cohort
-from byzflow.exceptions import CheckpointError
+from byzflow.exceptions import CheckpointError, NodeLostError
 
 __all__ = ("Archive",)
 
@@ -25,29 +26,40 @@ class Archive:
         How to reach the nodes.
     cohort : Cohort
         Who they are.
+
+    Attributes
+    ----------
+    missing : dict of int to Outcome
+        Nodes that the checkpoint which was read has no state of, with that reason.
     """
 
     def __init__(self, checkpoint: Checkpoint, roster: Roster, cohort: Cohort) -> None:
+        self.missing: dict[int, Outcome] = {}
         self.checkpoint, self._roster, self._cohort = checkpoint, roster, cohort
 
-    async def states(self, deadline: float | None) -> Mapping[int, Outcome]:
-        """Return the state of every node as it is now."""
-        return await self._call("resident_state", dict.fromkeys(range(self._cohort.n), ()), deadline)
+    async def states(self, deadline: float | None, absent: Collection[int] = ()) -> Mapping[int, Outcome]:
+        """Return the state of every node as it is now, but for those that are late or gone."""
+        present = (index for index in range(self._cohort.n) if index not in absent)
+        return await self._call("resident_state", dict.fromkeys(present, ()), deadline)
 
     def write(self, rounds: int, states: Mapping[int, Outcome], rule: Mapping[str, Any] | None) -> None:
-        """Write what the nodes were after this many rounds.
+        """Write what the nodes were after this many rounds; one that does not answer has no state.
 
         Raises
         ------
         CheckpointError
-            If a node could not give its state.
+            If a node cannot give its state.
         """
-        nodes: dict[str, Any] = {}
+        nodes: dict[str, Any] = dict.fromkeys(self._cohort.names)
         for index, outcome in states.items():
-            name = self._cohort.names[index]
+            name, reason = self._cohort.names[index], None
             if outcome.error is not None:
+                reason, said = refusal(outcome.error, outcome.said)
+            if reason in (Reason.LOST, Reason.DEADLINE):
+                continue
+            if reason is not None:
                 raise CheckpointError(
-                    f"A checkpoint needs the state of every node; {name} failed ({outcome.error!r}). "
+                    f"A checkpoint needs the state of every node; {name} failed ({said}). "
                     "Repair it, or let its class give its state by state_dict() with saves_itself = True."
                 )
             nodes[name] = outcome.value
@@ -55,6 +67,8 @@ class Archive:
 
     async def read(self, deadline: float | None) -> tuple[int, Mapping[str, Any] | None]:
         """Give every node its state back; return the rounds done and the rule's memory.
+
+        Nodes whose state is not in it are `missing` from then on.
 
         Raises
         ------
@@ -69,7 +83,10 @@ class Archive:
                 f"{self.checkpoint.path!s} must hold the nodes of this server, {len(names)} of them from "
                 f"{names[0]} to {names[-1]}; it holds {count} nodes. Make the server with the same nodes."
             )
-        outcomes = await self._call("resident_load", {i: nodes[n] for i, n in enumerate(names)}, deadline)
+        known = {i: nodes[name] for i, name in enumerate(names) if nodes[name] is not None}
+        error = NodeLostError("the checkpoint has no state of it; it did not answer when that was written")
+        self.missing = {i: Outcome(error=error) for i in range(len(names)) if i not in known}
+        outcomes = await self._call("resident_load", known, deadline)
         for index, outcome in outcomes.items():
             if outcome.error is not None:
                 raise CheckpointError(

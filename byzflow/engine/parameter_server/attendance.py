@@ -38,6 +38,11 @@ class Attendance:
         self._owed: dict[int, list[tuple[int, Ask]]] = {}
         self._limit = int(setting("round.backlog"))
 
+    @property
+    def absent(self) -> set[int]:
+        """Nodes that have not answered the last time they were asked, or lack updates."""
+        return {*self._late, *self._owed, *self.gone}
+
     def owe(self, index: int, round: int, update: Ask) -> None:
         """Note that a node did not get an update; too many of them and it is gone."""
         owed = self._owed.setdefault(index, [])

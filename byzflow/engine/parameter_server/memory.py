@@ -64,7 +64,7 @@ class Memory:
         """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
         if round < self._due:
             return
-        away = [i for i in range(self._cohort.n) if self._roster.crossing([i])[0]]
+        away = [i for i in range(self._cohort.n) if self._roster.is_away(i)]
         calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in away}
         outcomes = await self._roster.call(calls, deadline)
         for index, outcome in outcomes.items():

@@ -161,7 +161,7 @@ class RoundPlan:
     @property
     def shown(self) -> tuple[Any, ...]:
         """The honest vectors that Byzantine nodes get to see, in node order."""
-        return tuple(self.honest.vectors[i] for i in sorted(self.honest.vectors))
+        return tuple(self.honest.vectors.values())
 
     def gradients(self, outcomes: Mapping[int, Answered], *, held: bool = False) -> None:
         """Take what the honest nodes came to; `held` if their vectors stayed with their hosts."""

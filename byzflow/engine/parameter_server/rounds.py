@@ -91,6 +91,7 @@ class Rounds:
         self._open = None
         self._memory = self._blank_memory()  # what it held may be of rounds that are yet to come
         self._returns.pending.clear()  # the archive gave every node its state
+        self._attendance.gone |= archive.missing
         await self._memory.keep(self.number, self._deadline)
         return self.number
 
@@ -141,7 +142,7 @@ class Rounds:
         done = self.number + 1
         if self._archive is None or not self._archive.checkpoint.due(done):
             return
-        states = await self._archive.states(self._deadline)
+        states = await self._archive.states(self._deadline, self._attendance.absent)
         self._check_lost(states)
         await asyncio.to_thread(self._archive.write, done, states, run.state)
 
@@ -152,14 +153,16 @@ class Rounds:
         if run.aggregate is not None:
             self._reduction.state = run.state
         self.number, self._open, self._respawned = self.number + 1, None, set()
+        self._roster.suspects.clear()
 
     def _traffic(self, plan: RoundPlan) -> int:
         """Bytes of all vectors that one process handed to another: answers, what is shown, the update."""
-        answers, _ = self._roster.crossing([*plan.honest.vectors, *plan.byzantine.vectors])
+        if plan.signature is None or not plan.honest.vectors:
+            return 0
+        answers, _ = self._roster.crossing(plan.honest.vectors.keys() | plan.byzantine.vectors.keys())
         _, liars = self._roster.crossing(self._cohort.byzantine)
         _, updated = self._roster.crossing(range(self._updated))
-        size: int = max((vector.nbytes for vector in plan.shown), default=0)
-        return size * (answers + liars * len(plan.shown) + updated)
+        return plan.signature.nbytes * (answers + liars * len(plan.honest.vectors) + updated)
 
     async def _ask(self, asks: Mapping[int, Ask]) -> NodeOutcomes:
         outcomes = await self._attendance.ask(self.number, asks)

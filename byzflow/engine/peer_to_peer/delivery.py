@@ -74,6 +74,8 @@ class Delivery:
                 task for task in lost if any(isinstance(o.error, VectorLostError) for o in outcomes[task])
             }
             back = await self._bring_back({task.node for task in lost - waiting}) if lost else set()
+            given_up = {task: self._peers.gone[task.node] for task in lost if task.node in self._peers.gone}
+            found |= {task: [outcome] * len(found[task]) for task, outcome in given_up.items()}
             todo = [
                 task for task in todo if task in lost and (task.node in back or (task in waiting and back))
             ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
-from byzflow.engine.node.seats import Host, Seat, by_host, is_remote
+from byzflow.engine.node.seats import Seat, by_host, is_remote
+from byzflow.engine.node.suspects import Send
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
 
@@ -26,7 +27,6 @@ SET_MIXING, SET_SEED = "p2p_set_mixing", "p2p_set_seed"
 PATIENCE = 0.05  # seconds that a node that was late before has at least
 
 Key = TypeVar("Key", bound=Hashable)
-Send = Callable[[Host, Sequence[Sequence[Call]], float | None], Awaitable[list[list[Outcome]]]]
 
 
 class Peers:
@@ -46,14 +46,14 @@ class Peers:
     --------
     >>> class Node:
     ...     def p2p_half_step(self, lr):
-    ...         return [lr]
+    ...         return lr
     >>> peers = Peers([Node()], [])
-    >>> asyncio.run(peers.learn(number=0, deadline=5.0))
+    >>> asyncio.run(peers.learn(deadline=5.0))
     >>> peers.can(0, "p2p_half_step"), peers.can(0, "p2p_aggregate_and_set")
     (True, False)
     >>> outcomes = asyncio.run(peers.call({"any key": (0, [peers.ask(0, 0, "p2p_half_step", 0.5)])}, 5.0))
     >>> outcomes["any key"][0].value
-    [0.5]
+    0.5
     """
 
     def __init__(self, honest: Sequence[Any], byzantine: Sequence[Any]) -> None:
@@ -78,6 +78,11 @@ class Peers:
         """The handles among the nodes."""
         return [node for node in self.roster.nodes if is_remote(node)]
 
+    @property
+    def absent(self) -> set[int]:
+        """Nodes that have not answered the last time they were asked."""
+        return {*self._late, *self.gone}
+
     def can(self, index: int, method: str) -> bool:
         """Whether a node has a method."""
         return method in self._skills[index]
@@ -86,7 +91,7 @@ class Peers:
         """Note that a node has turned out not to have a method."""
         self._skills[index] -= {method}
 
-    async def learn(self, number: int, deadline: float | None) -> None:
+    async def learn(self, deadline: float | None) -> None:
         """Find out which methods the spawned nodes have, with one rpc for each host.
 
         Raises
@@ -95,7 +100,7 @@ class Peers:
             If a node lacks what every honest, or every Byzantine, node must have.
         """
         unknown = [index for index in range(len(self)) if index not in self._skills]
-        asks = {i: (i, [self.ask(i, number, "__dir__")]) for i in unknown}
+        asks = {i: (i, [self.read(i, "resident_methods")]) for i in unknown}
         for index, (outcome,) in (await self.call(asks, deadline)).items():
             self._note(index, outcome.unwrap())
 
@@ -107,8 +112,12 @@ class Peers:
         )
 
     def read(self, index: int, method: str) -> Call:
-        """Return the call of a method that changes nothing."""
+        """Return the call of a resident's method that changes nothing."""
         return Call(self.roster.seat(index).object_id, method)
+
+    def tell(self, index: int, number: int, method: str) -> Call:
+        """Return the call of a node's method that changes nothing."""
+        return Call(self.roster.seat(index).object_id, "resident_tell", (number, method))
 
     def read_held(self, index: int, number: int, method: str, place: RowRef) -> Call:
         """Return the call of a method that changes nothing, whose vector goes into a row."""
@@ -180,7 +189,14 @@ class Peers:
         groups = [
             (host, positions, [calls[keys[p]][1] for p in positions]) for host, positions in by_host(seats)
         ]
-        answers = await asyncio.gather(*(self.send(host, queues, deadline) for host, _, queues in groups))
+        nodes = {p: calls[key][0] for p, key in enumerate(keys)}
+        deliver = self.roster.suspects.deliver
+        answers = await asyncio.gather(
+            *(
+                deliver(self.send, host, [nodes[p] for p in at], queues, deadline)
+                for host, at, queues in groups
+            )
+        )
         return {
             keys[p]: outcomes
             for (_, positions, _), answer in zip(groups, answers, strict=True)

@@ -150,7 +150,7 @@ class Requests:
         own, vectors = self._round.letters.vector(node), [vector for _, vector in reached]
         self._sent(node, [own, *vectors])
         calls.append(peers.ask(node, number, AGGREGATE, own, vectors))
-        return [*calls, peers.read(node, PARAMETERS)] if self.tells(node) else calls
+        return [*calls, peers.tell(node, number, PARAMETERS)] if self.tells(node) else calls
 
     def _weights(self, node: int, senders: Sequence[int], scheme: Scheme) -> tuple[float, ...]:
         """Mixing weights of the own row and of the senders; the own row takes those of the missing."""

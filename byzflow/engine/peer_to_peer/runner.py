@@ -119,7 +119,7 @@ class DecentralizedPeerToPeer:
             raise RuntimeError("A run that was stopped cannot start again. Make a new one.")
         if self._started:
             return
-        await self.peers.learn(self._number, self.deadline)
+        await self.peers.learn(self.deadline)
         await self._carrier.start()
         level = logging.INFO if self.connectivity.strong else logging.WARNING
         logger.log(level, "topology: %s", self.connectivity)
@@ -168,6 +168,7 @@ class DecentralizedPeerToPeer:
             failure = await self._carry_out(round, run)
             self._history.append(await run.report())
             self._number += 1
+            self.peers.roster.suspects.clear()
             if failure is not None:
                 raise failure
             await self._store()
@@ -186,6 +187,7 @@ class DecentralizedPeerToPeer:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to PeerToPeer.")
         async with self._turn:
             self._number, _ = await self._archive.read(self.deadline)
+            self.peers.gone |= self._archive.missing
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
             await self._memory.keep(self._number, self.deadline)
             return self._number
@@ -202,7 +204,7 @@ class DecentralizedPeerToPeer:
     async def _store(self) -> None:
         """Write a checkpoint, if it is time."""
         if self._archive is not None and self._archive.checkpoint.due(self._number):
-            states = await self._archive.states(self.deadline)
+            states = await self._archive.states(self.deadline, self.peers.absent)
             await asyncio.to_thread(self._archive.write, self._number, states, None)
 
     def _round(self) -> PeerRound:

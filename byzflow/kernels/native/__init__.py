@@ -5,7 +5,7 @@ Every loop over columns is element-wise, hence the bits do not depend on where a
 
 from __future__ import annotations
 
-from byzflow.kernels.native.addresses import combine, gather, squared_norms_at
+from byzflow.kernels.native.addresses import TILE, combine, gather, squared_norms_at
 from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
 from byzflow.kernels.native.gram import (
     accept_gram,
@@ -20,6 +20,7 @@ from byzflow.kernels.native.gram import (
 from byzflow.kernels.native.sorting import compare_exchange, steps
 
 __all__ = (
+    "TILE",
     "accept_gram",
     "centre_rows",
     "combine",

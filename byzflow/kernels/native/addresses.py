@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-__all__ = ("FAST", "TILE", "combine", "gather", "pointer", "squared_norms_at")
+__all__ = ("FAST", "TILE", "combine", "gather", "part_of", "pointer", "squared_norms_at")
 
 FAST = {"reassoc", "contract", "nsz"}
 """How loops may be compiled that only add up."""
@@ -29,27 +29,43 @@ def pointer(typingctx: Any, address: Any, like: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
+def part_of(block: Any, i: Any, start: Any, end: Any) -> Any:
+    """Return columns ``start : end`` of row `i` of a block whose rows are contiguous, as a contiguous array.
+
+    A slice of a block that is part of a wider one would not be known to be contiguous: loops over it are not
+    vectorised, and take five times as long.
+    """
+    offset = i * block.strides[0] + start * block.itemsize
+    return carray(pointer(np.uintp(block.ctypes.data + offset), block), end - start)
+
+
+@njit(nogil=True, cache=True)
 def gather(addresses: Any, start: Any, out: Any) -> None:
     """Copy columns ``start : start + out.shape[1]`` of every row into `out`, an (n, w) block."""
     width = out.shape[1]
     shift = np.uintp(start * out.itemsize)
     for i in range(addresses.shape[0]):
         source = carray(pointer(addresses[i] + shift, out), width)
-        target = out[i]
+        target = part_of(out, i, 0, width)
         for c in range(width):
             target[c] = source[c]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})  # sums are written as they grow: their order must stay
-def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, out: Any) -> None:
-    """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows."""
+def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, base: Any, out: Any) -> None:
+    """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows.
+
+    `base`, if it is not empty, is added to each row of the answer.
+    """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
         for tile in range(0, out.shape[1], TILE):
             width = min(TILE, out.shape[1] - tile)
-            total = out[j, tile : tile + width]
-            for c in range(width):
-                total[c] = 0
+            total = part_of(out, j, tile, tile + width)
+            if base.shape[0]:
+                total[:] = base[tile : tile + width]
+            else:
+                total[:] = 0
             offset = np.uintp(shift + tile * out.itemsize)
             k, last = first[j], first[j + 1]
             while k + 4 <= last:

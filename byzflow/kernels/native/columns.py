@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from byzflow.kernels.native.addresses import TILE
+from byzflow.kernels.native.addresses import TILE, part_of
 
 __all__ = ("mean_around", "mean_std", "row_mean")
 
@@ -22,7 +22,7 @@ def row_mean(block: Any, first: Any, last: Any, out: Any) -> None:
         for c in range(width):
             total[c] = 0.0
         for i in range(first, last):
-            row = block[i, tile : tile + width]
+            row = part_of(block, i, tile, tile + width)
             for c in range(width):
                 total[c] += row[c]
         target = out[tile : tile + width]
@@ -48,13 +48,13 @@ def mean_around(block: Any, centre: Any, keep: Any, out: Any) -> None:
             first[c] = 0
             total[c] = 0.0
         for k in range(n - keep):
-            left = block[k, tile : tile + width]
-            right = block[k + keep, tile : tile + width]
+            left = part_of(block, k, tile, tile + width)
+            right = part_of(block, k + keep, tile, tile + width)
             for c in range(width):
                 moves = (first[c] == k) & (middle[c] - left[c] > right[c] - middle[c])
                 first[c] = k + 1 if moves else first[c]
         for i in range(n):
-            row = block[i, tile : tile + width]
+            row = part_of(block, i, tile, tile + width)
             for c in range(width):
                 inside = (first[c] <= i) & (i < first[c] + keep)
                 total[c] += np.float64(row[c]) if inside else 0.0
@@ -76,7 +76,7 @@ def mean_std(block: Any, scale: Any, out: Any) -> None:
             mean[c] = 0.0
             square[c] = 0.0
         for i in range(n):
-            row = block[i, tile : tile + width]
+            row = part_of(block, i, tile, tile + width)
             for c in range(width):
                 mean[c] += np.float64(row[c])
         infinite = False
@@ -87,7 +87,7 @@ def mean_std(block: Any, scale: Any, out: Any) -> None:
             _mean_std_of_finite(block, tile, scale, target)
             continue
         for i in range(n):
-            row = block[i, tile : tile + width]
+            row = part_of(block, i, tile, tile + width)
             for c in range(width):
                 gap = np.float64(row[c]) - mean[c]
                 square[c] += gap * gap
@@ -103,7 +103,7 @@ def _mean_std_of_finite(block: Any, tile: Any, scale: Any, out: Any) -> None:
     mean = np.zeros(width)
     square = np.zeros(width)
     for i in range(n):
-        row = block[i, tile : tile + width]
+        row = part_of(block, i, tile, tile + width)
         for c in range(width):
             value = np.float64(row[c])
             here = value - value == 0.0
@@ -112,7 +112,7 @@ def _mean_std_of_finite(block: Any, tile: Any, scale: Any, out: Any) -> None:
     for c in range(width):
         mean[c] /= max(count[c], 1.0)
     for i in range(n):
-        row = block[i, tile : tile + width]
+        row = part_of(block, i, tile, tile + width)
         for c in range(width):
             value = np.float64(row[c])
             gap = value - mean[c] if value - value == 0.0 else 0.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from byzflow.kernels.native.addresses import FAST
+from byzflow.kernels.native.addresses import FAST, part_of
 
 __all__ = (
     "accept_gram",
@@ -25,7 +25,7 @@ __all__ = (
 def squared_norms(block: Any, out: Any) -> None:
     """Write the squared norm of every row of `block` into `out` (float64; inf or NaN if a value is)."""
     for i in range(block.shape[0]):
-        row = block[i]
+        row = part_of(block, i, 0, block.shape[1])
         total = 0.0
         for c in range(row.shape[0]):
             value = np.float64(row[c])
@@ -37,7 +37,7 @@ def squared_norms(block: Any, out: Any) -> None:
 def is_finite(block: Any) -> bool:
     """Whether `block` holds neither NaN nor infinities."""
     for i in range(block.shape[0]):
-        row = block[i]
+        row = part_of(block, i, 0, block.shape[1])
         finite = True
         for c in range(row.shape[0]):
             finite &= abs(row[c]) < np.inf
@@ -107,7 +107,7 @@ def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
             block[i] = 0
     origin = block[pick_centre(block[:n], finite)].copy()
     for i in range(block.shape[0]):
-        row = block[i]
+        row = part_of(block, i, 0, block.shape[1])
         for c in range(row.shape[0]):
             row[c] -= origin[c]
         if to_zero.shape[0] > 0:

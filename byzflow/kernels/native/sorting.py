@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from byzflow.kernels.native.addresses import TILE
+from byzflow.kernels.native.addresses import TILE, part_of
 
 __all__ = ("compare_exchange", "steps")
 
@@ -94,7 +94,8 @@ def compare_exchange(block: Any, network: Any, steps: Any) -> None:
         end = min(tile + TILE, columns)
         if _has_nan(block, tile, end):
             for k in range(network.shape[0]):
-                low, high = block[network[k, 0], tile:end], block[network[k, 1], tile:end]
+                low = part_of(block, network[k, 0], tile, end)
+                high = part_of(block, network[k, 1], tile, end)
                 for c in range(end - tile):
                     a, b = low[c], high[c]
                     swap = (b < a) | (a != a)
@@ -107,7 +108,7 @@ def compare_exchange(block: Any, network: Any, steps: Any) -> None:
 @njit(nogil=True, cache=True)
 def _has_nan(block: Any, start: Any, end: Any) -> bool:
     for i in range(block.shape[0]):
-        row = block[i, start:end]
+        row = part_of(block, i, start, end)
         found = False
         for c in range(row.shape[0]):
             found |= row[c] != row[c]
@@ -132,8 +133,8 @@ def _run(block: Any, start: Any, end: Any, steps: Any) -> None:
     width = end - start
     for k in range(steps.shape[0]):
         kind = steps[k, 0]
-        A, B = block[steps[k, 1], start:end], block[steps[k, 2], start:end]
-        E, G = block[steps[k, 3], start:end], block[steps[k, 4], start:end]
+        A, B = part_of(block, steps[k, 1], start, end), part_of(block, steps[k, 2], start, end)
+        E, G = part_of(block, steps[k, 3], start, end), part_of(block, steps[k, 4], start, end)
         if kind == _CROSS:
             for c in range(width):
                 a, b, e, g = A[c], B[c], E[c], G[c]

@@ -12,7 +12,7 @@ import torch
 from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.parcel import Parcel
-from byzflow.engine.actor.sendable import sendable
+from byzflow.engine.actor.sendable import portable, sendable
 
 
 def nested() -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_what_cannot_travel_costs_the_others_nothing() -> None:
             super().__init__("odd")
 
     values = [np.zeros(2), threading.Lock(), np.ones(2), None]
-    got = sendable(Columns(values, {3: OddError(1, 2)})).open()
+    got = sendable(Columns(values, {3: portable(OddError(1, 2))})).open()
     assert got[2].value.tolist() == [1.0, 1.0]
     assert isinstance(got[1].error, TypeError)
     assert isinstance(got[3].error, RuntimeError)

@@ -185,24 +185,6 @@ async def test_one_message_serves_one_of_two_nodes():
     assert await scheduler.run({}) == {"a": 1, "b": 2}
 
 
-@pytest.mark.parametrize("kind", ["input", "trigger"])
-async def test_nodes_of_one_run_take_messages_in_turn_also_when_they_wait_together(kind):
-    made = {
-        "input": lambda name: call(name, lambda x: x, x=GraphInput.from_message("m")),
-        "trigger": lambda name: GraphNode(name, MessageTriggerOp("m")),
-    }
-    scheduler = MessageAwareNodeScheduler(
-        ComputationGraph([made[kind](name) for name in "ab"], outputs=["a", "b"])
-    )
-    tasks = [asyncio.create_task(scheduler.run({})) for _ in range(2)]
-    for payload in (1, 2):
-        for _ in range(50):  # turns of the loop, more than it takes them to wait
-            await asyncio.sleep(0)
-        assert scheduler.statistics().waiting == 2  # one node of each run
-        scheduler.deliver_message("m", payload)
-    assert [set(result.values()) for result in await asyncio.gather(*tasks)] == [{1, 2}] * 2
-
-
 @pytest.mark.parametrize(("payload", "error"), [(3, TypeError), ({"y": 1}, KeyError)])
 async def test_a_payload_without_the_field_is_refused(payload, error):
     scheduler = on_message(GraphInput.from_message("m", field="x"))

@@ -185,7 +185,7 @@ async def test_a_peer_on_a_foreign_backend_is_asked_like_any_other() -> None:
     async with PeerToPeer(nodes, [], Topology.complete(2)) as p2p:
         await p2p.round()
         await p2p.round()
-    assert backends[0].subject.last.tolist() == [4.0, 4.0]
+    assert backends[0].subject.last.tolist() == [3.0, 3.0]
 
 
 async def test_a_bare_reference_is_not_asked_what_it_answers_to_every_name() -> None:

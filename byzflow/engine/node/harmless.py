@@ -1,0 +1,104 @@
+"""What a node answers or raises in a round, without code of the node's in it: nobody else has to run that."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from byzflow import exceptions
+from byzflow.engine.actor.calls import Recorder, is_awaitable, text_of
+from byzflow.engine.node.ambient import Ambient
+from byzflow.engine.node.forms import digest_of
+
+__all__ = ("guarded", "harmless", "harmless_error")
+
+PLAIN = (type(None), bool, int, float, str, bytes)
+HEAP = 1 << 9  # flag of a class that was made by Python code
+KNOWN = (
+    asyncio.CancelledError,
+    *(kind for name in exceptions.__all__ if isinstance(kind := getattr(exceptions, name), type)),
+)
+
+
+def guarded(work: Callable[[], Any]) -> Any:
+    """Call a node; return what is harmless of its answer, or an awaitable of that.
+
+    Raises
+    ------
+    BaseException
+        What is harmless of its error.
+
+    Examples
+    --------
+    >>> guarded(lambda: print)
+    Digest(signature=None, norm=0.0, row=None, kind='builtin_function_or_method')
+    """
+    found: Any = None
+    ambient = Ambient()
+    with Recorder() as record:
+        answer = work()
+        found = _later(answer) if is_awaitable(answer) else harmless(answer)
+    ambient.restore()
+    if record.error is not None:
+        raise harmless_error(record.error)
+    return found
+
+
+def harmless(answer: Any) -> Any:
+    """Return a plain vector or value as it is, and for anything else what is known of it.
+
+    Examples
+    --------
+    >>> harmless(1.5), harmless(object())
+    (1.5, Digest(signature=None, norm=0.0, row=None, kind='object'))
+    """
+    kind = type(answer)
+    if kind is torch.Tensor and answer.layout is torch.strided:
+        if not answer.requires_grad and answer.is_contiguous():  # else it may pretend to far more than it has
+            return answer
+    elif kind in PLAIN or (kind is np.ndarray and answer.dtype.kind in "fiub" and answer.flags.c_contiguous):
+        return answer
+    digest = digest_of(answer)
+    return digest if digest.signature is None else digest.row
+
+
+def harmless_error(error: BaseException) -> BaseException:
+    """Return an error, or what it says if looking at it, or sending it, could run code of whoever raised it.
+
+    Examples
+    --------
+    >>> class Loud(Exception):
+    ...     def __str__(self):
+    ...         return "no"
+    >>> harmless_error(ValueError("no")), harmless_error(Loud())
+    (ValueError('no'), NodeError('Loud: no'))
+    """
+    if _is_plain(error):
+        return error
+    name = type.__getattribute__(type(error), "__name__")[:200]
+    stand_in = exceptions.NodeError(f"{name}: {text_of(error)}")
+    with Recorder():
+        stand_in.add_note("".join(traceback.format_exception(error)))
+    return stand_in
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Whether an error is of a class without foreign code, and holds nothing but plain values."""
+    kind = type(error)
+    if kind not in KNOWN and type.__getattribute__(kind, "__flags__") & HEAP:
+        return False
+    more = (getattr(error, name, None) for name in ("filename", "filename2", "name", "path"))
+    return all(type(value) in PLAIN for value in (*error.args, *error.__dict__.values(), *more))
+
+
+async def _later(answer: Awaitable[Any]) -> Any:
+    with Recorder() as record:
+        value = await answer
+        return harmless(await value if is_awaitable(value) else value)  # a backend may hand on a coroutine
+    assert record.error is not None
+    raise harmless_error(record.error)

@@ -1,0 +1,82 @@
+"""Checkpoints of runs in which a node has stopped to answer, or never could give its state."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.node.answers import Reason
+from byzflow.engine.parameter_server import ParameterServer
+from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.exceptions import CheckpointError
+
+N = 5
+
+
+class Learner:
+    """Waits for ever in the rounds from `stuck` on, if that is set."""
+
+    def __init__(self, number: int, stuck: int | None = None) -> None:
+        self.vector, self.stuck, self.steps = torch.arange(3.0) + number, stuck, 0
+
+    def honest_gradient_for_next_batch(self) -> Any:
+        self.steps += 1
+        if self.stuck is not None and self.steps > self.stuck:
+            threading.Event().wait()
+        return self.vector.sin()
+
+    def apply_server_gradient(self, gradient: Any) -> None:
+        self.vector = self.vector - gradient
+
+    def p2p_half_step(self, lr: float) -> Any:
+        return self.honest_gradient_for_next_batch()
+
+    def p2p_aggregate_and_set(self, own: Any, neighbors: Any) -> None:
+        self.vector = torch.stack([own, *neighbors]).median(dim=0).values
+
+
+class Unpicklable(Learner):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.lock = threading.Lock()
+
+
+def server(nodes: list[Any], store: Any) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=0.3, checkpoint=store)
+
+
+def peers(nodes: list[Any], store: Any) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(N), deadline=0.3, checkpoint=store)
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_hangs_costs_the_run_no_checkpoint(make: Any, tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=2)
+    nodes = [Learner(i, stuck=1 if i == 3 else None) for i in range(N)]
+    async with make(nodes, store) as run:
+        for _ in range(5):
+            await run.round()
+    again = [Learner(i) for i in range(N)]
+    async with make(again, store) as resumed:
+        assert await resumed.resume() == 4
+        await resumed.round()
+    assert [n.vector.tolist() for n in again if n is not again[3]] == [
+        n.vector.tolist() for n in nodes if n is not nodes[3]
+    ]
+    missing = resumed.history[0].excluded[0]
+    assert (missing.node, missing.reason) == ("honest-3", Reason.LOST)
+    assert "no state" in missing.detail
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_cannot_give_its_state_is_named(make: Any, tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with make([*(Learner(i) for i in range(N - 1)), Unpicklable(N)], store) as run:
+        with pytest.raises(CheckpointError, match="honest-4 failed"):
+            await run.round()
