@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 from byzflow.engine.actor.channels import Endpoint
 from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.local_context import NodeContext, require_started, unknown
 from byzflow.engine.node.remote_client import WAIT, RemoteNodeClient
 
@@ -79,7 +81,7 @@ class DaskContext(MailedContext):
         self._backend = resolve_backend(self._spec)
         await self._backend.start()
         try:
-            await self._backend.construct(dict, args=(), kwargs={})
+            await self._backend.construct(_Owner, args=(), kwargs={})
             self._endpoint = await self._backend.chan_open(CHANNEL)
         except BaseException:
             await self._backend.close()
@@ -117,8 +119,43 @@ class DaskContext(MailedContext):
 class ProcessContext(DaskContext):
     """Messages through worker processes of this machine; the same as ``DaskContext("process")``."""
 
+    _process: _WorkerProcess | None = None  # programs written for the reference ask whether it is alive
+
     def __init__(self) -> None:
         super().__init__("process")
+
+    @property
+    def _node_id(self) -> str | None:
+        return self._node.node_id if self._running else None
+
+    async def start(self, node: Any) -> None:
+        """Make the node's mailbox in a worker process; again is the same as once."""
+        await super().start(node)
+        if self._process is None:
+            self._process = _WorkerProcess(await self._backend.call("pid"), self._backend.host)
+
+    async def shutdown(self) -> None:
+        """Release the mailbox; what the node has not read is dropped. Again is the same as once."""
+        self._process = None
+        await super().shutdown()
+
+
+class _Owner:
+    """What the mailbox of a node belongs to, on its worker."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class _WorkerProcess:
+    """The process that holds a mailbox, and perhaps others."""
+
+    def __init__(self, pid: int, host: HostRef) -> None:
+        self.pid = pid
+        self._host = host
+
+    def is_alive(self) -> bool:
+        return not self._host.lost
 
 
 class RemoteContext(MailedContext):
@@ -133,6 +170,8 @@ class RemoteContext(MailedContext):
     _cut_off: ClassVar[tuple[type[Exception], ...]] = (OSError,)
 
     def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
         self.client = RemoteNodeClient(host, port)
         self._running = False
 

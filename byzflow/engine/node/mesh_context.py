@@ -150,9 +150,10 @@ class MeshRemoteContext(QueuedContext):
                 link.up.set()
                 while True:
                     await link.client.receive_message()
-            except OSError:
-                link.up.clear()
+            except (OSError, LookupError):  # the peer is gone, or somebody took the name there and left
+                pass
             finally:
+                link.up.clear()
                 await link.client.hang_up()
             await asyncio.sleep(self.reconnect_interval)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from distributed.core import Server
 
 from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.config import setting
-from byzflow.engine.node.remote_client import deserialize_message
+from byzflow.engine.node.local_context import NodeContext
+from byzflow.engine.node.remote_client import deserialize_message, serialize_message
 
-__all__ = ("RemoteNodeServer",)
+__all__ = ("RemoteNodeServer", "ServerNodeContext")
 
 
 class RemoteNodeServer:
@@ -75,8 +77,27 @@ class RemoteNodeServer:
             await self._server.finished()
 
     async def register_node(self, node: Any) -> None:
-        """Hand what is sent to ``node.node_id`` to ``node.handle_incoming_message``, in this process."""
+        """Hand what is sent to ``node.node_id`` to ``node.handle_incoming_message``, in this process.
+
+        A node with a context gets a `ServerNodeContext` around it, so that it can answer those who registered
+        from elsewhere.
+        """
         self._nodes[node.node_id] = node
+        context = getattr(node, "context", None)
+        if isinstance(context, NodeContext) and not isinstance(context, ServerNodeContext):
+            node.context = ServerNodeContext(self, context)
+            node.context.node_id = node.node_id
+
+    async def send_to_client(
+        self, from_node_id: str, to_node_id: str, message_type: str, payload: Any
+    ) -> bool:
+        """Put a message into the mailbox of a node that registered from elsewhere; False if there is none."""
+        inbox = self._inboxes.get(to_node_id)
+        if inbox is None:
+            return False
+        message = {"from": from_node_id, "type": message_type, "payload": payload}
+        await inbox.put(serialize_message(message))
+        return True
 
     async def shutdown(self) -> None:
         """Stop, and forget the nodes and what they have not read; again is the same as once."""
@@ -106,3 +127,39 @@ class RemoteNodeServer:
 
     async def _receive(self, node: str, received: int, timeout: float) -> tuple[int, bytes] | None:
         return await self._inboxes[node].get(received, timeout)
+
+
+class ServerNodeContext(NodeContext):
+    """The context of a node in the server's process: its own, and the mailboxes of those elsewhere.
+
+    Parameters
+    ----------
+    server : RemoteNodeServer
+        Holds the mailboxes.
+    in_process_context : NodeContext
+        The node's own context.
+    """
+
+    def __init__(self, server: RemoteNodeServer, in_process_context: NodeContext) -> None:
+        self.server = server
+        self.in_process_context = in_process_context
+        self.node_id = ""
+
+    async def start(self, node: Any) -> None:
+        """Start the node's own context."""
+        self.node_id = node.node_id
+        await self.in_process_context.start(node)
+
+    async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+        """Send to a node elsewhere that has registered, or else by the node's own context."""
+        if not await self.server.send_to_client(self.node_id, to_node_id, message_type, payload):
+            await self.in_process_context.send_message(to_node_id, message_type, payload)
+
+    async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what comes by the node's own context."""
+        async for message in self.in_process_context.receive_messages():
+            yield message
+
+    async def shutdown(self) -> None:
+        """Stop the node's own context."""
+        await self.in_process_context.shutdown()

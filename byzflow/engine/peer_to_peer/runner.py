@@ -75,6 +75,12 @@ class DecentralizedPeerToPeer:
         _check(lr, deadline, quorum, len(honest))
         self.schedule = TopologySchedule(topology, len(honest) + len(byzantine))
         self.peers = Peers(honest, byzantine)
+        self.honest, self.byz, self.topology, self.context_factory = (
+            honest,
+            byzantine,
+            topology,
+            context_factory,
+        )
         self.lr, self.quorum, self.mixing, self.seed, self.client = lr, quorum, mixing, seed, client
         self.deadline = seconds("round.deadline") if deadline is None else deadline
         store = Checkpoint.of(checkpoint)

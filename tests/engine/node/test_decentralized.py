@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from byzflow.engine.graph.ops import CallableOp, make_single_operator_graph
 from byzflow.engine.graph.pool import ActorPoolConfig
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.cluster import DecentralizedCluster
-from byzflow.engine.node.context import DaskContext, InProcessContext, NodeContext
+from byzflow.engine.node.context import DaskContext, InProcessContext, NodeContext, ProcessContext
 from byzflow.engine.node.decentralized import DecentralizedNode
 from byzflow.engine.node.router import MessageRouter
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -97,6 +98,21 @@ async def test_contexts_start_and_stop_once_and_know_who_runs(make: Any) -> None
     await node.start()
     assert await node.execute_pipeline("double", {"x": 1}) == {"y": 2}
     await node.shutdown()
+
+
+@pytest.mark.processes
+async def test_a_process_context_says_which_process_it_uses() -> None:
+    context = ProcessContext()
+    assert (context._process, context._node_id, context._running) == (None, None, False)
+    node = DecentralizedNode(node_id="solo", application=application(), context=context)
+    for _ in range(2):
+        await node.start()
+        assert (context._node_id, context._running) == ("solo", True)
+        assert context._process is not None
+        assert context._process.is_alive()
+        assert context._process.pid != os.getpid()
+        await node.shutdown()
+        assert (context._process, context._node_id, context._running) == (None, None, False)
 
 
 async def test_a_handler_that_fails_does_not_end_the_node() -> None:

@@ -12,11 +12,12 @@ import dask
 import pytest
 import torch
 
-from byzflow.engine.node.context import RemoteContext
+from byzflow.engine.node.context import InProcessContext, RemoteContext
+from byzflow.engine.node.decentralized import DecentralizedNode
 from byzflow.engine.node.remote_client import RemoteNodeClient
 from byzflow.engine.node.remote_server import RemoteNodeServer
 from byzflow.engine.peer_to_peer.topology import Topology
-from tests.engine.node.test_decentralized import cluster_of
+from tests.engine.node.test_decentralized import application, cluster_of
 
 
 @asynccontextmanager
@@ -92,6 +93,33 @@ async def test_a_node_of_the_servers_process_handles_what_is_sent_to_it() -> Non
         assert Node.got == [("a", "greeting", {"n": 1})]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_node_of_the_servers_process_answers_whoever_wrote_to_it(is_first: bool) -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "far") as far:
+        near = [
+            DecentralizedNode(node_id=name, application=application(), context=InProcessContext())
+            for name in ("near", "other")
+        ]
+        for node in near:
+            for step in (server.register_node(node), node.start())[:: 1 if is_first else -1]:
+                await step
+        node = near[0]
+
+        async def handler(sender: str, payload: Any) -> None:
+            for receiver in (sender, "other"):
+                await node.send_message(receiver, "echo", payload + 1)
+
+        node.register_message_handler("number", handler)
+        await far.send_message("near", "number", 1)
+        echo = {"from": "near", "type": "echo", "payload": 2}
+        assert await far.receive_message(timeout=10) == echo
+        assert await near[1].scheduler.wait_for_message("echo", timeout=10) == 2
+        with pytest.raises(ValueError, match="unknown or has stopped"):
+            await node.send_message("nobody", "echo", 1)
+        for node in near:
+            await node.shutdown()
+
+
 async def test_a_client_without_a_server_says_so() -> None:
     async with RemoteNodeServer("127.0.0.1", 0) as server:
         client = RemoteNodeClient("127.0.0.1", server.port)
@@ -125,6 +153,7 @@ async def test_a_decentralized_cluster_runs_over_a_server() -> None:
 async def test_a_reader_ends_when_its_context_shuts_down() -> None:
     async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
         context = RemoteContext("127.0.0.1", server.port)
+        assert (context.host, context.port) == ("127.0.0.1", server.port)
         await context.start(SimpleNamespace(node_id="b"))
         await a.send_message("b", "greeting", "hello")
         first = asyncio.Event()
