@@ -70,7 +70,6 @@ class FangKrumAttack(RowAttack):
 
     f: int
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "fang-krum"
     uses_honest_grads: ClassVar[bool] = True
     measures: ClassVar[bool] = True
     supports_barriered_subtasks: ClassVar[bool] = True

@@ -64,7 +64,6 @@ class FangTrimmedMeanAttack(RowAttack):
     b: float = 2.0
     seed: int | None = field(default=None, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "fang-trimmed-mean"
     uses_honest_grads: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import ClassVar
 
 import numpy as np
 
@@ -63,7 +62,6 @@ class GaussianAttack(ShapeAttack):
     mu: float = 0.0
     sigma: float = 1.0
     seed: int | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "gaussian"
 
     def __post_init__(self) -> None:
         super().__post_init__()

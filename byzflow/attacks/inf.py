@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 from byzflow.attacks.shape import ShapeAttack
 from byzflow.kernels.blocks import Span
@@ -33,8 +33,6 @@ class InfAttack(ShapeAttack):
     >>> InfAttack().apply(honest_grads=[np.zeros(2)])
     array([inf, inf])
     """
-
-    name: ClassVar[str] = "inf"
 
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write +inf."""

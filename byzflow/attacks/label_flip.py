@@ -62,7 +62,6 @@ class LabelFlipAttack(Attack):
     mapping: Mapping[int, int] | None = None
     loss_fn: Callable[[Any, Any], Any] | None = None
     scale: float = 1.0
-    name: ClassVar[str] = "label-flip"
     uses_model_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

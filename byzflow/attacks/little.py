@@ -59,7 +59,6 @@ class LittleAttack(ColumnwiseAttack):
     f: int
     N: int | None = None
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "little"
     uses_honest_grads: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

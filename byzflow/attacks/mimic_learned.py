@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import ClassVar
 
 import numpy as np
 
@@ -71,7 +70,6 @@ class MimicLearnedAttack(LearningAttack):
     warmup: int = 100
     seed: int = field(default=0, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "mimic-learned"
 
     def __post_init__(self) -> None:
         positive("warmup", self.warmup)

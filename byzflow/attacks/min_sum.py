@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from byzflow.attacks.perturbation import Around, PerturbationAttack
@@ -41,8 +39,6 @@ class MinSumAttack(PerturbationAttack):
     >>> MinSumAttack("sign").apply(honest_grads=honest)
     array([1.])
     """
-
-    name: ClassVar[str] = "min-sum"
 
     def gamma(self, around: Around) -> float:
         """Return what the greatest sum of squared distances leaves."""

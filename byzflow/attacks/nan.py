@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 from byzflow.attacks.shape import ShapeAttack
 from byzflow.kernels.blocks import Span
@@ -33,8 +33,6 @@ class NaNAttack(ShapeAttack):
     >>> NaNAttack().apply(honest_grads=[np.zeros(2)])
     array([nan, nan])
     """
-
-    name: ClassVar[str] = "nan"
 
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write NaN."""

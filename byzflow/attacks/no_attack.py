@@ -40,7 +40,6 @@ class NoAttack(ElementwiseAttack):
     """
 
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "no-attack"
     uses_base_grad: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from byzflow.attacks.adaptive import AdaptiveAttack
 from byzflow.attacks.empire import EmpireAttack
@@ -51,8 +50,6 @@ class OptimalEmpire(AdaptiveAttack):
     >>> bool(OptimalEmpire(1, Mean()).apply(honest_grads=honest) < -20.0)
     True
     """
-
-    name: ClassVar[str] = "optimal-empire"
 
     def vector(self, honest: Sequence[Array], t: float) -> Array:
         """Return ``-t * mean``."""

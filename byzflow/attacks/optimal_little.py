@@ -65,8 +65,6 @@ class OptimalLittle(AdaptiveAttack):
     True
     """
 
-    name: ClassVar[str] = "optimal-little"
-
     def vector(self, honest: Sequence[Array], t: float) -> Array:
         """Return ``mean + t * std``."""
         return _Deviating(t).apply(honest_grads=honest)

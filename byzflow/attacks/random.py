@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import ClassVar
 
 from byzflow.attacks.shape import ShapeAttack
 from byzflow.kernels.blocks import Span
@@ -59,7 +58,6 @@ class RandomAttack(ShapeAttack):
     low: float = -1.0
     high: float = 1.0
     seed: int | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "random"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import field
-from typing import ClassVar
 
 import numpy as np
 
@@ -74,7 +73,6 @@ class ROPAttack(LearningAttack):
     angle: float = field(default=90.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "rop"
 
     def __post_init__(self) -> None:
         finite("z", self.z)

@@ -52,7 +52,6 @@ class ScaledSignFlipAttack(LinearAttack):
 
     f: int
     chunk_size: int = field(default=8, kw_only=True)
-    name: ClassVar[str] = "scaled-sign-flip"
     uses_honest_grads: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset()
     constant: ClassVar[bool] = True

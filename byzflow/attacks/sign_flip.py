@@ -48,7 +48,6 @@ class SignFlipAttack(ElementwiseAttack):
 
     scale: float = -1.0
     chunk_size: int = field(default=8192, kw_only=True)
-    name: ClassVar[str] = "sign-flip"
     uses_base_grad: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

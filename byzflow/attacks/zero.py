@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from byzflow.attacks.shape import ShapeAttack
 from byzflow.kernels.blocks import Span
@@ -32,8 +32,6 @@ class ZeroAttack(ShapeAttack):
     >>> ZeroAttack().apply(honest_grads=[np.ones(2)])
     array([0., 0.])
     """
-
-    name: ClassVar[str] = "zero"
 
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write zeros."""

@@ -109,14 +109,16 @@ class Operator:
         self, partials: Sequence[Any], inputs: Mapping[str, Any], *, context: OpContext
     ) -> Any:
         """Return the value, or an awaitable of it, from the subtasks' results in their order."""
-        raise RuntimeError(f"{type(self).__name__} created subtasks but does not override reduce_subtasks().")
+        raise RuntimeError(
+            f"{type(self).__name__} ({self.name}) created subtasks but does not override reduce_subtasks()."
+        )
 
     async def run_barriered_subtasks(
         self, inputs: Mapping[str, Any], *, context: OpContext, pool: Pool
     ) -> Any:
         """Return the value after several fan-outs through `_run_subtasks`."""
         raise RuntimeError(
-            f"{type(self).__name__} supports barriered subtasks but does not override "
+            f"{type(self).__name__} ({self.name}) supports barriered subtasks but does not override "
             f"run_barriered_subtasks()."
         )
 
