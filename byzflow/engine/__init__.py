@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from byzflow.engine.graph.ops import CallableOp, RemoteCallableOp, make_single_operator_graph
 
 if TYPE_CHECKING:
-    from byzflow.engine.node_cluster import NodeCluster
-    from byzflow.engine.node_runner import NodeRunner
+    from byzflow.engine.node.runner import NodeCluster, NodeRunner
 
 __all__ = ("CallableOp", "NodeCluster", "NodeRunner", "RemoteCallableOp", "make_single_operator_graph")
 
@@ -16,7 +15,7 @@ __all__ = ("CallableOp", "NodeCluster", "NodeRunner", "RemoteCallableOp", "make_
 def __getattr__(name: str) -> Any:
     """Import the runners when they are asked for: they load Dask and torch, and graphs need neither."""
     if name in ("NodeCluster", "NodeRunner"):
-        from byzflow.engine import node_cluster
+        from byzflow.engine.node import runner
 
-        return getattr(node_cluster, name)
+        return getattr(runner, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

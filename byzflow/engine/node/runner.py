@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from byzflow.engine.actor.base import ActorBackend
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.node.sync import run_sync
 
-__all__ = ("NodeRunner",)
+__all__ = ("NodeCluster", "NodeRunner")
 
 State = dict[str, Any]
 
@@ -156,3 +157,78 @@ class NodeRunner:
         if self._place is None:
             raise RuntimeError(f"{method}() needs a runner that is started; this one is not. Call start().")
         return run_sync(self._place.call(method, *args))
+
+
+class NodeCluster:
+    """Runners by name.
+
+    Parameters
+    ----------
+    transport : str or ActorBackend, optional
+        The backend of all runners; ``"process"`` by default.
+
+    Examples
+    --------
+    >>> cluster = NodeCluster("thread")
+    >>> cluster.add_node("a", dict, lambda state, message: {**state, **message})
+    >>> cluster.start_all()
+    >>> cluster.send("a", {"x": 1})
+    >>> cluster.state("a")
+    {'x': 1}
+    >>> cluster.stop_all()
+    """
+
+    def __init__(self, transport: Any = None) -> None:
+        self._backend = "process" if transport is None else transport
+        self._nodes: dict[str, NodeRunner] = {}
+
+    def add_node(
+        self,
+        node_id: str,
+        step_fn: Callable[[State], State],
+        msg_handler: Callable[[State, Any], State],
+        *,
+        init_state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a runner, which starts with `start_all`.
+
+        Raises
+        ------
+        ValueError
+            If there is one of this name.
+        """
+        if node_id in self._nodes:
+            raise ValueError(f"Each node needs a name of its own; {node_id!r} already exists. Take another.")
+        self._nodes[node_id] = NodeRunner(step_fn, msg_handler, init_state=init_state, backend=self._backend)
+
+    def start_all(self) -> None:
+        """Start those that are not started."""
+        for runner in self._nodes.values():
+            runner.start()
+
+    def stop_all(self) -> None:
+        """Stop all runners, also when a step of one of them failed; then raise what it raised."""
+        with ExitStack() as stack:
+            for runner in self._nodes.values():
+                stack.callback(runner.stop)
+
+    def start_auto(self, node_id: str, interval_sec: float) -> None:
+        """Let a runner step by itself."""
+        self._runner(node_id).start_auto(interval_sec)
+
+    def send(self, to_id: str, msg: Any) -> None:
+        """Send a message to a runner."""
+        self._runner(to_id).send_message(msg)
+
+    def state(self, node_id: str) -> State:
+        """Return the state of a runner."""
+        return self._runner(node_id).state()
+
+    def barrier(self, duration: float) -> None:
+        """Give the runners time [seconds]."""
+        Event().wait(duration)
+
+    def _runner(self, node_id: str) -> NodeRunner:
+        if node_id not in self._nodes:
+            raise LookupError(f"A node must be one of {sorted(self._nodes)}; got {node_id!r}. Add it first.")
+        return self._nodes[node_id]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from byzflow.engine import NodeRunner
+from byzflow.engine import NodeCluster, NodeRunner
 
 BROKE = threading.Event()
 
@@ -86,6 +86,42 @@ def test_a_runner_that_is_not_started_says_so(call: Any) -> None:
     runner.stop()
     with pytest.raises(RuntimeError, match=r"Call start\(\)"):
         call(runner)
+    assert not runners()
+
+
+def test_the_nodes_of_a_cluster_have_states_of_their_own() -> None:
+    cluster = NodeCluster("thread")
+    cluster.add_node("a", step, hear)
+    cluster.add_node("b", step, hear, init_state={"n": 3})
+    with pytest.raises(ValueError, match="already exists"):
+        cluster.add_node("a", step, hear)
+    cluster.start_all()
+    cluster.start_auto("a", 0.001)
+    cluster.send("b", 7)
+    while cluster.state("a").get("n", 0) < 2:
+        cluster.barrier(0.001)
+    assert cluster.state("b") == {"n": 3, "heard": [7]}
+    with pytest.raises(LookupError, match="one of"):
+        cluster.send("c", 1)
+    cluster.stop_all()
+    assert not runners()
+
+
+def test_a_failed_node_does_not_keep_the_others_of_a_cluster_from_stopping() -> None:
+    cluster = NodeCluster("thread")
+    cluster.add_node("good", step, hear)
+    cluster.add_node("bad", fail, hear)
+    cluster.add_node("late", step, hear)
+    cluster.start_all()
+    BROKE.clear()
+    for name in ("good", "bad", "late"):
+        cluster.start_auto(name, 0.0)
+    assert BROKE.wait(10)
+    with pytest.raises(ZeroDivisionError):
+        cluster.stop_all()
+    for name in ("good", "late"):
+        with pytest.raises(RuntimeError, match=r"Call start\(\)"):
+            cluster.state(name)
     assert not runners()
 
 
