@@ -130,7 +130,7 @@ class Peers:
     def is_here(self, index: int) -> bool:
         """Whether a node lives in this process, so that what it gives and gets is passed by reference."""
         if index not in self._here:
-            self._here[index] = self.roster.crossing([index])[0] == 0
+            self._here[index] = not self.roster.is_away(index)
         return self._here[index]
 
     def taken(self, index: int, outcome: Outcome) -> Outcome:
