@@ -6,13 +6,13 @@ import threading
 from typing import Any
 
 import pytest
-import torch
 from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from tests.engine.sine_node import SineNode
 
 N, KILLER, FATAL = 5, 2, 1
 
@@ -35,27 +35,16 @@ def end_worker(code: int) -> None:
     raise ValueError(code)
 
 
-class Learner:
+class Learner(SineNode):
     """The killer among them ends its worker in round 1, or raises."""
 
     def __init__(self, number: int, way: Any = None) -> None:
-        self.number, self.way, self.steps = number, way, 0
-        self.vector = torch.arange(3.0) + number
+        super().__init__(number)
+        self.way = way
 
-    def honest_gradient_for_next_batch(self) -> Any:
-        self.steps += 1
+    def misbehave(self) -> None:
         if self.number == KILLER and self.steps == FATAL + 1:
             self.way(1)
-        return self.vector.sin()
-
-    def apply_server_gradient(self, gradient: Any) -> None:
-        self.vector = self.vector - gradient
-
-    def p2p_half_step(self, lr: float) -> Any:
-        return self.honest_gradient_for_next_batch()
-
-    def p2p_aggregate_and_set(self, own: Any, neighbors: Any) -> None:
-        self.vector = torch.stack([own, *neighbors]).median(dim=0).values
 
     def get_param_vector(self) -> Any:
         return self.vector

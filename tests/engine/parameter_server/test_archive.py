@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
@@ -15,30 +14,21 @@ from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from byzflow.exceptions import CheckpointError
+from tests.engine.sine_node import SineNode
 
 N = 5
 
 
-class Learner:
+class Learner(SineNode):
     """Waits for ever in the rounds from `stuck` on, if that is set."""
 
     def __init__(self, number: int, stuck: int | None = None) -> None:
-        self.vector, self.stuck, self.steps = torch.arange(3.0) + number, stuck, 0
+        super().__init__(number)
+        self.stuck = stuck
 
-    def honest_gradient_for_next_batch(self) -> Any:
-        self.steps += 1
+    def misbehave(self) -> None:
         if self.stuck is not None and self.steps > self.stuck:
             threading.Event().wait()
-        return self.vector.sin()
-
-    def apply_server_gradient(self, gradient: Any) -> None:
-        self.vector = self.vector - gradient
-
-    def p2p_half_step(self, lr: float) -> Any:
-        return self.honest_gradient_for_next_batch()
-
-    def p2p_aggregate_and_set(self, own: Any, neighbors: Any) -> None:
-        self.vector = torch.stack([own, *neighbors]).median(dim=0).values
 
 
 class Unpicklable(Learner):
