@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ class Batch:
         work: Callable[[int, Any], Any] | None = None,
         portable: Callable[[BaseException], BaseException] | None = None,
     ) -> None:
+        self.context = contextvars.copy_context()
         self._work, self._portable = work, portable
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}

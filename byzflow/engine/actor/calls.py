@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, overload
 
+import numpy as np
+
 __all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "text_of")
 
 
@@ -124,6 +126,9 @@ class Recorder:
         return True
 
 
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, np.ndarray})
+
+
 def is_awaitable(value: Any) -> bool:
     """Whether `value` may be awaited; quick for what nodes mostly return.
 
@@ -132,7 +137,8 @@ def is_awaitable(value: Any) -> bool:
     >>> is_awaitable(None), is_awaitable(time.sleep)
     (False, False)
     """
-    if value is None or type(value) is getattr(sys.modules.get("torch"), "Tensor", None):
+    kind = type(value)
+    if kind in _PLAIN or kind is getattr(sys.modules.get("torch"), "Tensor", None):
         return False
     return inspect.isawaitable(value)
 

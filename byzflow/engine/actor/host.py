@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, ClassVar
 
 from distributed import get_worker
@@ -168,8 +169,8 @@ def _names(calls: Sequence[Call]) -> Iterable[str]:
 
 def _work(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
     if isinstance(calls, Sweep):
-        method, args, kwargs = calls.method, calls.args, calls.kwargs
-        return lambda index, subject: getattr(subject, method)(*args, **kwargs)
+        ask = methodcaller(calls.method, *calls.args, **calls.kwargs)
+        return lambda index, subject: ask(subject)
 
     def work(index: int, subject: Any) -> Any:
         call = calls[index]

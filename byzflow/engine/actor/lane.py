@@ -27,6 +27,10 @@ Report = Callable[[Any, BaseException | None, float], None]
 class Work(Protocol):
     """Numbered calls on objects of lanes, and where their outcomes go. Any thread may call these."""
 
+    @property
+    def context(self) -> contextvars.Context:
+        """What the calls see of the context in which they were asked for; each gets a copy."""
+
     def is_open(self) -> bool:
         """Whether outcomes are still wanted: else a call is not begun."""
 
@@ -50,14 +54,15 @@ class Lane:
         Gets the outcome of `build`, in a thread of the crew.
     """
 
+    __slots__ = ("_crew", "_loop", "_turn", "_waiting", "subject")
+
     def __init__(self, crew: Crew, build: Callable[[], Any], report: Report) -> None:
         self.subject: Any = None
         self._crew = crew
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[Work, int]] = deque()
         self._turn = threading.Lock()
         self._loop: _Loop | None = None
-        context = contextvars.copy_context()
-        self._start(lambda: context.run(self._build, build, report))
+        self.submit(_Task(partial(self._build, build), report), 0)
 
     def submit(self, work: Work, index: int) -> None:
         """Queue a call, and have the crew make it."""
@@ -66,38 +71,26 @@ class Lane:
 
     def queue(self, work: Work, index: int) -> bool:
         """Queue a call; True if the crew has to `move` the lane for it."""
-        return self._post(partial(contextvars.copy_context().run, self._serve, work, index))
+        if self._loop is not None:
+            self._loop.post(partial(work.context.copy().run, self._serve, work, index))
+            return False
+        self._waiting.append((work, index))
+        return True
 
     def move(self) -> None:
         """Do what is queued, in a thread of the crew, unless another is doing it."""
-        while self._waiting and self._turn.acquire(blocking=False):
+        waiting, turn = self._waiting, self._turn
+        while waiting and turn.acquire(blocking=False):
             try:
-                if self._waiting:  # whoever had the turn may have done it
-                    self._waiting.popleft()()
+                if waiting:  # whoever had the turn may have done it
+                    work, index = waiting.popleft()
+                    work.context.copy().run(self._serve, work, index)
             finally:
-                self._turn.release()
+                turn.release()
 
     def stop(self) -> None:
         """Forget the object after what is queued."""
-        self._start(self._forget)
-
-    def _start(self, job: Callable[[], None]) -> None:
-        if self._post(job):
-            self._crew.run(self.move)
-
-    def _post(self, job: Callable[[], None]) -> bool:
-        if self._loop is not None:
-            self._loop.post(job)
-            return False
-        self._waiting.append(job)
-        return True
-
-    def _build(self, build: Callable[[], Any], report: Report) -> None:
-        with Recorder() as record:
-            self.subject = build()
-        if record.error is None and has_coroutines(self.subject):
-            self._loop = _Loop()
-        report(None, record.error, record.seconds)
+        self.submit(_Task(self._forget, lambda *outcome: None), 0)
 
     def _serve(self, work: Work, index: int) -> None:
         if not work.is_open():
@@ -116,10 +109,32 @@ class Lane:
             return
         work.settle(index, value, record.error, record.seconds)
 
+    def _build(self, build: Callable[[], Any]) -> None:
+        self.subject = build()
+        if has_coroutines(self.subject):
+            self._loop = _Loop()
+
     def _forget(self) -> None:
         self.subject = None
         if self._loop is not None:
             self._loop.stop()
+
+
+class _Task:
+    """What a lane has to do for itself, among the calls."""
+
+    def __init__(self, job: Callable[[], None], report: Report) -> None:
+        self.context = contextvars.copy_context()
+        self._job, self._report = job, report
+
+    def is_open(self) -> bool:
+        return True
+
+    def run(self, index: int, subject: Any) -> None:
+        self._job()
+
+    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
+        self._report(value, error, seconds)
 
 
 class _Loop:

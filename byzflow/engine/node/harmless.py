@@ -25,7 +25,7 @@ KNOWN = (
 )
 
 
-def guarded(work: Callable[[], Any]) -> Any:
+def guarded(work: Callable[..., Any], *args: Any) -> Any:
     """Call a node; return what is harmless of its answer, or an awaitable of that.
 
     Raises
@@ -41,7 +41,7 @@ def guarded(work: Callable[[], Any]) -> Any:
     found: Any = None
     ambient = Ambient()
     with Recorder() as record:
-        answer = work()
+        answer = work(*args)
         found = _later(answer) if is_awaitable(answer) else harmless(answer)
     ambient.restore()
     if record.error is not None:

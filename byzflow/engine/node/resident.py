@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Awaitable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,7 +118,7 @@ class Resident:
         if known is not None and known[0] >= round:
             answer = known[1]
         else:
-            answer = guarded(partial(self._resident_answer, round, method, args, kwargs or {}))
+            answer = guarded(self._resident_answer, round, method, args, kwargs)
             if is_awaitable(answer):
                 answer = _later(self._resident_answers, key, round, answer)
             else:
@@ -164,7 +163,7 @@ class Resident:
         return [name for name in dir(self._resident_node) if type(name) is str]
 
     def _resident_answer(
-        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None
     ) -> Any:
         if round > self._resident_latest:
             self._resident_answers.clear()
@@ -174,10 +173,12 @@ class Resident:
         if not (args or kwargs):
             return getattr(self._resident_node, method)()
         if self._resident_reads:
-            return getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
+            return getattr(self._resident_node, method)(
+                *resolved(tuple(args)), **resolved(dict(kwargs or {}))
+            )
         if not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
             return getattr(self._resident_node, method)(*map(isolated, args))
-        return show(getattr(self._resident_node, method), tuple(args), dict(kwargs))
+        return show(getattr(self._resident_node, method), tuple(args), dict(kwargs or {}))
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ class _Errand:
     def __init__(
         self, resident: Any, call: Call, answer: asyncio.Future[Outcome], loop: asyncio.AbstractEventLoop
     ) -> None:
+        self.context = contextvars.copy_context()
         self._resident, self._call, self._answer, self._loop = resident, call, answer, loop
 
     def is_open(self) -> bool:

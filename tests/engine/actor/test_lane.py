@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from concurrent.futures import Future
 
@@ -18,6 +19,7 @@ class Errand:
 
     def __init__(self, work, wanted) -> None:
         self.work, self.is_open = work, wanted
+        self.context = contextvars.copy_context()
         self.outcome: Future[Outcome] = Future()
 
     def run(self, index, subject):
