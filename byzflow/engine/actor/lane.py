@@ -7,18 +7,18 @@ are tasks, so that a waiting method lets the next call in and none can block the
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, Protocol
 
 from byzflow.engine.actor.calls import Recorder, is_awaitable
 from byzflow.engine.actor.crew import Crew, one_openmp_thread
 
-__all__ = ("Lane", "Work", "has_coroutines")
+__all__ = ("WORK", "Lane", "Work", "has_coroutines")
 
 Report = Callable[[Any, BaseException | None, float], None]
 """Takes what a call came to: its value, or its error, and the time it took [seconds]."""
@@ -35,6 +35,10 @@ class Work(Protocol):
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Take what a call came to."""
+
+
+WORK: ContextVar[Work | None] = ContextVar("byzflow_work", default=None)
+"""What the call belongs to that runs in this context."""
 
 
 class Lane:
@@ -56,7 +60,7 @@ class Lane:
         self._waiting: deque[Callable[[], None]] = deque()
         self._turn = threading.Lock()
         self._loop: _Loop | None = None
-        context = contextvars.copy_context()
+        context = copy_context()
         self._start(lambda: context.run(self._build, build, report))
 
     def submit(self, work: Work, index: int) -> None:
@@ -66,7 +70,7 @@ class Lane:
 
     def queue(self, work: Work, index: int) -> bool:
         """Queue a call; True if the crew has to `move` the lane for it."""
-        return self._post(partial(contextvars.copy_context().run, self._serve, work, index))
+        return self._post(partial(copy_context().run, self._serve, work, index))
 
     def move(self) -> None:
         """Do what is queued, in a thread of the crew, unless another is doing it."""
@@ -102,6 +106,7 @@ class Lane:
     def _serve(self, work: Work, index: int) -> None:
         if not work.is_open():
             return
+        WORK.set(work)
         value: Any = None
         waits = False
         with Recorder() as record:

@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import torch
 
+from byzflow.engine.actor.lane import WORK
+
 __all__ = ("Ambient",)
 
 
@@ -18,7 +20,8 @@ class Ambient:
     """The settings around one call of a node.
 
     Those of the process are put back to what they were before the first of all calls under way: two nodes
-    that are called side by side would else keep each other's.
+    that are called side by side would else keep each other's. A call that was given up counts no more, as it
+    may never end.
 
     Examples
     --------
@@ -29,20 +32,21 @@ class Ambient:
     torch.float32
     """
 
-    __slots__ = ("_is_graded", "_modes", "_threads")
+    __slots__ = ("_is_graded", "_modes", "_threads", "_work")
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
-    _under_way: ClassVar[int] = 0
+    _under_way: ClassVar[set[Ambient]] = set()
     _dtype: ClassVar[torch.dtype] = torch.float32
     _is_strict: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        kind = Ambient
+        kind, self._work = Ambient, WORK.get()
         with kind._lock:
-            if not kind._under_way:
+            if not any(map(Ambient._is_wanted, kind._under_way)):
+                kind._under_way.clear()
                 kind._dtype = torch.get_default_dtype()
                 kind._is_strict = torch.are_deterministic_algorithms_enabled()
-            kind._under_way += 1
+            kind._under_way.add(self)
         self._threads, self._is_graded = torch.get_num_threads(), torch.is_grad_enabled()
         self._modes = torch._C._len_torch_function_stack()  # one is a default device, slower to ask for
 
@@ -50,7 +54,7 @@ class Ambient:
         """Put back what has changed."""
         kind = Ambient
         with kind._lock:
-            kind._under_way -= 1
+            kind._under_way.discard(self)
             if torch.get_default_dtype() is not kind._dtype:
                 torch.set_default_dtype(kind._dtype)
             if torch.are_deterministic_algorithms_enabled() is not kind._is_strict:
@@ -61,3 +65,6 @@ class Ambient:
             torch.set_grad_enabled(self._is_graded)
         if torch._C._len_torch_function_stack() != self._modes:
             torch.set_default_device(None)
+
+    def _is_wanted(self) -> bool:
+        return self._work is None or self._work.is_open()
