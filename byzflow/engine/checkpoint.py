@@ -20,6 +20,7 @@ import safetensors
 import torch
 from safetensors.torch import save
 
+from byzflow.engine.node.plain import plain
 from byzflow.exceptions import CheckpointError
 
 __all__ = ("Checkpoint",)
@@ -80,7 +81,7 @@ class Checkpoint:
             If the tree holds something that cannot be stored.
         """
         tensors: dict[str, torch.Tensor] = {}
-        body = json.dumps(_flatten(tree, tensors, "tree"))
+        body = json.dumps(_flatten(plain(tree, "tree", depth=0), tensors))
         header = {"format": FORMAT, "version": str(VERSION), "tree": body, "crc32": _checksum(body, tensors)}
         blob = save(tensors, metadata=header)
         path = Path(self.path)
@@ -128,31 +129,22 @@ class Checkpoint:
         return CheckpointError(f"{os.fspath(self.path)!r} must be a byzflow checkpoint; {got}. {do}.")
 
 
-def _flatten(value: Any, tensors: dict[str, torch.Tensor], where: str) -> Any:
-    """Return the JSON skeleton of a tree; what is not JSON goes to `tensors`."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, dict | Mapping):
-        items = [
-            [_flatten(k, tensors, where), _flatten(v, tensors, f"{where}/{k}")] for k, v in value.items()
-        ]
-        return {"map": items}
+def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return the JSON skeleton of a plain tree; what is not JSON goes to `tensors`."""
+    if isinstance(value, dict):
+        return {"map": [[_flatten(k, tensors), _flatten(v, tensors)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_flatten(v, tensors, f"{where}/{i}") for i, v in enumerate(value)]}
+        return {kind: [_flatten(item, tensors) for item in value]}
     if isinstance(value, torch.Tensor):
-        return _keep("torch", value.detach().cpu().contiguous().clone(), tensors)
-    if isinstance(value, bytes | bytearray):
+        return _keep("torch", value.clone(), tensors)
+    if isinstance(value, bytes):
         raw = torch.frombuffer(bytearray(value or b"\0"), dtype=torch.uint8)
         return _keep("bytes", raw, tensors) | {"length": len(value)}
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        array = np.array(value, order="C")
-        raw = torch.from_numpy(np.frombuffer(array.tobytes() or b"\0", dtype=np.uint8).copy())
-        return _keep("numpy", raw, tensors) | {"dtype": array.dtype.str, "shape": list(array.shape)}
-    raise CheckpointError(
-        f"A checkpoint holds dicts, lists, tensors, arrays, bytes and plain values; {where} is a "
-        f"{type(value).__name__}. Return such values from state_dict() or step()."
-    )
+    if isinstance(value, np.ndarray):
+        raw = torch.from_numpy(np.frombuffer(value.tobytes() or b"\0", dtype=np.uint8).copy())
+        return _keep("numpy", raw, tensors) | {"dtype": value.dtype.str, "shape": list(value.shape)}
+    return value
 
 
 def _keep(kind: str, tensor: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -7,18 +7,18 @@ are tasks, so that a waiting method lets the next call in and none can block the
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, Protocol
 
 from byzflow.engine.actor.calls import Recorder, is_awaitable
 from byzflow.engine.actor.crew import Crew, one_openmp_thread
 
-__all__ = ("Lane", "Work", "has_coroutines")
+__all__ = ("WORK", "Lane", "Work", "has_coroutines")
 
 Report = Callable[[Any, BaseException | None, float], None]
 """Takes what a call came to: its value, or its error, and the time it took [seconds]."""
@@ -28,7 +28,7 @@ class Work(Protocol):
     """Numbered calls on objects of lanes, and where their outcomes go. Any thread may call these."""
 
     @property
-    def context(self) -> contextvars.Context:
+    def context(self) -> Context:
         """What the calls see of the context in which they were asked for; each gets a copy."""
 
     def is_open(self) -> bool:
@@ -39,6 +39,10 @@ class Work(Protocol):
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Take what a call came to."""
+
+
+WORK: ContextVar[Work | None] = ContextVar("byzflow_work", default=None)
+"""What the call belongs to that runs in this context."""
 
 
 class Lane:
@@ -95,6 +99,7 @@ class Lane:
     def _serve(self, work: Work, index: int) -> None:
         if not work.is_open():
             return
+        WORK.set(work)
         value: Any = None
         waits = False
         with Recorder() as record:
@@ -124,7 +129,7 @@ class _Task:
     """What a lane has to do for itself, among the calls."""
 
     def __init__(self, job: Callable[[], None], report: Report) -> None:
-        self.context = contextvars.copy_context()
+        self.context = copy_context()
         self._job, self._report = job, report
 
     def is_open(self) -> bool:

@@ -18,7 +18,7 @@ import torch
 from byzflow.engine.actor.calls import Recorder
 from byzflow.kernels.native import squared_norms
 
-__all__ = ("Digest", "Signature", "bare", "digest_of", "norm_of", "norms_of", "signature_of")
+__all__ = ("Digest", "Signature", "bare", "digest_of", "is_hollow", "norm_of", "norms_of", "signature_of")
 
 HUGE = 1 << 30  # bytes up to which a vector whose entries share memory may be laid out
 
@@ -180,20 +180,26 @@ def _form(array: Any) -> Signature | None:
     if isinstance(array, torch.Tensor):
         is_plain = array.layout is torch.strided and not (array.is_nested or array.is_quantized)
         is_real = is_plain and not array.is_complex() and array.dtype is not torch.bool
-        if not is_real or array.is_meta or _is_hollow(array.shape, array.stride(), array.element_size()):
+        if not is_real or array.is_meta or is_hollow(array.shape, array.stride(), array.element_size()):
             return None
         dtype = str(array.dtype).removeprefix("torch.")
         return Signature("torch", dtype, tuple(array.shape), str(array.device))
     if isinstance(array, np.ndarray):
         steps = [stride / array.itemsize for stride in array.strides] if array.itemsize else []
-        if array.dtype.kind not in "fiu" or _is_hollow(array.shape, steps, array.itemsize):
+        if array.dtype.kind not in "fiu" or is_hollow(array.shape, steps, array.itemsize):
             return None
         return Signature("numpy", array.dtype.name, array.shape)
     return Signature("cupy", str(array.dtype), tuple(array.shape), f"cuda:{array.device.id}")
 
 
-def _is_hollow(shape: Sequence[int], steps: Sequence[float], itemsize: int) -> bool:
-    """Whether an array pretends to far more entries than it has memory for."""
+def is_hollow(shape: Sequence[int], steps: Sequence[float], itemsize: int) -> bool:
+    """Whether an array pretends to far more entries than it has memory for.
+
+    Examples
+    --------
+    >>> is_hollow((10**12,), (0,), 4), is_hollow((3,), (1,), 4)
+    (True, False)
+    """
     if math.prod(shape) * itemsize <= HUGE:
         return False
     span = 1 + sum((length - 1) * abs(step) for length, step in zip(shape, steps, strict=True))

@@ -25,8 +25,17 @@ KNOWN = (
 )
 
 
-def guarded(work: Callable[..., Any], *args: Any) -> Any:
+def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | None = None) -> Any:
     """Call a node; return what is harmless of its answer, or an awaitable of that.
+
+    Parameters
+    ----------
+    work : callable
+        The call.
+    *args
+        Its arguments.
+    made : callable, optional
+        Makes the answer harmless; by default `harmless`.
 
     Raises
     ------
@@ -42,7 +51,10 @@ def guarded(work: Callable[..., Any], *args: Any) -> Any:
     ambient = Ambient()
     with Recorder() as record:
         answer = work(*args)
-        found = _later(answer) if is_awaitable(answer) else harmless(answer)
+        if made is not None:
+            found = made(answer)
+        else:
+            found = _later(answer) if is_awaitable(answer) else harmless(answer)
     ambient.restore()
     if record.error is not None:
         raise harmless_error(record.error)

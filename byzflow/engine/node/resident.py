@@ -19,6 +19,7 @@ from byzflow.engine.node.duties import declares, lacks, missing
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
 from byzflow.engine.node.isolation import is_bare, isolated
+from byzflow.engine.node.plain import plain
 from byzflow.engine.node.showing import resolved, show
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build")
@@ -160,7 +161,7 @@ class Resident:
 
     def resident_methods(self) -> list[str]:
         """Return the names of what the node has."""
-        return [name for name in dir(self._resident_node) if type(name) is str]
+        return [*guarded(lambda: [name for name in dir(self._resident_node) if type(name) is str], made=list)]
 
     def _resident_answer(
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None
@@ -187,8 +188,8 @@ class Resident:
         """
         node = self._resident_node
         if self._resident_saves:
-            return "state_dict", node.state_dict()
-        return "attributes", frozen_attributes(node)
+            return "state_dict", guarded(lambda: node.state_dict(), made=plain)
+        return "attributes", guarded(frozen_attributes, node, made=bytes)
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.
@@ -203,14 +204,17 @@ class Resident:
             raise TypeError(
                 f"A {type(self._resident_node).__name__} needs a state of kind {own}; got {kind}."
             )
+        guarded(self._resident_take, kind, content)
+        self._resident_answers.clear()
+        self._resident_latest = -1
+
+    def _resident_take(self, kind: str, content: Any) -> None:
         if kind == "state_dict":
             self._resident_node.load_state_dict(content)
         else:
             attributes = vars(self._resident_node)
             attributes.clear()
             attributes.update(pickle.loads(content))
-        self._resident_answers.clear()
-        self._resident_latest = -1
 
     def resident_save(self) -> State:
         """Return the state as bytes."""

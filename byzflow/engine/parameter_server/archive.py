@@ -30,7 +30,7 @@ class Archive:
     Attributes
     ----------
     missing : dict of int to Outcome
-        Nodes that the checkpoint which was read has no state of, with that reason.
+        Nodes that have no state of the checkpoint that was read, with the reason.
     """
 
     def __init__(self, checkpoint: Checkpoint, roster: Roster, cohort: Cohort) -> None:
@@ -43,19 +43,21 @@ class Archive:
         return await self._call("resident_state", dict.fromkeys(present, ()), deadline)
 
     def write(self, rounds: int, states: Mapping[int, Outcome], rule: Mapping[str, Any] | None) -> None:
-        """Write what the nodes were after this many rounds; one that does not answer has no state.
+        """Write what the nodes were after this many rounds.
+
+        One that does not answer has no state, nor has a Byzantine one that gives nothing of use.
 
         Raises
         ------
         CheckpointError
-            If a node cannot give its state.
+            If an honest node cannot give its state.
         """
         nodes: dict[str, Any] = dict.fromkeys(self._cohort.names)
         for index, outcome in states.items():
             name, reason = self._cohort.names[index], None
             if outcome.error is not None:
                 reason, said = refusal(outcome.error, outcome.said)
-            if reason in (Reason.LOST, Reason.DEADLINE):
+            if reason in (Reason.LOST, Reason.DEADLINE) or (reason and index in self._cohort.byzantine):
                 continue
             if reason is not None:
                 raise CheckpointError(
@@ -68,7 +70,7 @@ class Archive:
     async def read(self, deadline: float | None) -> tuple[int, Mapping[str, Any] | None]:
         """Give every node its state back; return the rounds done and the rule's memory.
 
-        Nodes whose state is not in it are `missing` from then on.
+        Nodes whose state is not in it, and Byzantine ones that refuse it, are `missing` from then on.
 
         Raises
         ------
@@ -88,7 +90,9 @@ class Archive:
         self.missing = {i: Outcome(error=error) for i in range(len(names)) if i not in known}
         outcomes = await self._call("resident_load", known, deadline)
         for index, outcome in outcomes.items():
-            if outcome.error is not None:
+            if outcome.error is not None and index in self._cohort.byzantine:
+                self.missing[index] = outcome
+            elif outcome.error is not None:
                 raise CheckpointError(
                     f"{self.checkpoint.path!s} must fit the nodes; {names[index]} refused its state "
                     f"({outcome.error!r}). Make the nodes as they were made first."

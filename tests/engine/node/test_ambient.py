@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.harmless import guarded
 
 
@@ -69,3 +70,32 @@ def test_what_a_user_sets_between_calls_stays() -> None:
         assert torch.get_default_dtype() is torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+class Node:
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def act(self) -> None:
+        pass
+
+    def hang(self) -> None:
+        self.go_on.wait(60)
+        torch.set_default_dtype(torch.float16)
+
+
+async def test_what_a_user_sets_while_a_node_that_was_given_up_hangs_stays() -> None:
+    nodes = Node(), Node()
+    roster = Roster(nodes)
+    late = await roster.ask(0, {0: Ask("hang")}, deadline=0.1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert isinstance(late[0].error, TimeoutError)
+        await roster.ask(0, {1: Ask("act")}, deadline=20.0)
+        assert torch.get_default_dtype() is torch.float64
+        nodes[0].go_on.set()
+        await roster.ask(1, {0: Ask("act")}, deadline=20.0)  # waits for the first call to end
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        roster.close()

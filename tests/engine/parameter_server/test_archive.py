@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from distributed import LocalCluster
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from byzflow.exceptions import CheckpointError
+from tests.engine.node.hostile import ACTS
 from tests.engine.sine_node import SineNode
 
 N = 5
@@ -70,3 +76,67 @@ async def test_a_node_that_cannot_give_its_state_is_named(make: Any, tmp_path: P
     async with make([*(Learner(i) for i in range(N - 1)), Unpicklable(N)], store) as run:
         with pytest.raises(CheckpointError, match="honest-4 failed"):
             await run.round()
+
+
+STATES: list[Callable[[], Any]] = [
+    *ACTS,
+    lambda: reduce(lambda inner, _: [inner], range(500), 1),
+    lambda: 1 << 100_000,
+    lambda: torch.zeros(2, dtype=torch.complex128),
+    lambda: torch.zeros(1).expand(10**12),
+    lambda: torch.zeros(2),
+]
+BAD = len(STATES) - 1
+
+
+class Liar(SineNode):
+    """Gives a state that cannot be used, but for the last, and takes none."""
+
+    saves_itself = True
+
+    def byzantine_gradient_for_next_batch(self, honest_grads: Any) -> Any:
+        return -honest_grads[0]
+
+    def p2p_broadcast_vector(self, neighbor_vectors: Any, like: Any) -> Any:
+        return -neighbor_vectors[0]
+
+    def state_dict(self) -> Any:
+        return {"w": STATES[self.number]()}
+
+    def load_state_dict(self, state: Any) -> None:
+        ACTS[3]()
+
+
+HONEST = [Recipe(SineNode, (number,)) for number in range(2 * len(STATES) + 2)]
+LIARS = [Recipe(Liar, (number,)) for number in range(len(STATES))]
+
+
+async def lied_to(kind: Any, where: Any, store: Checkpoint) -> Any:
+    """Return a run on a cluster, or (None) of plain objects."""
+    nodes: Any = [[r.factory(*r.args) for r in recipes] for recipes in (HONEST, LIARS)]
+    if where is not None:
+        nodes = (
+            await HonestNodeActor.spawn_many(HONEST, backend=where),
+            await ByzantineNodeActor.spawn_many(LIARS, backend=where),
+        )
+    rule: Any = CoordinateWiseTrimmedMean(f=len(LIARS))
+    how = rule if kind is ParameterServer else Topology.complete(len(HONEST) + len(LIARS))
+    return kind(*nodes, how, deadline=20.0, checkpoint=store)
+
+
+@pytest.mark.parametrize("kind", [ParameterServer, PeerToPeer])
+@pytest.mark.parametrize("is_far", [False, True])
+async def test_a_state_with_code_in_it_is_left_out(kind: Any, is_far: bool, tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    options: Any = {"processes": False, "protocol": "tcp", "dashboard_address": None, "memory_limit": 0}
+    async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
+        where = cluster if is_far else None
+        async with await lied_to(kind, where, store) as run:
+            await run.round()
+        states = store.read()["nodes"]
+        assert [name for name in states if states[name] is None] == [f"byzantine-{i}" for i in range(BAD)]
+        async with await lied_to(kind, where, store) as again:
+            assert await again.resume() == 1
+            await again.round()
+        assert {item.node for item in again.history[0].excluded} == {f"byzantine-{i}" for i in range(BAD + 1)}
+        assert "NeverPicklesError: no" in again.history[0].excluded[-1].detail
