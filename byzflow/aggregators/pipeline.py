@@ -9,7 +9,7 @@ from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import Operator, frozen
 from byzflow.operators.compose import compose, segments
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.rows import RowOperator
 
 __all__ = ("Pipeline",)
@@ -80,6 +80,7 @@ def _run(piece: Sequence[Any], vectors: Any) -> Any:
     """Return the rows that one fused piece makes of the vectors."""
     if isinstance(piece[-1], RowOperator):
         rule = compose(piece)
-        return lazy_rows(rule, vectors) if is_lazy(vectors) else rule.run_rows(vectors)
+        lazy = as_lazy(vectors)
+        return rule.run_rows(vectors) if lazy is None else lazy_rows(rule, lazy)
     (rule,) = piece
     return rule.pre_aggregate(vectors) if hasattr(rule, "pre_aggregate") else [rule.aggregate(vectors)]

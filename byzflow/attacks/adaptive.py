@@ -13,6 +13,7 @@ import numpy as np
 from byzflow.attacks.base import Attack
 from byzflow.attacks.line_search import line_search
 from byzflow.attacks.whole import whole
+from byzflow.kernels.intake import listed
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import Operator, frozen
@@ -102,7 +103,7 @@ class AdaptiveAttack(Attack):
 
     def search(self, honest: Sequence[Array]) -> Array:
         """Return the vector that harms most."""
-        vectors = list(honest)
+        vectors = listed(honest)
         # A Pipeline names its parts; any other aggregator is one.
         last = getattr(self.aggregator, "operators", (self.aggregator,))
         rule = linear_rule((*self.pre_aggregators, *last))

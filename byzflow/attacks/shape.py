@@ -42,7 +42,7 @@ class ShapeAttack(RowAttack):
         """Return the first honest vector, alone; the others must only be shaped like it."""
         vectors = super()._rows(key, value)
         if hasattr(vectors, "shape"):
-            return vectors[:1]
+            return vectors[:1, ...]
         try:
             alike = len(set(map(attrgetter("shape"), vectors))) <= 1
         except AttributeError:  # a list of numbers is a vector too

@@ -14,7 +14,7 @@ from byzflow.kernels.library import from_numbers
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
 
-__all__ = ("as_rows", "grid_of")
+__all__ = ("as_rows", "grid_of", "listed")
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -43,22 +43,8 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     >>> rows.n, rows.d
     (2, 3)
     """
-    if isinstance(vectors, (list, tuple)):
-        pass
-    elif isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
-        if vectors.ndim < 2:
-            raise ValueError(
-                f"A stacked input needs shape (n, ...) with one row for each node; got shape "
-                f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
-            )
-        vectors = [vectors[i, ...] for i in range(vectors.shape[0])]
-    elif not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
-        raise TypeError(
-            f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
-            f"{type(vectors).__name__}. Wrap them in a list."
-        )
-    else:
-        vectors = list(vectors)
+    if not isinstance(vectors, (list, tuple)):
+        vectors = listed(vectors)
     if len(vectors) == 0:
         raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
     first = _array(vectors[0])
@@ -68,6 +54,31 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     if isinstance(first, np.ndarray):
         return _numpy_rows(items)
     return _namespace_rows(items)
+
+
+def listed(vectors: Any) -> list[Array]:
+    """Return a sequence of vectors, or the rows of a stacked array of any library, as a new list.
+
+    Raises
+    ------
+    ValueError
+        If the array is flat.
+    TypeError
+        If the input is no sequence.
+    """
+    if isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
+        if vectors.ndim < 2:
+            raise ValueError(
+                f"A stacked input needs shape (n, ...) with one row for each node; got shape "
+                f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
+            )
+        return [vectors[i, ...] for i in range(vectors.shape[0])]
+    if not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
+        raise TypeError(
+            f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
+            f"{type(vectors).__name__}. Wrap them in a list."
+        )
+    return list(vectors)
 
 
 def grid_of(sample: Array, d: int) -> int:
@@ -98,8 +109,8 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
     if kind is None or n * d > SMALL or not first.is_cpu:
         return None
     try:
-        # A stack of one is the vector itself, which is never written to.
-        X = torch.stack(items) if n > 1 else first.reshape(1, d)  # type: ignore[arg-type]  # a sequence will do
+        # A stack of one is the vector itself, which is never written to, unless it lies scattered.
+        X = torch.stack(items) if n > 1 else first.reshape(1, d).contiguous()  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
     if X.dtype != dtype:

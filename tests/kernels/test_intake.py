@@ -67,6 +67,14 @@ def test_rows_that_are_no_contiguous_memory_are_read_right():
     np.testing.assert_array_equal(rows.read(Span(0, 40)), X.T.numpy())
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("d", [3, 1 << 15])
+def test_few_rows_that_are_no_contiguous_memory_are_read_right(n, d):
+    X = torch.randn(d, 2 * n)
+    rows = as_rows([X[:, 2 * i + 1] for i in range(n)])
+    np.testing.assert_array_equal(rows.read(Span(0, d)), X[:, 1::2].T.numpy())
+
+
 def test_a_vector_that_needs_grad_is_detached():
     rows = as_rows([torch.ones(3, requires_grad=True)])
     assert not rows.template.restore(np.ones(3, np.float32)).requires_grad

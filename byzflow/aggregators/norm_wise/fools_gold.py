@@ -14,7 +14,7 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive_real
 from byzflow.operators.geometry import Geometry
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
 
 __all__ = ("FoolsGold", "history_weights")
@@ -147,8 +147,8 @@ class FoolsGold(StatefulAggregator):
                 f"FoolsGold needs as many histories as vectors; got {len(history)} for n={len(gradients)}. "
                 f"Start with state=None when the nodes change."
             )
-        if is_lazy(gradients):
-            answer = lazy_rows(op, gradients if state is None else _below(gradients, history))
+        if (lazy := as_lazy(gradients)) is not None:
+            answer = lazy_rows(op, lazy if state is None else _below(lazy, history))
             return answer[0], {"history": answer[1:]}
         aggregate, *sums = op.run_rows(gradients, extra=tuple(history))
         return aggregate, {"history": array_api_compat.array_namespace(aggregate).stack(sums)}
