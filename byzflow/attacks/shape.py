@@ -49,8 +49,7 @@ class ShapeAttack(RowAttack):
             alike = False
         if not alike:
             self._compare([np.shape(vector) for vector in vectors])
-        first: Sequence[Array] = vectors[:1]
-        return first
+        return [vectors[0]] if len(vectors) else []
 
     def _compare(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Raise ValueError unless all shapes are one."""

@@ -94,6 +94,14 @@ def _array(value: Any) -> Array:
     return from_numbers(value)
 
 
+def _real(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"Vectors must hold real numbers; got {array.dtype}. Convert them to float32 or float64."
+        )
+    return array
+
+
 def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
     return ValueError(
         f"All vectors must have the same shape; vector 0 has shape {expected}, vector {index} has shape "
@@ -113,7 +121,7 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         X = torch.stack(items) if n > 1 else first.reshape(1, d).contiguous()  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
-    if X.dtype != dtype:
+    if X.dtype != dtype or X.layout is not torch.strided:
         return None
     if X.requires_grad:
         X = X.detach()
@@ -134,16 +142,20 @@ def _torch_rows(items: Sequence[Array]) -> Rows:
     if (stacked := _stack_rows(items)) is not None:
         return stacked
     shape, dtype, device = first.shape, first.dtype, first.device
-    if dtype.is_complex:
-        raise TypeError(f"Vectors must hold real numbers; got {dtype}. Pass real and imaginary parts apart.")
     result = dtype if dtype.is_floating_point else torch.get_default_dtype()
     compute = torch.float64 if not dtype.is_floating_point or dtype == torch.float64 else torch.float32
     keep = compute if compute == dtype or dtype not in _HALF else dtype
     vectors = []
     for index, item in enumerate(items):
-        tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(np.asarray(_array(item)))
+        tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(_array(item))))
         if tensor.shape != shape:
             raise _shapes_differ(index, tuple(shape), tuple(tensor.shape))
+        if tensor.dtype.is_complex:
+            raise TypeError(
+                f"Vectors must hold real numbers; got {tensor.dtype}. Pass real and imaginary parts apart."
+            )
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"Vectors must be dense; got {tensor.layout}. Call to_dense() on them.")
         if tensor.requires_grad:
             tensor = tensor.detach()
         if tensor.dtype != keep or tensor.device != device:
@@ -163,8 +175,6 @@ def _torch_rows(items: Sequence[Array]) -> Rows:
 def _numpy_rows(items: Sequence[Array]) -> Rows:
     first = items[0]
     shape, dtype = first.shape, first.dtype
-    if dtype.kind not in "fiub":
-        raise TypeError(f"Vectors must hold real numbers; got {dtype}. Convert them to float32 or float64.")
     result = dtype if dtype.kind == "f" else np.dtype(np.float64)
     compute = np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
     vectors = []
@@ -172,7 +182,7 @@ def _numpy_rows(items: Sequence[Array]) -> Rows:
         array = item if isinstance(item, np.ndarray) else np.asarray(item)
         if array.shape != shape:
             raise _shapes_differ(index, shape, array.shape)
-        vectors.append(np.ascontiguousarray(array, compute).reshape(-1))
+        vectors.append(np.ascontiguousarray(_real(array), compute).reshape(-1))
     template = Template("numpy", result, None, shape)
     addresses = np.array([array.__array_interface__["data"][0] for array in vectors], np.uintp)
     return Rows(tuple(vectors), template, len(vectors), vectors[0].size, compute, addresses, True)

@@ -42,10 +42,20 @@ def test_one_flat_array_is_no_stack_of_vectors():
         as_rows(np.ones(5))
 
 
-@pytest.mark.parametrize("vectors", [[np.ones(3, complex)] * 2, [torch.ones(3, dtype=torch.complex64)] * 2])
-def test_complex_vectors_are_refused(vectors):
+NOT_REAL = ([np.ones(3, complex)], [torch.ones(3, dtype=torch.complex64)], [np.array(["a", "b", "c"])])
+
+
+@pytest.mark.parametrize("first", [[], [np.ones(3)] * 2, [torch.ones(3)] * 2], ids=["none", "numpy", "torch"])
+@pytest.mark.parametrize("vectors", NOT_REAL, ids=["numpy", "torch", "strings"])
+def test_vectors_that_are_not_real_are_refused_wherever_they_stand(first, vectors):
     with pytest.raises(TypeError, match="real"):
-        as_rows(vectors)
+        as_rows([*first, *vectors])
+
+
+@pytest.mark.parametrize("dense", [[], [torch.ones(3)]])
+def test_sparse_vectors_are_refused(dense):
+    with pytest.raises(TypeError, match=r"must be dense; got torch\.sparse_coo"):
+        as_rows([*dense, torch.ones(3).to_sparse(), torch.ones(3).to_sparse()])
 
 
 @pytest.mark.parametrize(
