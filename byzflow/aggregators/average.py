@@ -11,7 +11,7 @@ import numpy as np
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import real
+from byzflow.operators.checks import node_weights, one_for_each
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("Average",)
@@ -58,26 +58,22 @@ class Average(LinearAggregator):
     name: ClassVar[str] = "average"
 
     def __post_init__(self) -> None:
-        for weight in self.node_weights or ():
-            real("node_weights", weight, least=0.0)
+        object.__setattr__(self, "node_weights", node_weights(self.node_weights))
 
     def check(self, n: int) -> None:
         """Raise ValueError unless there are n node weights or none at all."""
-        if self.node_weights is not None and len(self.node_weights) != n:
-            raise ValueError(
-                f"Average needs one weight for each node; got {len(self.node_weights)} for n={n}. "
-                f"Pass n node_weights, or none."
-            )
+        one_for_each("Average", self.node_weights, n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the node weights of the finite rows, scaled to sum to 1."""
         given = np.ones(geometry.n) if self.node_weights is None else np.asarray(self.node_weights, float)
         weights = np.where(geometry.finite, given, 0.0)
-        total = weights.sum()
-        if not total > 0.0:
+        most = weights.max()
+        if not most > 0.0:
             raise ToleranceError(
                 f"Average needs a finite row with a positive weight; got none among n={geometry.n}. "
                 f"Find out which nodes send NaN or inf."
             )
-        answer: np.ndarray = weights / total
+        weights /= most  # the sum of huge weights is infinite
+        answer: np.ndarray = weights / weights.sum()
         return answer

@@ -10,7 +10,7 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.inputs import wired
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator, MixingOperator
 from byzflow.operators.rows import RowOperator
 
@@ -70,8 +70,8 @@ class RowAggregator(RowOperator, Aggregator):
 
     def aggregate(self, gradients: Sequence[Array]) -> Array:
         """Reduce n vectors to one; see `Aggregator.aggregate`."""
-        if is_lazy(gradients):
-            return lazy_rows(self, gradients)[0]
+        if (lazy := as_lazy(gradients)) is not None:
+            return lazy_rows(self, lazy)[0]
         return self.run_rows(gradients)[0]
 
 

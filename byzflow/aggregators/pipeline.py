@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import Operator, frozen
+from byzflow.operators.checks import pre_aggregators
 from byzflow.operators.compose import compose, segments
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.rows import RowOperator
 
 __all__ = ("Pipeline",)
@@ -48,14 +49,11 @@ class Pipeline(StatefulAggregator):
     name: ClassVar[str] = "pipeline"
 
     def __post_init__(self) -> None:
-        for part in self.pre_aggregators:
-            if not callable(getattr(part, "pre_aggregate", None)):
-                raise TypeError(
-                    f"pre_aggregators must be pre-aggregators; got {type(part).__name__}. Put rules last."
-                )
+        object.__setattr__(self, "pre_aggregators", pre_aggregators(self.pre_aggregators))
         if not callable(getattr(self.aggregator, "aggregate", None)):
             raise TypeError(
-                f"aggregator must have an aggregate method; got {type(self.aggregator).__name__}."
+                f"aggregator must have an aggregate method; got {type(self.aggregator).__name__}. "
+                f"Pass a rule."
             )
 
     @property
@@ -80,6 +78,7 @@ def _run(piece: Sequence[Any], vectors: Any) -> Any:
     """Return the rows that one fused piece makes of the vectors."""
     if isinstance(piece[-1], RowOperator):
         rule = compose(piece)
-        return lazy_rows(rule, vectors) if is_lazy(vectors) else rule.run_rows(vectors)
+        lazy = as_lazy(vectors)
+        return rule.run_rows(vectors) if lazy is None else lazy_rows(rule, lazy)
     (rule,) = piece
     return rule.pre_aggregate(vectors) if hasattr(rule, "pre_aggregate") else [rule.aggregate(vectors)]

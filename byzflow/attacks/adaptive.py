@@ -13,10 +13,11 @@ import numpy as np
 from byzflow.attacks.base import Attack
 from byzflow.attacks.line_search import line_search
 from byzflow.attacks.whole import whole
+from byzflow.kernels.intake import listed
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import Operator, frozen
-from byzflow.operators.checks import nonnegative, positive, positive_real
+from byzflow.operators.checks import nonnegative, positive, positive_real, pre_aggregators
 from byzflow.operators.compose import Chain, compose, segments
 from byzflow.operators.linear import LinearOperator
 from byzflow.operators.passes import combine, survey
@@ -68,11 +69,7 @@ class AdaptiveAttack(Attack):
                 f"aggregator must have an aggregate method; got {type(self.aggregator).__name__}. "
                 f"Pass the rule in use."
             )
-        for part in self.pre_aggregators:
-            if not callable(getattr(part, "pre_aggregate", None)):
-                raise TypeError(
-                    f"pre_aggregators must be pre-aggregators; got {type(part).__name__}. Put rules last."
-                )
+        object.__setattr__(self, "pre_aggregators", pre_aggregators(self.pre_aggregators))
 
     @abstractmethod
     def vector(self, honest: Sequence[Array], t: float) -> Array:
@@ -102,7 +99,7 @@ class AdaptiveAttack(Attack):
 
     def search(self, honest: Sequence[Array]) -> Array:
         """Return the vector that harms most."""
-        vectors = list(honest)
+        vectors = listed(honest)
         # A Pipeline names its parts; any other aggregator is one.
         last = getattr(self.aggregator, "operators", (self.aggregator,))
         rule = linear_rule((*self.pre_aggregators, *last))

@@ -12,7 +12,7 @@ from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.elementwise import ElementwiseOperator
 from byzflow.operators.inputs import as_sequence, input_of
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
 from byzflow.operators.rows import RowOperator
 
@@ -109,8 +109,7 @@ class RowAttack(RowOperator, Attack):
         given = honest_grads if key == "honest_grads" else base_grad
         if given is None:
             raise ValueError(f"{type(self).__name__} needs {key}; got None. Pass {key}=...")
-        if is_lazy(given):
-            lazy: Any = given
+        if (lazy := as_lazy(given)) is not None:
             return lazy_rows(self, lazy if key == "honest_grads" else lazy[None])[0]
         return self.run_rows(self._rows(key, given))[0]
 

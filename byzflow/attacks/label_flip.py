@@ -71,9 +71,17 @@ class LabelFlipAttack(Attack):
             )
         if self.num_classes is not None:
             positive("num_classes", self.num_classes)
-        for label, wrong in (self.mapping or {}).items():
-            index("mapping", label)
-            index("mapping", wrong)
+        if self.mapping is not None:
+            if not isinstance(self.mapping, Mapping):
+                raise TypeError(
+                    f"mapping must map labels to labels; got {type(self.mapping).__name__}. Pass a dict."
+                )
+            pairs = {index("mapping", label): index("mapping", to) for label, to in self.mapping.items()}
+            object.__setattr__(self, "mapping", pairs)
+        if self.loss_fn is not None and not callable(self.loss_fn):
+            raise TypeError(
+                f"loss_fn must be callable; got {type(self.loss_fn).__name__}. Pass loss(output, labels)."
+            )
         finite("scale", self.scale)
 
     def flip(self, y: torch.Tensor) -> torch.Tensor:

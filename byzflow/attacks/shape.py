@@ -40,16 +40,16 @@ class ShapeAttack(RowAttack):
 
     def _rows(self, key: str, value: Any) -> Sequence[Array]:
         """Return the first honest vector, alone; the others must only be shaped like it."""
-        vectors = super()._rows(key, value)
+        vectors: Any = super()._rows(key, value)
         if hasattr(vectors, "shape"):
-            return vectors[:1]
+            return vectors[:1, ...]  # type: ignore[no-any-return]  # a stacked array is a sequence of its rows
         try:
             alike = len(set(map(attrgetter("shape"), vectors))) <= 1
         except AttributeError:  # a list of numbers is a vector too
             alike = False
         if not alike:
             self._compare([np.shape(vector) for vector in vectors])
-        return vectors[:1]
+        return [vectors[0]] if len(vectors) else []
 
     def _compare(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Raise ValueError unless all shapes are one."""

@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from byzflow.attacks.base import StatefulAttack
+from byzflow.kernels.intake import listed
 from byzflow.kernels.rows import Array
-from byzflow.operators.lazy import is_lazy
+from byzflow.operators.lazy import as_lazy
 
 __all__ = ("LearningAttack", "whole")
 
 
 def whole(attack: Callable[[Sequence[Array]], Array], honest: Any) -> Any:
     """Call `attack` on the honest vectors; on an (h, d) dask.array, later and as one task."""
-    if not is_lazy(honest):
+    if (lazy := as_lazy(honest)) is None:
         return attack(honest)
     import dask.array as da
     from dask.delayed import delayed
 
-    sent = delayed(attack, pure=False)(honest)
-    return da.from_delayed(sent, honest.shape[1:], dtype=honest.dtype, meta=honest._meta)
+    sent = delayed(attack, pure=False)(lazy)
+    return da.from_delayed(sent, lazy.shape[1:], dtype=lazy.dtype, meta=lazy._meta)
 
 
 class LearningAttack(StatefulAttack):
@@ -40,7 +41,7 @@ class LearningAttack(StatefulAttack):
         honest = inputs.get("honest_grads")
         if honest is None:
             raise ValueError(f"{type(self).__name__} needs honest_grads; got None. Pass honest_grads=...")
-        return self.learn(list(honest), state)
+        return self.learn(listed(honest), state)
 
     def apply(
         self,

@@ -14,7 +14,7 @@ from byzflow.kernels.library import from_numbers
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
 
-__all__ = ("as_rows", "grid_of")
+__all__ = ("as_rows", "grid_of", "listed")
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -43,22 +43,8 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     >>> rows.n, rows.d
     (2, 3)
     """
-    if isinstance(vectors, (list, tuple)):
-        pass
-    elif isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
-        if vectors.ndim < 2:
-            raise ValueError(
-                f"A stacked input needs shape (n, ...) with one row for each node; got shape "
-                f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
-            )
-        vectors = [vectors[i, ...] for i in range(vectors.shape[0])]
-    elif not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
-        raise TypeError(
-            f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
-            f"{type(vectors).__name__}. Wrap them in a list."
-        )
-    else:
-        vectors = list(vectors)
+    if not isinstance(vectors, (list, tuple)):
+        vectors = listed(vectors)
     if len(vectors) == 0:
         raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
     first = _array(vectors[0])
@@ -68,6 +54,31 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     if isinstance(first, np.ndarray):
         return _numpy_rows(items)
     return _namespace_rows(items)
+
+
+def listed(vectors: Any) -> list[Array]:
+    """Return a sequence of vectors, or the rows of a stacked array of any library, as a new list.
+
+    Raises
+    ------
+    ValueError
+        If the array is flat.
+    TypeError
+        If the input is no sequence.
+    """
+    if isinstance(vectors, (torch.Tensor, np.ndarray)) or hasattr(vectors, "__array_namespace__"):
+        if vectors.ndim < 2:
+            raise ValueError(
+                f"A stacked input needs shape (n, ...) with one row for each node; got shape "
+                f"{tuple(vectors.shape)}. Pass a list of vectors, or an array of rank 2 or more."
+            )
+        return [vectors[i, ...] for i in range(vectors.shape[0])]
+    if not isinstance(vectors, Sequence) or isinstance(vectors, (str, bytes)):
+        raise TypeError(
+            f"Vectors must come as a list or tuple of arrays, or one stacked array; got "
+            f"{type(vectors).__name__}. Wrap them in a list."
+        )
+    return list(vectors)
 
 
 def grid_of(sample: Array, d: int) -> int:
@@ -81,6 +92,14 @@ def _array(value: Any) -> Array:
     if array_api_compat.is_array_api_obj(value):
         return value
     return from_numbers(value)
+
+
+def _real(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"Vectors must hold real numbers; got {array.dtype}. Convert them to float32 or float64."
+        )
+    return array
 
 
 def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
@@ -98,11 +117,11 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
     if kind is None or n * d > SMALL or not first.is_cpu:
         return None
     try:
-        # A stack of one is the vector itself, which is never written to.
-        X = torch.stack(items) if n > 1 else first.reshape(1, d)  # type: ignore[arg-type]  # a sequence will do
+        # A stack of one is the vector itself, which is never written to, unless it lies scattered.
+        X = torch.stack(items) if n > 1 else first.reshape(1, d).contiguous()  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
-    if X.dtype != dtype:
+    if X.dtype != dtype or X.layout is not torch.strided:
         return None
     if X.requires_grad:
         X = X.detach()
@@ -123,16 +142,20 @@ def _torch_rows(items: Sequence[Array]) -> Rows:
     if (stacked := _stack_rows(items)) is not None:
         return stacked
     shape, dtype, device = first.shape, first.dtype, first.device
-    if dtype.is_complex:
-        raise TypeError(f"Vectors must hold real numbers; got {dtype}. Pass real and imaginary parts apart.")
     result = dtype if dtype.is_floating_point else torch.get_default_dtype()
     compute = torch.float64 if not dtype.is_floating_point or dtype == torch.float64 else torch.float32
     keep = compute if compute == dtype or dtype not in _HALF else dtype
     vectors = []
     for index, item in enumerate(items):
-        tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(np.asarray(_array(item)))
+        tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(_array(item))))
         if tensor.shape != shape:
             raise _shapes_differ(index, tuple(shape), tuple(tensor.shape))
+        if tensor.dtype.is_complex:
+            raise TypeError(
+                f"Vectors must hold real numbers; got {tensor.dtype}. Pass real and imaginary parts apart."
+            )
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"Vectors must be dense; got {tensor.layout}. Call to_dense() on them.")
         if tensor.requires_grad:
             tensor = tensor.detach()
         if tensor.dtype != keep or tensor.device != device:
@@ -152,8 +175,6 @@ def _torch_rows(items: Sequence[Array]) -> Rows:
 def _numpy_rows(items: Sequence[Array]) -> Rows:
     first = items[0]
     shape, dtype = first.shape, first.dtype
-    if dtype.kind not in "fiub":
-        raise TypeError(f"Vectors must hold real numbers; got {dtype}. Convert them to float32 or float64.")
     result = dtype if dtype.kind == "f" else np.dtype(np.float64)
     compute = np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
     vectors = []
@@ -161,7 +182,7 @@ def _numpy_rows(items: Sequence[Array]) -> Rows:
         array = item if isinstance(item, np.ndarray) else np.asarray(item)
         if array.shape != shape:
             raise _shapes_differ(index, shape, array.shape)
-        vectors.append(np.ascontiguousarray(array, compute).reshape(-1))
+        vectors.append(np.ascontiguousarray(_real(array), compute).reshape(-1))
     template = Template("numpy", result, None, shape)
     addresses = np.array([array.__array_interface__["data"][0] for array in vectors], np.uintp)
     return Rows(tuple(vectors), template, len(vectors), vectors[0].size, compute, addresses, True)

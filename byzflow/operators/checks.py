@@ -1,11 +1,25 @@
-"""Checks of an operator's fields at construction; what depends on n is checked at call."""
+"""Checks of an operator's fields: what depends on n is checked at call, the rest at construction."""
 
 from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ("choice", "finite", "index", "nonnegative", "positive", "positive_real", "real")
+__all__ = (
+    "choice",
+    "finite",
+    "index",
+    "node_weights",
+    "nonnegative",
+    "one_for_each",
+    "positive",
+    "positive_real",
+    "pre_aggregators",
+    "real",
+    "several",
+)
 
 
 def index(name: str, value: object) -> int:
@@ -62,5 +76,69 @@ def positive_real(name: str, value: object) -> None:
 
 def choice(name: str, value: object, options: tuple[str, ...]) -> None:
     """Raise unless `value` is one of the strings in `options`."""
-    if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}; got {value!r}.")
+    if not isinstance(value, str) or value not in options:
+        named = ", ".join(map(repr, options))
+        raise ValueError(f"{name} must be one of {named}; got {value!r}. Name one of them.")
+
+
+def several(name: str, value: Any) -> tuple[Any, ...]:
+    """Return the members of a list, a tuple or anything else that can be iterated but a string.
+
+    Raises
+    ------
+    TypeError
+        If there is nothing to iterate.
+
+    Examples
+    --------
+    >>> several("perm", range(3))
+    (0, 1, 2)
+    """
+    # The numbers of an array become Python's own.
+    members = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(members, (str, bytes)) or not isinstance(members, Iterable):
+        raise TypeError(f"{name} must be a sequence; got {type(value).__name__}. Pass a list or a tuple.")
+    return tuple(members)
+
+
+def node_weights(value: Any) -> tuple[float, ...] | None:
+    """Return the weights of nodes, finite and not negative, or None if there are none.
+
+    Examples
+    --------
+    >>> node_weights([3, 1])
+    (3.0, 1.0)
+    """
+    if value is None:
+        return None
+    weights = several("node_weights", value)
+    for weight in weights:
+        finite("node_weights", weight)
+        real("node_weights", weight, least=0.0)
+    return tuple(map(float, weights))
+
+
+def one_for_each(who: str, weights: Sequence[float] | None, n: int) -> None:
+    """Raise ValueError unless there are n node weights or none at all."""
+    if weights is not None and len(weights) != n:
+        raise ValueError(
+            f"{who} needs one weight for each node; got {len(weights)} for n={n}. "
+            f"Pass n node_weights, or none."
+        )
+
+
+def pre_aggregators(value: Any) -> tuple[Any, ...]:
+    """Return pre-aggregators as a tuple.
+
+    Raises
+    ------
+    TypeError
+        If one of them is something else.
+    """
+    parts = several("pre_aggregators", value)
+    for part in parts:
+        if not callable(getattr(part, "pre_aggregate", None)):
+            raise TypeError(
+                f"pre_aggregators must be pre-aggregators; got {type(part).__name__}. Put rules last."
+            )
+    return parts

@@ -20,7 +20,7 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 
-__all__ = ("is_lazy", "lazy_rows")
+__all__ = ("as_lazy", "is_lazy", "lazy_rows")
 
 _FAN_IN = 8
 
@@ -31,6 +31,23 @@ _KEPT = 1 << 30
 def is_lazy(value: Any) -> bool:
     """Whether `value` is a `dask.array`, or anything else with a Dask graph and chunks."""
     return hasattr(value, "__dask_graph__") and isinstance(getattr(value, "chunks", None), tuple)
+
+
+def as_lazy(value: Any) -> Any:
+    """Return a `dask.array` as it is, a list of them stacked, and None for anything else.
+
+    Examples
+    --------
+    >>> as_lazy([np.ones(3)]) is None
+    True
+    """
+    if isinstance(value, (list, tuple)):
+        if not value or not is_lazy(value[0]):
+            return None
+        import dask.array as da
+
+        return da.stack(value)
+    return value if is_lazy(value) else None
 
 
 def lazy_rows(op: RowOperator, X: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.inputs import wired
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
 
 __all__ = ("LinearPreAggregator", "PreAggregator")
@@ -56,8 +56,8 @@ class LinearPreAggregator(LinearOperator, PreAggregator):
 
     def pre_aggregate(self, xs: Sequence[Array]) -> list[Array]:
         """Turn n vectors into k; see `PreAggregator.pre_aggregate`."""
-        if is_lazy(xs):
-            return lazy_rows(self, xs)  # type: ignore[no-any-return]  # one lazy (k, d) array
+        if (lazy := as_lazy(xs)) is not None:
+            return lazy_rows(self, lazy)  # type: ignore[no-any-return]  # one lazy (k, d) array
         return self.run_rows(xs)
 
     @property

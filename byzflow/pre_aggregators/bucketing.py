@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import index, positive
+from byzflow.operators.checks import index, positive, several
 from byzflow.operators.geometry import Geometry
 from byzflow.pre_aggregators.base import LinearPreAggregator
 
@@ -69,7 +69,12 @@ class Bucketing(LinearPreAggregator):
         positive("bucket_size", self.bucket_size)
         positive("feature_chunk_size", self.feature_chunk_size)
         if self.perm is not None:
-            object.__setattr__(self, "perm", tuple(index("perm", i) for i in self.perm))
+            order = tuple(index("perm", i) for i in several("perm", self.perm))
+            object.__setattr__(self, "perm", order)
+        if self.rng is not None and not callable(getattr(self.rng, "shuffle", None)):
+            raise TypeError(
+                f"rng must be a random.Random; got {type(self.rng).__name__}. Pass random.Random(seed)."
+            )
 
     def check(self, n: int) -> None:
         """Raise ValueError unless `perm` is a permutation of ``range(n)`` or not given."""

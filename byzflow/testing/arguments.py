@@ -30,6 +30,8 @@ def check_shapes(op: Operator, laws: Laws) -> None:
     assert_same(as_float64(run_eager(op, X.tolist())), flat, "lists of numbers")
     strided = np.repeat(X, 2, axis=1)[:, ::2]
     assert_same(as_float64(run_eager(op, list(strided))), flat, "vectors that are not contiguous")
+    sliced = [vector[::2] for vector in cast(np.repeat(X, 2, axis=1), "torch-float64")]
+    assert_same(as_float64(run_eager(op, sliced)), flat, "torch vectors that are not contiguous")
     empty = as_float64(run_eager(op, list(np.empty((laws.n, 0)))))
     assert_same(empty, np.empty((*k, 0)), "vectors of length zero")
     mixed: list[Any] = cast(X, "torch-float64")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from byzflow.aggregators.average import Average
 from byzflow.exceptions import ToleranceError
@@ -27,6 +28,24 @@ def test_rows_that_are_not_finite_are_left_out():
 def test_no_finite_row_is_a_tolerance_error():
     with pytest.raises(ToleranceError, match="finite row"):
         Average().aggregate([np.full(2, np.nan)] * 3)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_node_weights_may_be_any_sequence_and_are_copied(kind):
+    given = kind([2.0, 0.0, 2.0])
+    rule = Average(node_weights=given)
+    assert hash(rule) == hash(Average(node_weights=(2, 0, 2)))
+    np.testing.assert_allclose(rule.aggregate(ROWS), [3.0, 2.5])
+
+
+def test_huge_node_weights_do_not_add_up_to_infinity():
+    np.testing.assert_allclose(Average(node_weights=[1e308, 0, 1e308]).aggregate(ROWS), [3.0, 2.5])
+
+
+@pytest.mark.parametrize(("bad", "kind"), [(3.0, TypeError), ("12", TypeError), ((1, np.inf), ValueError)])
+def test_what_are_no_node_weights_is_refused(bad, kind):
+    with pytest.raises(kind, match=r"node_weights must be .*; got .*\. "):
+        Average(node_weights=bad)
 
 
 def test_wrong_node_weights_are_refused():

@@ -66,6 +66,19 @@ def test_bad_options_are_refused(options):
         LabelFlipAttack(**options)
 
 
+@pytest.mark.parametrize("options", [{"mapping": [1, 0]}, {"mapping": {0: 1.5}}, {"loss_fn": "mse"}])
+def test_options_of_the_wrong_kind_are_refused(options):
+    with pytest.raises(TypeError, match=rf"{next(iter(options))} must .*; got .*\. "):
+        LabelFlipAttack(num_classes=3, **options)
+
+
+def test_mapping_is_copied():
+    mapping = {0: 1}
+    attack = LabelFlipAttack(mapping=mapping)
+    mapping[0] = 2
+    assert attack.flip(torch.tensor([0])).tolist() == [1]
+
+
 def test_missing_batch_is_named():
     with pytest.raises(ValueError, match="None for y"):
         LabelFlipAttack(num_classes=2).apply(model=model(), x=X)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -18,6 +19,7 @@ CHUNKS = [
     for f in fields(case.rule_class())
     if f.name.endswith("chunk_size") and f.init
 ]
+OPTIONS = [(case, f.name) for case in CASES if not case.variant for f in fields(case.rule_class()) if f.init]
 WITH_F = [case for case in CASES if "f" in case.options(case.laws.n) and not case.fixed]
 
 
@@ -25,11 +27,25 @@ def ident(value):
     return getattr(value, "name", str(value))
 
 
+def kind(value):
+    return type(value).__name__
+
+
 @pytest.mark.parametrize("bad", [0, -1])
 @pytest.mark.parametrize(("case", "name"), CHUNKS, ids=ident)
 def test_chunk_size_must_be_positive(case, name, bad):
     with pytest.raises(ValueError, match=name):
         case.rule_class()(**{**case.options(case.laws.n), name: bad})
+
+
+@pytest.mark.parametrize("bad", [object(), "nonsense", np.ones(2), 1j, np.nan], ids=kind)
+@pytest.mark.parametrize(("case", "name"), OPTIONS, ids=ident)
+def test_options_of_no_sense_are_taken_or_refused_by_name(case, name, bad):
+    options = {**case.options(case.laws.n), name: bad}
+    try:
+        case.rule_class()(**options)
+    except (TypeError, ValueError) as error:
+        assert re.match(rf".*\b{name} .*; got .*\. [A-Z].*\.$", str(error))  # noqa: PT017  # not all are refused
 
 
 @pytest.mark.parametrize("case", WITH_F, ids=ident)

@@ -42,10 +42,20 @@ def test_one_flat_array_is_no_stack_of_vectors():
         as_rows(np.ones(5))
 
 
-@pytest.mark.parametrize("vectors", [[np.ones(3, complex)] * 2, [torch.ones(3, dtype=torch.complex64)] * 2])
-def test_complex_vectors_are_refused(vectors):
+NOT_REAL = ([np.ones(3, complex)], [torch.ones(3, dtype=torch.complex64)], [np.array(["a", "b", "c"])])
+
+
+@pytest.mark.parametrize("first", [[], [np.ones(3)] * 2, [torch.ones(3)] * 2], ids=["none", "numpy", "torch"])
+@pytest.mark.parametrize("vectors", NOT_REAL, ids=["numpy", "torch", "strings"])
+def test_vectors_that_are_not_real_are_refused_wherever_they_stand(first, vectors):
     with pytest.raises(TypeError, match="real"):
-        as_rows(vectors)
+        as_rows([*first, *vectors])
+
+
+@pytest.mark.parametrize("dense", [[], [torch.ones(3)]])
+def test_sparse_vectors_are_refused(dense):
+    with pytest.raises(TypeError, match=r"must be dense; got torch\.sparse_coo"):
+        as_rows([*dense, torch.ones(3).to_sparse(), torch.ones(3).to_sparse()])
 
 
 @pytest.mark.parametrize(
@@ -65,6 +75,14 @@ def test_rows_that_are_no_contiguous_memory_are_read_right():
     X = torch.randn(40, 6)
     rows = as_rows([X[:, i] for i in range(6)])
     np.testing.assert_array_equal(rows.read(Span(0, 40)), X.T.numpy())
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("d", [3, 1 << 15])
+def test_few_rows_that_are_no_contiguous_memory_are_read_right(n, d):
+    X = torch.randn(d, 2 * n)
+    rows = as_rows([X[:, 2 * i + 1] for i in range(n)])
+    np.testing.assert_array_equal(rows.read(Span(0, d)), X[:, 1::2].T.numpy())
 
 
 def test_a_vector_that_needs_grad_is_detached():

@@ -11,7 +11,7 @@ import numpy as np
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import positive, positive_real, real
+from byzflow.operators.checks import node_weights, one_for_each, positive, positive_real
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("SmoothedGeometricMedian",)
@@ -66,8 +66,7 @@ class SmoothedGeometricMedian(LinearAggregator):
     def __post_init__(self) -> None:
         positive_real("nu", self.nu)
         positive("T", self.T)
-        for weight in self.node_weights or ():
-            real("node_weights", weight, least=0.0)
+        object.__setattr__(self, "node_weights", node_weights(self.node_weights))
 
     @property
     def anchors(self) -> tuple[str, ...]:
@@ -76,11 +75,7 @@ class SmoothedGeometricMedian(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise ValueError unless there are n node weights or none at all."""
-        if self.node_weights is not None and len(self.node_weights) != n:
-            raise ValueError(
-                f"SmoothedGeometricMedian needs one weight for each node; got {len(self.node_weights)} for "
-                f"n={n}. Pass n node_weights, or none."
-            )
+        one_for_each("SmoothedGeometricMedian", self.node_weights, n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the weights of the last step."""
@@ -92,6 +87,7 @@ class SmoothedGeometricMedian(LinearAggregator):
                 f"SmoothedGeometricMedian needs a finite row with a positive weight; got none among n={n}. "
                 f"Find out which nodes send NaN or inf."
             )
+        given /= given.max()  # the sum of huge weights is infinite
         point = np.zeros(len(geometry.gram))
         point[geometry.column("zero")] = 1.0
         for _ in range(self.T):

@@ -26,7 +26,7 @@ class Spectrum(NamedTuple):
     Attributes
     ----------
     value : float
-        Top eigenvalue of ``shadowi w_i (x_i - mean) (x_i - mean)^T / shadowi w_i``.
+        Top eigenvalue of ``sum_i w_i (x_i - mean) (x_i - mean)^T / sum_i w_i``.
     squares : ndarray, (n,)
         ``<v, x_i - mean>**2`` for its unit eigenvector v; 0 for a point without weight.
     """

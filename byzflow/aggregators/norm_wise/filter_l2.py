@@ -15,6 +15,9 @@ from byzflow.operators.geometry import Geometry
 
 __all__ = ("FilterL2",)
 
+_NOTHING = 1e-12
+"""A step that leaves a smaller share of the weight leaves rounding errors."""
+
 
 @frozen
 class FilterL2(LinearAggregator):
@@ -22,8 +25,9 @@ class FilterL2(LinearAggregator):
 
     From ``c_i = 1``, while the top eigenvalue of the weighted covariance exceeds ``expansion * sigma**2``:
     ``c_i <- c_i (1 - tau_i / max tau)`` with ``tau_i = <v, x_i - mu>**2``, v the top eigenvector and mu the
-    weighted mean, which is returned at the end. Needs no f, but the honest rows' variance; `CAF` needs f and
-    no variance. Rows that are not finite start with weight 0.
+    weighted mean, which is returned at the end. A step that would leave no weight (all rows are equally far
+    out) is not taken. Needs no f, but the honest rows' variance; `CAF` needs f and no variance. Rows that are
+    not finite start with weight 0.
 
     Parameters
     ----------
@@ -73,7 +77,10 @@ class FilterL2(LinearAggregator):
         weights = geometry.finite.astype(np.float64)
         spectrum = top_spectrum(geometry.gram[:n, :n], weights)
         while spectrum.value > bound:
-            weights = weights * (1.0 - spectrum.squares / spectrum.squares.max())
+            calmer = weights * (1.0 - spectrum.squares / spectrum.squares.max())
+            if calmer.sum() <= _NOTHING * weights.sum():
+                break
+            weights = calmer
             spectrum = top_spectrum(geometry.gram[:n, :n], weights)
         answer: np.ndarray = weights / weights.sum()
         return answer

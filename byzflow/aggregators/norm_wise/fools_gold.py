@@ -14,13 +14,13 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive_real
 from byzflow.operators.geometry import Geometry
-from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
 
 __all__ = ("FoolsGold", "history_weights")
 
 
-def history_weights(products: np.ndarray, confidence: float) -> np.ndarray:
+def history_weights(products: np.ndarray, confidence: float, present: np.ndarray) -> np.ndarray:
     """Return FoolsGold's weight of each node, (n,) in [0, 1].
 
     Parameters
@@ -29,10 +29,13 @@ def history_weights(products: np.ndarray, confidence: float) -> np.ndarray:
         Inner products of the nodes' summed vectors.
     confidence : float
         Slope of the logit, kappa.
+    present : ndarray of bool, (n,)
+        Nodes with a vector in this round: the others have weight 0 and are not what the largest is taken of.
 
     Examples
     --------
-    >>> history_weights(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), 1.0)
+    >>> products = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> history_weights(products, 1.0, np.ones(3, bool))
     array([0., 0., 1.])
     """
     n = len(products)
@@ -44,7 +47,7 @@ def history_weights(products: np.ndarray, confidence: float) -> np.ndarray:
     # Pardon: a node that resembles one which resembles others more is probably an honest bystander.
     ratio = most[:, None] / np.where(most > 0.0, most, 1.0)
     cosines *= np.where(most > most[:, None], ratio, 1.0)
-    weights = np.clip(1.0 - cosines.max(axis=1), 0.0, 1.0) if n > 1 else np.ones(n)
+    weights = np.clip(1.0 - cosines.max(axis=1), 0.0, 1.0) * present
     top = weights.max()
     if top <= 1e-12:
         return np.zeros(n)
@@ -78,7 +81,7 @@ class _Step(LinearOperator):
         n = geometry.n - self.histories
         finite = geometry.finite[:n]
         sums = np.hstack((np.diag(finite.astype(np.float64)), np.eye(n)[:, : self.histories]))
-        trust = history_weights(geometry.mix(sums).products, self.confidence) * finite
+        trust = history_weights(geometry.mix(sums).products, self.confidence, finite)
         first = np.zeros(geometry.n)
         first[:n] = trust / max(trust.sum(), 1e-300)
         return np.vstack((first, sums))
@@ -89,7 +92,7 @@ class FoolsGold(StatefulAggregator):
     """Average the rows, weighted down by how alike the nodes' histories are.
 
     Every node's vectors are summed over the rounds; with the cosines ``c_ij`` of the sums and
-    ``v_i = max_j c_ij``, ``c_ij`` is multiplied by ``v_i / v_j`` where ``v_j > v_i``; then
+    ``v_i = max_j c_ij`` (``c_ii = 0``), ``c_ij`` is multiplied by ``v_i / v_j`` where ``v_j > v_i``; then
     ``a_i = 1 - max_j c_ij``, scaled so that the largest is 1, and
     ``w_i = clip(confidence (ln(a_i / (1 - a_i)) + 1/2), 0, 1)``. The result is the mean with the weights
     ``w_i``, or zero if nobody is trusted. Made against sybils, which send alike; honest nodes must differ.
@@ -144,8 +147,8 @@ class FoolsGold(StatefulAggregator):
                 f"FoolsGold needs as many histories as vectors; got {len(history)} for n={len(gradients)}. "
                 f"Start with state=None when the nodes change."
             )
-        if is_lazy(gradients):
-            answer = lazy_rows(op, gradients if state is None else _below(gradients, history))
+        if (lazy := as_lazy(gradients)) is not None:
+            answer = lazy_rows(op, lazy if state is None else _below(lazy, history))
             return answer[0], {"history": answer[1:]}
         aggregate, *sums = op.run_rows(gradients, extra=tuple(history))
         return aggregate, {"history": array_api_compat.array_namespace(aggregate).stack(sums)}

@@ -39,6 +39,13 @@ def test_a_tiny_bound_still_ends():
     assert np.isfinite(FilterL2(sigma=1e-150).aggregate(X)).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_are_all_as_far_out_give_their_mean(seed):
+    a, b = np.random.default_rng(seed).normal(size=(2, 5))
+    np.testing.assert_allclose(FilterL2(sigma=0.1).aggregate([a, b]), (a + b) / 2, rtol=1e-12)
+    np.testing.assert_allclose(FilterL2(sigma=0.1).aggregate([a, -a, b, -b]), np.zeros(5), atol=1e-12)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e38])
 def test_hostile_rows_lose_their_weight(bad):
     X = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)

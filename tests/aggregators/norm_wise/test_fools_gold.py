@@ -39,7 +39,9 @@ def test_weights_equal_the_loops(seed, confidence):
     rng = np.random.default_rng(seed)
     H = rng.normal(size=(7, 4))
     H[:3] = H[0] + 0.3 * rng.normal(size=(3, 4))
-    np.testing.assert_allclose(history_weights(H @ H.T, confidence), slow(H, confidence), atol=1e-9)
+    np.testing.assert_allclose(
+        history_weights(H @ H.T, confidence, np.ones(7, bool)), slow(H, confidence), atol=1e-9
+    )
 
 
 def test_steps_sum_histories_and_weigh_by_them():
@@ -73,6 +75,13 @@ def test_rows_that_are_not_finite_stay_out_of_the_history():
     aggregate, state = FoolsGold().step(rows, None)
     assert aggregate.tolist() == [0.5, 0.5]
     assert state["history"].tolist() == [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_row_that_is_not_finite_does_not_set_the_scale_of_trust():
+    alike = [np.array([1.0, 0.1, 0.0]), np.array([1.0, 0.0, 0.1]), np.array([1.0, 0.1, 0.1])]
+    expected = FoolsGold().aggregate(alike)
+    assert expected[0] > 0.9
+    np.testing.assert_allclose(FoolsGold().aggregate([*alike, np.full(3, np.nan)]), expected)
 
 
 def test_a_state_of_other_nodes_is_refused():
