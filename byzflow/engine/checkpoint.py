@@ -54,6 +54,10 @@ class Checkpoint:
     every: int = 10
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path, str | os.PathLike):
+            raise TypeError(
+                f"path must be a str or path-like; got {self.path!r}. Pass Checkpoint(path, every=rounds)."
+            )
         if not isinstance(self.every, int) or self.every < 1:
             raise ValueError(f"every must be a number of rounds, at least 1; got {self.every!r}.")
 

@@ -138,14 +138,17 @@ class Operator:
     ) -> list[Any]:
         """Run subtasks through ``pool.run_subtask``, a bounded number at once; results in their order.
 
-        `limit` None or 0 means eight for each worker, a negative -k means k for each worker.
+        `limit` None or 0 means eight for each worker, a negative -k means k for each worker. Several subtasks
+        are dealt to the workers in turn; one alone goes to whoever is idle, since every node of a graph
+        starts to deal at the same worker.
         """
+        subtasks = list(subtasks)
         size = max(1, pool.size)
         window = asyncio.Semaphore(
             limit if limit is not None and limit > 0 else size * (-limit if limit else 8)
         )
         metadata = (context.metadata if context is not None else None) or {}
-        pins = metadata.get("worker_affinities") or ()
+        pins = (metadata.get("worker_affinities") or ()) if len(subtasks) > 1 else ()
         shared = metadata.get("subtask_semaphore")
 
         async def one(position: int, subtask: SubTask) -> Any:

@@ -99,3 +99,8 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_the_interval_is_checked(every: Any) -> None:
     with pytest.raises(ValueError, match="every"):
         Checkpoint("x", every=every)
+
+
+def test_a_number_is_no_path():
+    with pytest.raises(TypeError, match="every=rounds"):
+        Checkpoint.of(3)

@@ -74,6 +74,8 @@ def pack(array: Any) -> tuple[Header, memoryview]:
     import torch
 
     plain = array.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    if not plain.numel():  # it counts as contiguous with any stride, but no view of bytes takes it
+        plain = torch.empty(0, dtype=array.dtype)
     frame = memoryview(plain.view(torch.uint8).numpy())
     name = str(array.dtype).removeprefix("torch.")
     return ("torch", name, tuple(array.shape), array.device.type, array.requires_grad), frame

@@ -13,6 +13,7 @@ from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.duties import lacks, missing
+from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.seats import is_remote
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.parameter_server.archive import Archive
@@ -94,7 +95,7 @@ class ParameterServer:
         self.quorum, self.client = quorum, client
         cohort = Cohort(len(self.hon), len(self.byz))
         _check(self)
-        _check_limits(cohort, deadline, quorum)
+        check_limits(deadline=deadline, quorum=quorum, seed=seed, most=cohort.n, who="nodes")
         self._cluster = pool_on(client)
         reduction = Reduction(pool=actor_pool, metadata=scheduler_metadata, seed=seed, cluster=self._cluster)
         self.scheduler = None if actor_pool is None else reduction.scheduler(aggregator, actor_pool)
@@ -189,10 +190,3 @@ def _check(server: ParameterServer) -> None:
         raise TypeError(f"pre_aggregator must have pre_aggregate(); got {type(server.pre).__name__}.")
     if not server.hon:
         raise ValueError("ParameterServer needs at least one honest node; got none. Pass honest_nodes.")
-
-
-def _check_limits(cohort: Cohort, deadline: float | None, quorum: int | None) -> None:
-    if deadline is not None and not deadline > 0:
-        raise ValueError(f"deadline must be more than 0 seconds; got {deadline}.")
-    if quorum is not None and not 1 <= quorum <= cohort.n:
-        raise ValueError(f"quorum must be from 1 to the number of nodes, {cohort.n}; got {quorum}.")

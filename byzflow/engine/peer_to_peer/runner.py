@@ -12,6 +12,7 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds, setting
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.cluster import DecentralizedCluster
+from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.plan import Cohort
@@ -72,7 +73,8 @@ class DecentralizedPeerToPeer:
         honest, byzantine = list(honest_nodes), list(byzantine_nodes or ())
         if not honest:
             raise ValueError("PeerToPeer needs at least one honest node; got none. Pass honest_nodes.")
-        _check(lr, deadline, quorum, len(honest))
+        _check_step(lr)
+        check_limits(deadline=deadline, quorum=quorum, seed=seed, most=len(honest), who="honest nodes")
         self.schedule = TopologySchedule(topology, len(honest) + len(byzantine))
         self.peers = Peers(honest, byzantine)
         self.honest, self.byz, self.topology, self.context_factory = (
@@ -222,12 +224,6 @@ class DecentralizedPeerToPeer:
         run_sync(self.run_round_async())
 
 
-def _check(lr: Any, deadline: float | None, quorum: int | None, n_honest: int) -> None:
+def _check_step(lr: Any) -> None:
     if not callable(lr) and not (isinstance(lr, int | float) and math.isfinite(lr) and lr >= 0):
         raise ValueError(f"lr must be a finite number of at least 0, or a function of the round; got {lr!r}.")
-    if deadline is not None and not deadline > 0:
-        raise ValueError(f"deadline must be more than 0 seconds; got {deadline}. Raise it.")
-    if quorum is not None and not 1 <= quorum <= n_honest:
-        raise ValueError(
-            f"quorum must be from 1 to the number of honest nodes, {n_honest}; got {quorum}. Change it."
-        )

@@ -39,6 +39,11 @@ def test_every_torch_dtype_and_shape_arrives_bit_for_bit(send, dtype, shape):
 
 
 @pytest.mark.parametrize("send", [through_dask, through_pickle])
+def test_an_empty_tensor_arrives_whatever_its_strides(send):
+    assert send(Vec(torch.empty_strided((0,), (0,)))).array.shape == (0,)
+
+
+@pytest.mark.parametrize("send", [through_dask, through_pickle])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u1", "?", "c16", ">f8"])
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)], ids=str)
 def test_every_numpy_dtype_and_shape_arrives_bit_for_bit(send, dtype, shape):

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from byzflow.engine.graph.graph import GraphInput
+from byzflow.engine.graph.graph import ComputationGraph, GraphInput, GraphNode
 from byzflow.engine.graph.ops import CallableOp, RemoteCallableOp, make_single_operator_graph
+from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.operators.base import OpContext
 from tests.engine.graph.pools import FakePool
@@ -50,6 +51,14 @@ async def test_a_remote_callable_is_one_subtask_on_a_pool_of_two():
     assert await NodeScheduler(single(op, "x"), pool=pool).run({"x": 7}) == {"node": 7}
     assert len(pool.subtasks) == 1
     assert seen != [threading.get_ident()]
+
+
+async def test_remote_callables_that_do_not_need_each_other_run_on_different_workers():
+    both = threading.Barrier(2)
+    op = RemoteCallableOp(lambda: both.wait(5) is not None, input_mapping={})
+    graph = ComputationGraph([GraphNode("a", op), GraphNode("b", op)], outputs=["a", "b"])
+    async with ActorPool([ActorPoolConfig("thread", count=2)]) as pool:
+        assert await NodeScheduler(graph, pool=pool).run({}) == {"a": True, "b": True}
 
 
 @pytest.mark.parametrize("pool", [None, FakePool(1)])
