@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
-from operator import attrgetter
+from operator import attrgetter, countOf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,8 @@ from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive
 
 __all__ = ("ShapeAttack",)
+
+_shape = attrgetter("shape")
 
 
 @frozen
@@ -44,7 +46,7 @@ class ShapeAttack(RowAttack):
         if hasattr(vectors, "shape"):
             return vectors[:1, ...]  # type: ignore[no-any-return]  # a stacked array is a sequence of its rows
         try:
-            alike = len(set(map(attrgetter("shape"), vectors))) <= 1
+            alike = not vectors or countOf(map(_shape, vectors), vectors[0].shape) == len(vectors)
         except AttributeError:  # a list of numbers is a vector too
             alike = False
         if not alike:

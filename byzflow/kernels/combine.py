@@ -31,6 +31,9 @@ _REST = 4
 _COMMON = 4.0
 """How much larger than any row of the answer what they have in common may be: it is rounded as that is."""
 
+_Sparse = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A matrix in compressed sparse rows: first, column, value."""
+
 
 class Mixture(NamedTuple):
     """A weight matrix, (k, n), as it is applied: its columns that are not zero, dense or sparse.
@@ -50,7 +53,7 @@ class Mixture(NamedTuple):
 
     picked: np.ndarray
     W: np.ndarray
-    sparse: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    sparse: _Sparse | None
     common: np.ndarray | None = None
 
     @classmethod
@@ -76,12 +79,9 @@ class Mixture(NamedTuple):
             if len(picked) < W.shape[1]:
                 W = W[:, picked]
             return cls(picked, W, (*_all_of(len(picked)), W[0]))
-        W = np.ascontiguousarray(W)
-        picked, count = _entries(W)
-        if len(picked) < W.shape[1]:
-            W = W[:, picked]
-        if count * _SPARSE <= W.size or count <= _FEW * len(picked):
-            return cls(picked, W, _compressed(W, count))
+        picked, W, sparse = _entries(np.ascontiguousarray(W))
+        if sparse is not None:
+            return cls(picked, W, sparse)
         if k >= _MANY and sq_norms is not None:
             common, count = _most_common(W)
             if count * _REST <= W.size and _harmless(W, common, np.sqrt(sq_norms[picked])):
@@ -95,19 +95,7 @@ class Mixture(NamedTuple):
 
 
 @compiled
-def _entries(W: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the columns that are not zero, and the number of entries."""
-    used = np.zeros(W.shape[1], np.bool_)
-    count = 0
-    for i in range(W.shape[0]):
-        for j in range(W.shape[1]):
-            used[j] |= W[i, j] != 0.0
-            count += W[i, j] != 0.0
-    return np.flatnonzero(used), count
-
-
-@compiled
-def _compressed(W: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compressed(W: np.ndarray, count: int) -> _Sparse:
     """Return where the entries of each row begin, and the last one ends, their columns, and their values."""
     first, column, value = np.empty(W.shape[0] + 1, np.int64), np.empty(count, np.int64), np.empty(count)
     k = 0
@@ -119,6 +107,23 @@ def _compressed(W: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.n
                 k += 1
     first[W.shape[0]] = k
     return first, column, value
+
+
+@compiled
+def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Sparse | None]:
+    """Return the columns that are not zero, W without the others, and its entries alone if they are few."""
+    used = np.zeros(W.shape[1], np.bool_)
+    count = 0
+    for i in range(W.shape[0]):
+        for j in range(W.shape[1]):
+            used[j] |= W[i, j] != 0.0
+            count += W[i, j] != 0.0
+    picked = np.flatnonzero(used)
+    if len(picked) < W.shape[1]:
+        W = W[:, picked]
+    if count * _SPARSE <= W.size or count <= _FEW * len(picked):
+        return picked, W, _compressed(W, count)
+    return picked, W, None
 
 
 @compiled
@@ -179,7 +184,7 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
         if addresses is None:
             addresses, start = _addresses(rows.read(span)), 0
         if mixture.common is None:
-            native.combine(addresses, first, column, value, start, np.empty(0, rows.dtype), out)
+            native.combine(addresses, first, column, value, start, value[:0], out)
             return
         # Rows are read for many rows of the answer: a few columns of all of them at a time.
         common = mixture.common.astype(rows.dtype)

@@ -68,4 +68,8 @@ class Template:
             return [self.restore(flat[i, :]) for i in range(k)]
         whole = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
         whole = whole if whole.dtype == self.dtype else whole.to(self.dtype)
-        return list((whole if len(self.shape) == 1 else whole.reshape(k, *self.shape)).unbind())
+        if not self.shape:
+            return list(whole.reshape(k).unbind())
+        rows, *rest = self.shape
+        # Unlike views of one tensor, these are tensors of their own, and cheaper to make.
+        return list(whole.reshape(k * rows, *rest).unsafe_split_with_sizes([rows] * k))

@@ -140,7 +140,8 @@ def geometry_of(stats: Stats, m: int, anchors: tuple[str, ...]) -> Geometry:
     """Return the geometry of m rows from summed statistics; without any, they have no columns as yet."""
     if not stats:
         size = m + len(anchors)
-        return Geometry(np.zeros((size, size)), np.zeros(m), np.ones(m, bool), anchors)
+        norms = np.zeros(m)
+        return Geometry(np.zeros((size, size)), norms, np.isfinite(norms), anchors)
     norms = stats["norms"]
     finite = np.isfinite(norms)
     gram = stats.get("gram")

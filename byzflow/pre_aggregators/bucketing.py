@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import index, positive, several
 from byzflow.operators.geometry import Geometry
@@ -86,13 +87,7 @@ class Bucketing(LinearPreAggregator):
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of weights for each group."""
-        n, size = geometry.n, self.bucket_size
-        group = np.arange(n) // size
-        order = self._order(n)
-        here = geometry.finite[order]
-        count = np.maximum(np.bincount(group, here), 1.0)
-        W = np.zeros((len(count), n))
-        W[group, order] = here / count[group]
+        W: np.ndarray = _means(self._order(geometry.n), geometry.finite, self.bucket_size)
         return W
 
     def _order(self, n: int) -> Any:
@@ -104,3 +99,19 @@ class Bucketing(LinearPreAggregator):
         order = list(range(n))
         self.rng.shuffle(order)
         return np.array(order)
+
+
+@compiled
+def _means(order: np.ndarray, finite: np.ndarray, size: int) -> np.ndarray:
+    """Return the weights of the means of `size` finite rows after one another in `order`, (k, n)."""
+    n = len(order)
+    W = np.zeros((-(-n // size), n))
+    for first in range(0, n, size):
+        group = order[first : first + size]
+        count = 0
+        for i in group:
+            count += finite[i]
+        for i in group:
+            if finite[i]:
+                W[first // size, i] = 1.0 / count
+    return W

@@ -6,15 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from byzflow.kernels.small import compiled, dot, norm, vecmat
+from byzflow.kernels.small import compiled, dot, lined, matvec, norm, vecmat
 
-__all__ = ("Spectrum", "top_spectrum")
+__all__ = ("Spectrum", "top_spectrum", "top_variance")
 
 _CONVERGED = 1e-13
 """An eigenpair is one if its residual is below this share of the eigenvalue."""
 
-_LOST = 0.5
+_SHORTER = 0.5
 """A direction that keeps less of its length is made orthogonal once more."""
+
+_ROUNDED, _LOST = 4e-16, 1e-12
+"""How far from orthogonal directions are at first, and before they are made so again."""
 
 _CHECK = 6
 """Steps between two looks at the residual."""
@@ -51,96 +54,106 @@ def top_spectrum(gram: np.ndarray, weights: np.ndarray) -> Spectrum:
     >>> top_spectrum(np.outer(x, x), np.array([1.0, 1.0, 0.0])).squares.round(6)
     array([1., 1., 0.])
     """
-    squares = np.zeros(len(weights))
-    return Spectrum(_top(gram, weights, squares), squares)
+    squares = np.empty(len(weights))
+    return Spectrum(top_variance(gram, weights, squares), squares)
 
 
 @compiled
-def _top(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> float:
-    """Write the squares of `Spectrum` and return its value."""
-    used = np.flatnonzero(weights)
-    m = len(used)
-    w = weights[used] / weights.sum()
-    root = np.sqrt(w)
-    A = np.empty((m, m))
-    mean = np.empty(m)  # inner products of the points with their mean
-    for i in range(m):
-        for j in range(m):
-            A[i, j] = gram[used[i], used[j]]
-    vecmat(w, A, mean)
+def top_variance(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> float:
+    """Write the squares of `Spectrum` and return its value; to be called from compiled loops."""
+    n = len(weights)
+    total = weights.sum()
+    w, mean = np.empty(n), np.empty(n)  # inner products of the points with their mean
+    for i in range(n):
+        w[i] = weights[i] / total
+        squares[i] = 0.0
+    vecmat(w, gram, mean)
     square = dot(mean, w)
     scale = 0.0
-    for i in range(m):
-        for j in range(m):
-            A[i, j] = root[i] * root[j] * (A[i, j] - mean[i] - mean[j] + square)
-        scale = max(scale, A[i, i])
+    for i in range(n):
+        scale = max(scale, w[i] * (gram[i, i] - 2.0 * mean[i] + square))
     if scale == 0.0:
         return 0.0
-    A /= scale
-    vector = np.empty(m)
-    value = _lanczos(A, vector) * scale
-    vecmat(vector, A, mean)
-    for i in range(m):
-        # A row of A v carries its root of w_i to the last digit, however small; v does not.
-        squares[used[i]] = (mean[i] / root[i]) ** 2 * scale / (value / scale)
-    return value
+    A = lined(n, n)
+    length = A.shape[1]
+    root = np.sqrt(w) / np.sqrt(scale)
+    for i in range(n):
+        row, products, shift = A[i], gram[i], square - mean[i]
+        for j in range(n):
+            row[j] = root[i] * (products[j] - mean[j] + shift) * root[j]
+    vector, shadow = np.empty(length), np.empty(length)
+    value = _lanczos(A, vector)
+    vecmat(vector[:n], A, shadow)
+    for i in range(n):
+        if root[i] > 0.0:
+            # A row of A v carries its root of w_i to the last digit, however small; v does not.
+            squares[i] = (shadow[i] / root[i]) ** 2 / value
+    return value * scale
 
 
 @compiled
 def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
     """Write the unit eigenvector of the largest eigenvalue of a positive semi-definite A; return that.
 
-    A new direction is made orthogonal to the last two, then to all before it, again while that takes much of
-    it, so that after at most ``len(A)`` steps there is nothing left. The start is scattered numbers: one with
-    a meaning may lack the answer.
+    The columns of A beyond its rows are zero. A new direction is made orthogonal to the last two; and, before
+    it may have lost `_LOST` of that, to all before it, again while that takes much of it, so that after at
+    most ``len(A)`` steps there is nothing left. The start is scattered numbers: one with a meaning may lack
+    the answer.
     """
-    m = len(A)
-    Q, columns = np.empty((m, m)), np.empty((m, m))  # the directions as rows, and as columns
+    m, width = A.shape
+    Q = lined(m, width)
     diagonal, beside, s = np.zeros(m), np.zeros(m), np.empty(m)
-    r, along, shadow = np.empty(m), np.empty(m), np.empty(m)
+    r, along, shadow = np.zeros(width), np.empty(m), np.empty(width)
     for i in range(m):
         r[i] = (i + 1) * 0.6180339887498949 % 1.0 + 0.5
     length = norm(r)
-    value = 0.0
+    value, bound = 0.0, np.inf
+    widest, tightest, lost, again = 0.0, 0.0, 0.0, False
     for k in range(m):
         q = Q[k]
-        for i in range(m):
+        for i in range(width):
             q[i] = r[i] / length
-            columns[i, k] = q[i]
-        vecmat(q, A, r)
+        vecmat(q[:m], A, r)
         diagonal[k] = dot(q, r)
-        for i in range(m):
-            r[i] -= diagonal[k] * q[i]
-        if k > 0:
-            for i in range(m):
-                r[i] -= beside[k - 1] * Q[k - 1, i]
+        last, coupling = (Q[k - 1], beside[k - 1]) if k else (q, 0.0)
+        for i in range(width):
+            r[i] -= diagonal[k] * q[i] + coupling * last[i]
         before, length = np.inf, norm(r)
-        while length < _LOST * before and length > 0.0:
-            vecmat(r, columns, along[: k + 1])
-            vecmat(along, Q[: k + 1], shadow)
-            for i in range(m):
-                r[i] -= shadow[i]
-            diagonal[k] += along[k]
-            before, length = length, norm(r)
+        # Inner products with earlier directions obey the recurrence of the directions: this bounds them.
+        widest, tightest = max(widest, diagonal[k]), max(tightest, coupling)
+        lost = (lost + _ROUNDED) * (widest + 3.0 * tightest) / length
+        if again or not lost < _LOST:
+            again, lost = not again, 0.0  # the recurrence looks two directions back
+            while length < _SHORTER * before and length > 0.0:
+                matvec(Q[: k + 1], r, along)
+                vecmat(along[: k + 1], Q[: k + 1], shadow)
+                for i in range(width):
+                    r[i] -= shadow[i]
+                diagonal[k] += along[k]
+                before, length = length, norm(r)
         beside[k] = length
-        last = k + 1 == m or length <= 1e-15
-        if last or (k + 1) % _CHECK == 0:
-            value = _largest(diagonal, beside, k + 1, s)
-            if last or length * abs(s[k]) <= _CONVERGED * value:
+        done = k + 1 == m or length <= 1e-15
+        if done or (k + 1) % _CHECK == 0:
+            value = _largest(diagonal, beside, k + 1, bound, s)
+            residual = length * abs(s[k])
+            if done or residual <= _CONVERGED * value:
                 break
+            bound = value + residual
     vecmat(s, Q[: k + 1], vector)
     return value
 
 
 @compiled
-def _largest(diagonal: np.ndarray, beside: np.ndarray, k: int, s: np.ndarray) -> float:
+def _largest(diagonal: np.ndarray, beside: np.ndarray, k: int, guess: float, s: np.ndarray) -> float:
     """Write the unit eigenvector of the largest eigenvalue of a (k, k) tridiagonal matrix; return that.
 
-    Laguerre's iteration for the characteristic polynomial comes down from a bound and cannot pass the root.
+    Laguerre's iteration for the characteristic polynomial comes down from a bound and cannot pass the root;
+    from the guess, if that turns out to be a bound.
     """
-    value = 0.0
+    bound = 0.0
     for i in range(k):
-        value = max(value, diagonal[i] + beside[i] + (beside[i - 1] if i else 0.0))
+        bound = max(bound, diagonal[i] + beside[i] + (beside[i - 1] if i else 0.0))
+    value = min(guess, bound)
     down, up = np.empty(k), np.empty(k)  # pivots of T - value from the first row on, and from the last
     for _ in range(100):
         slope, bend, first, second, above = 0.0, 0.0, 0.0, 0.0, True
@@ -156,6 +169,9 @@ def _largest(diagonal: np.ndarray, beside: np.ndarray, k: int, s: np.ndarray) ->
             slope += first
             bend += first * first - second
         step = k / (slope + np.sqrt(max((k - 1) * (k * bend - slope * slope), 0.0)))
+        if not above and value == guess < bound:
+            value = bound
+            continue
         if not (above and step > 2e-16 * value):
             break
         value -= step

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
-from byzflow.aggregators.norm_wise._spectrum import top_spectrum
+from byzflow.aggregators.norm_wise._spectrum import top_variance
 from byzflow.exceptions import ToleranceError
+from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
 from byzflow.operators.geometry import Geometry
@@ -79,15 +80,22 @@ class CAF(LinearAggregator):
         """Return the weights whose covariance has the smallest top eigenvalue."""
         n = geometry.n
         geometry.require_finite(n - self.f, "CAF")
-        weights = geometry.finite.astype(np.float64)
-        best, least = weights, np.inf
-        while weights.sum() > n - 2 * self.f:
-            spectrum = top_spectrum(geometry.gram[:n, :n], weights)
-            if spectrum.value < least:
-                best, least = weights, spectrum.value
-            most = spectrum.squares.max()
-            if most <= _FLAT:
-                break
-            weights = weights * (1.0 - spectrum.squares / most)
-        answer: np.ndarray = best / best.sum()
+        weights = _calmest(geometry.gram[:n, :n], geometry.finite.astype(np.float64), n - 2 * self.f)
+        answer: np.ndarray = weights / weights.sum()
         return answer
+
+
+@compiled
+def _calmest(gram: np.ndarray, weights: np.ndarray, enough: int) -> np.ndarray:
+    """Return the weights of smallest top variance, of those that the filter passes while they sum to more."""
+    best, least = weights, np.inf
+    squares = np.empty(len(weights))
+    while weights.sum() > enough:
+        value = top_variance(gram, weights, squares)
+        if value < least:
+            best, least = weights, value
+        most = squares.max()
+        if most <= _FLAT:
+            break
+        weights = weights * (1.0 - squares / most)
+    return best
