@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "text_of")
+__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "text_of")
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,20 @@ def is_awaitable(value: Any) -> bool:
     if kind in _PLAIN or kind is getattr(sys.modules.get("torch"), "Tensor", None):
         return False
     return inspect.isawaitable(value)
+
+
+def late(call: Call, deadline: float | None) -> TimeoutError:
+    """Return the error of a call that did not end within `deadline` [seconds].
+
+    Examples
+    --------
+    >>> late(Call("node-3", "gradient"), 2.0)  # doctest: +ELLIPSIS
+    TimeoutError("gradient() of 'node-3' had to end within 2.0 s; it is still running or queued. ...")
+    """
+    return TimeoutError(
+        f"{call.method}() of {call.object_id!r} had to end within {deadline} s; it is still running or "
+        "queued. Raise the deadline, or leave this object out."
+    )
 
 
 def text_of(error: BaseException) -> str:

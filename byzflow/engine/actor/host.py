@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from distributed import get_worker
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Recorder, Sweep
+from byzflow.engine.actor.calls import Call, Recorder, Sweep, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
@@ -116,7 +116,7 @@ class NodeHost:
                 lanes.append(lane)
         self._crew.run(*(lane.move for lane in lanes))
         await batch.wait(deadline)
-        return self._reply(batch.close(lambda index: _late(calls[index], deadline)))
+        return self._reply(batch.close(lambda index: late(calls[index], deadline)))
 
     async def drop(self, object_ids: Iterable[str]) -> None:
         """Forget objects, their threads and their mailboxes; unknown ones are ignored."""
@@ -181,13 +181,6 @@ def _work(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
 
 def _unknown(object_id: str) -> LookupError:
     return LookupError(f"Object {object_id!r} was asked for; this host does not hold it. Spawn it first.")
-
-
-def _late(call: Call, deadline: float | None) -> TimeoutError:
-    return TimeoutError(
-        f"{call.method}() of {call.object_id!r} had to end within {deadline} s; it is still running or "
-        "queued. Raise the deadline, or leave this object out."
-    )
 
 
 def _stop(lanes: dict[str, Lane], crew: Crew) -> None:

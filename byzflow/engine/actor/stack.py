@@ -9,7 +9,7 @@ import numpy as np
 
 from byzflow.engine.actor.vec import is_numeric, is_tensor
 
-__all__ = ("Stack", "stackable", "stacked")
+__all__ = ("Stack", "common_form", "stackable", "stacked")
 
 SMALL = 64 * 1024  # [bytes] up to which one more copy of a vector costs less than an object of its own
 
@@ -105,6 +105,37 @@ def stackable(value: Any) -> tuple[Any, ...] | None:
     return ("torch", value.dtype, value.shape) if 0 < value.nbytes <= SMALL else None
 
 
+def common_form(values: Sequence[Any]) -> tuple[Any, ...] | None:
+    """Return the form of vectors that may all be stacked with each other; None if they may not.
+
+    Examples
+    --------
+    >>> common_form([np.zeros(2), np.ones(2)])
+    ('numpy', dtype('float64'), (2,))
+    >>> common_form([np.zeros(2), np.ones(3)]) is None
+    True
+    """
+    form = stackable(values[0]) if values else None
+    if form is None:
+        return None
+    first, (_, dtype, shape) = values[0], form
+    kind = type(first)
+    if kind is np.ndarray:
+        alike = all(type(v) is kind and v.dtype == dtype and v.shape == shape for v in values)
+    else:  # as `stackable` says, without what follows from the rest
+        layout = first.layout
+        alike = all(
+            type(v) is kind
+            and v.dtype is dtype
+            and v.layout is layout
+            and v.is_cpu
+            and not (v.requires_grad or v.is_nested)
+            and v.shape == shape
+            for v in values
+        )
+    return form if alike else None
+
+
 def stacked(vectors: tuple[Any, ...]) -> Any:
     """Return vectors as a `Stack` if they have one form that allows it, else as they are.
 
@@ -113,5 +144,4 @@ def stacked(vectors: tuple[Any, ...]) -> Any:
     >>> type(stacked((np.zeros(2), np.ones(2)))).__name__, type(stacked((np.zeros(2), None))).__name__
     ('Stack', 'tuple')
     """
-    forms = set(map(stackable, vectors))
-    return Stack.of(vectors) if len(forms) == 1 and None not in forms else vectors
+    return vectors if common_form(vectors) is None else Stack.of(vectors)

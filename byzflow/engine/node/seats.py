@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dask.system import CPU_COUNT
 
-from byzflow.engine.actor.calls import Call, Outcome, Recorder, text_of
+from byzflow.engine.actor.batch import Batch
+from byzflow.engine.actor.calls import Call, Outcome, Recorder, late
+from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.node.resident import ASKED, Resident
@@ -45,7 +46,7 @@ class LocalHost:
         self._nodes: dict[str, Any] = {}
         self._crew = Crew("local", CPU_COUNT)
         self._lanes: dict[str, Lane] = {}
-        self._late: set[asyncio.Task[Outcome]] = set()
+        self._late: set[asyncio.Task[None]] = set()
 
     def seat(self, node: Any) -> Seat:
         """Take in a node and return its seat; the handle of a spawned one has a `Resident` behind it."""
@@ -53,24 +54,29 @@ class LocalHost:
         self._nodes[name] = node if is_remote(node) else Resident(node)
         return Seat(self, name)
 
-    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> list[Outcome]:
+    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> Columns:
         """Run calls, different nodes side by side, those of one node in the order given."""
         queues: dict[str, list[int]] = {}
         for position, call in enumerate(calls):
             queues.setdefault(call.object_id, []).append(position)
-        outcomes: dict[int, Outcome] = {}
-        tasks = {
-            asyncio.create_task(self._serve([(p, calls[p]) for p in positions], outcomes))
-            for positions in queues.values()
-        }
+        batch = Batch(len(calls), lambda position, resident: _made(resident, calls[position]))
+        moves: list[Callable[[], None]] = []
+        tasks: set[asyncio.Task[None]] = set()
+        for name, positions in queues.items():
+            lane = self._lane(name)
+            if any(self._is_awaited(calls[position]) for position in positions):
+                tasks.add(asyncio.create_task(self._serve(batch, lane, positions, calls)))
+            elif [lane.queue(batch, position) for position in positions]:
+                moves.append(lane.move)
+        self._crew.run(*moves)
         try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=deadline)
+            await batch.wait(deadline)
         finally:
+            outcomes = batch.close(lambda position: late(calls[position], deadline))
             for task in tasks:
                 if not task.done():
                     self._leave(task)
-        return [outcomes.get(p) or _late(call, deadline) for p, call in enumerate(calls)]
+        return outcomes
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind as a daemon."""
@@ -79,35 +85,32 @@ class LocalHost:
         self._lanes.clear()
         self._crew.close()
 
-    async def _serve(self, calls: Iterable[tuple[int, Call]], outcomes: dict[int, Outcome]) -> None:
-        for position, call in calls:
-            outcomes[position] = await self._one(call)
+    def _lane(self, name: str) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            resident = self._nodes[name]
+            lane = self._lanes[name] = Lane(self._crew, lambda: resident, lambda *outcome: None)
+        return lane
 
-    async def _one(self, call: Call) -> Outcome:
+    def _is_awaited(self, call: Call) -> bool:
+        """Whether a call is for the loop of the caller."""
         resident = self._nodes[call.object_id]
         method = call.args[1] if call.method in ASKED else call.method
-        value: Any = None
-        if is_remote(resident) or _is_async(getattr(resident, method, None)):
-            with Recorder() as record:
-                value = getattr(resident, call.method)(*call.args, **call.kwargs)
-                if inspect.isawaitable(value):  # a remembered answer is not
-                    value = await value
-                if inspect.isawaitable(value):  # a backend may hand on a coroutine that it was given
-                    value = await value
-            if isinstance(record.error, asyncio.CancelledError):
-                raise record.error
-            return Outcome(None if record.error else value, record.error, record.seconds)
-        return await self._in_lane(resident, call)
+        return is_remote(resident) or _is_async(getattr(resident, method, None))
 
-    async def _in_lane(self, resident: Any, call: Call) -> Outcome:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Outcome] = loop.create_future()
-        lane = self._lanes.get(call.object_id)
-        if lane is None:
-            lane = self._lanes[call.object_id] = Lane(self._crew, lambda: resident, lambda *outcome: None)
-
-        lane.submit(_Errand(resident, call, answer, loop), 0)
-        return await answer
+    async def _serve(self, batch: Batch, lane: Lane, positions: Sequence[int], calls: Sequence[Call]) -> None:
+        """Run the calls of one node, some of which are for this loop, one after another."""
+        for done, position in enumerate(positions):
+            call = calls[position]
+            if self._is_awaited(call):
+                outcome = await _awaited(self._nodes[call.object_id], call)
+            else:
+                outcome = await _alone(lane, call)
+            batch.settle(position, outcome.value, outcome.error, outcome.seconds)
+            if isinstance(outcome.error, asyncio.CancelledError):
+                for other in positions[done + 1 :]:
+                    batch.settle(other, None, outcome.error, 0.0)
+                raise outcome.error
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         """Give a late task up without waiting for a node that will not be cancelled."""
@@ -116,29 +119,29 @@ class LocalHost:
         task.add_done_callback(self._late.discard)
 
 
-class _Errand:
-    """One call in a lane, for which a coroutine of another thread waits."""
+def _made(resident: Any, call: Call) -> Any:
+    return getattr(resident, call.method)(*call.args, **call.kwargs)
 
-    def __init__(
-        self, resident: Any, call: Call, answer: asyncio.Future[Outcome], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.context = contextvars.copy_context()
-        self._resident, self._call, self._answer, self._loop = resident, call, answer, loop
 
-    def is_open(self) -> bool:
-        return not self._answer.done()
+async def _alone(lane: Lane, call: Call) -> Outcome:
+    batch = Batch(1, lambda _, resident: _made(resident, call))
+    lane.submit(batch, 0)
+    try:
+        await batch.wait(None)
+    finally:
+        outcomes = batch.close(lambda _: late(call, None))
+    return outcomes[0]
 
-    def run(self, index: int, subject: Any) -> Any:
-        return getattr(self._resident, self._call.method)(*self._call.args, **self._call.kwargs)
 
-    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
-        said = None if error is None else text_of(error)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._answered, Outcome(value, error, seconds, said))
-
-    def _answered(self, outcome: Outcome) -> None:
-        if not self._answer.done():
-            self._answer.set_result(outcome)
+async def _awaited(resident: Any, call: Call) -> Outcome:
+    value: Any = None
+    with Recorder() as record:
+        value = _made(resident, call)
+        if inspect.isawaitable(value):  # a remembered answer is not
+            value = await value
+        if inspect.isawaitable(value):  # a backend may hand on a coroutine that it was given
+            value = await value
+    return Outcome(None if record.error else value, record.error, record.seconds)
 
 
 def is_remote(node: Any) -> bool:
@@ -206,8 +209,3 @@ def found_at(node: Any) -> tuple[Host, str] | None:
 
 def _is_async(method: Any) -> bool:
     return inspect.iscoroutinefunction(method) or getattr(method, "is_remote", False)
-
-
-def _late(call: Call, deadline: float | None) -> Outcome:
-    text = f"{call.object_id} had to answer within {deadline} s; it did not."
-    return Outcome(error=TimeoutError(text), seconds=deadline or 0.0)

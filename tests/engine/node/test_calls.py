@@ -32,6 +32,17 @@ class AsyncEcho:
         return value
 
 
+class Mixed(Echo):
+    """Has methods of both kinds."""
+
+    async def wait(self, value: Any) -> Any:
+        await asyncio.sleep(0)
+        return self.say(value)
+
+    async def give_up(self) -> None:
+        raise asyncio.CancelledError
+
+
 class Stuck:
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -123,3 +134,20 @@ async def test_a_cancelled_call_leaves_the_roster_usable() -> None:
     stuck.free.set()
     assert (await roster.ask(0, {0: Ask("say", (3,))}, 5.0))[0].value in (1, 3)
     roster.close()
+
+
+async def test_coroutines_and_other_methods_of_one_node_run_in_the_order_asked_for() -> None:
+    node = Mixed()
+    queue = [(i, Ask(("say", "wait")[i % 2], (i,))) for i in range(6)]
+    outcomes = await Roster([node, Echo()]).ask(6, {0: queue, 1: Ask("say", (9,))}, 5.0)
+    assert node.seen == list(range(6))
+    assert [outcomes[0].value, outcomes[1].value] == [5, 9]
+
+
+async def test_a_coroutine_that_cancels_itself_is_an_error_at_once() -> None:
+    roster = Roster([Mixed(), Echo()])
+    queue = [(0, Ask("give_up")), (1, Ask("say", (1,)))]
+    async with asyncio.timeout(5.0):
+        outcomes = await roster.ask(1, {0: queue, 1: Ask("say", (2,))}, None)
+    assert isinstance(outcomes[0].error, asyncio.CancelledError)
+    assert outcomes[1].value == 2
