@@ -14,7 +14,7 @@ from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, found_at, is_away, is_remote, place_of
+from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
 from byzflow.exceptions import NodeLostError
 from byzflow.operators.together import together
@@ -41,15 +41,15 @@ class Ask:
 
     def call(self, seat: Seat, round: int) -> Call:
         """Return the call for one node."""
-        return self.calls([seat], round)[0]
+        return self.calls([seat.object_id], round)[0]
 
-    def calls(self, seats: Sequence[Seat], round: int) -> Sweep:
+    def calls(self, object_ids: Sequence[str], round: int) -> Sweep:
         """Return the same call for many nodes of one host."""
         options: dict[str, Any] = {"purpose": self.purpose, "save": self.save}
         if self.held:
             options["place"] = self.place
         method = "resident_hold" if self.held else "resident_call"
-        return Sweep([seat.object_id for seat in seats], method, (round, self.method, self.args), options)
+        return Sweep(object_ids, method, (round, self.method, self.args), options)
 
 
 class Roster:
@@ -84,9 +84,11 @@ class Roster:
         self._here = {
             index: self.local.seat(node) for index, node in enumerate(self.nodes) if place_of(node) is None
         }
+        self._finders = [finder(node) for node in self.nodes]
         self._places: list[tuple[Host, str] | None] = []
         self._seated: dict[int, Seat] = {}
         self._hosts: list[tuple[Host, tuple[int, ...]]] = []
+        self._ids: dict[tuple[int, ...], list[str]] = {}
 
     def seat(self, index: int) -> Seat:
         """Return where a node sits now."""
@@ -103,12 +105,13 @@ class Roster:
         NodeLostError
             If a node was closed.
         """
-        places = [found_at(node) for node in self.nodes]
+        places = [find() for find in self._finders]
         if self._hosts and places == self._places:  # as in nearly every round
             return
         self._seated, self._hosts, self._places = {}, [], places
         self._seated = {index: self.seat(index) for index in range(len(self.nodes))}
         self._hosts = by_host(self._seated)
+        self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
     async def respawn(self, index: int) -> None:
         """Make a spawned node anew, as it was first made, on a live worker.
@@ -198,9 +201,10 @@ class Roster:
         deadline: float | None,
     ) -> Sequence[Outcome]:
         first = asks[indices[0]]
-        trusted = not any(index in self.suspects for index in indices)
+        trusted = self.suspects.isdisjoint(indices)
         if trusted and isinstance(first, Ask) and all(asks[index] is first for index in indices):
-            return await _answers(host, first.calls([self.seat(i) for i in indices], round), deadline)
+            ids = self._ids.get(indices) or [self.seat(i).object_id for i in indices]
+            return await _answers(host, first.calls(ids, round), deadline)
         queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]
         pairs = zip(map(self.seat, indices), queues, strict=True)
         calls = [[ask.call(seat, at) for at, ask in queue] for seat, queue in pairs]

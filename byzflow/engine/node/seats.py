@@ -17,7 +17,7 @@ from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
 from byzflow.engine.node.resident import ASKED, Resident
 
-__all__ = ("Host", "LocalHost", "Seat", "by_host", "found_at", "is_away", "is_remote", "place_of")
+__all__ = ("Host", "LocalHost", "Seat", "by_host", "finder", "is_away", "is_remote", "place_of")
 
 
 class Host(Protocol):
@@ -190,21 +190,24 @@ def place_of(node: Any) -> Seat | None:
     >>> place_of(object()) is None
     True
     """
-    place = found_at(node)
+    place = finder(node)()
     return None if place is None else Seat(*place)
 
 
-def found_at(node: Any) -> tuple[Host, str] | None:
-    """Return host and object id of a spawned node, or None for any other object and for one that was closed.
+def finder(node: Any) -> Callable[[], tuple[Host, str] | None]:
+    """Return what finds host and object id of a spawned node, or None for any other and for one closed.
 
     Examples
     --------
-    >>> found_at(object()) is None
+    >>> finder(object())() is None
     True
     """
     find = getattr(node, "_place", None) if is_remote(node) else None
-    place: tuple[Host, str] | None = find() if callable(find) else None
-    return place
+    return find if callable(find) else _nowhere
+
+
+def _nowhere() -> None:
+    return None
 
 
 def _is_async(method: Any) -> bool:

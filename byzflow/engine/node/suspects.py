@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
@@ -39,6 +39,10 @@ class Suspects:
 
     def __contains__(self, index: int) -> bool:
         return index in self._watched
+
+    def isdisjoint(self, indices: Iterable[int]) -> bool:
+        """Whether none of these nodes is suspected."""
+        return self._watched.isdisjoint(indices)
 
     @property
     def guilty(self) -> set[int]:
@@ -77,7 +81,7 @@ class Suspects:
         deadline : float or None
             Seconds for all of it.
         """
-        if self._watched.isdisjoint(indices):
+        if self.isdisjoint(indices):
             return await send(host, queues, deadline)
         answers: dict[int, list[Outcome]] = {}
         end = None if deadline is None else time.monotonic() + deadline
