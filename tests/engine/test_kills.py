@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
-from byzflow.engine.node import board
+from byzflow.engine.node import board, rota
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -59,6 +59,7 @@ async def test_kills_at_random_moments_leave_the_bits_alone(
 ) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
     monkeypatch.setattr(board, "LARGE", large)
+    monkeypatch.setattr(rota, "HEAVY", large)
     settings = {
         "byzflow.cluster.workers": 2,
         "byzflow.round.snapshot-every": 7,

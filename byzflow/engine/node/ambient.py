@@ -1,7 +1,8 @@
 """Settings of torch that nodes in one process share: what one of them changes is put back after its call.
 
-Streams of random numbers are not among them: nodes of byzflow have their own, and what several threads draw
-from a shared one depends on their order anyway.
+Streams of random numbers are not among them: nodes of byzflow have their own, what several threads draw from
+a shared one depends on their order anyway, and to key or keep the three of a process costs more than a small
+node's whole call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The attributes of a node as bytes, from which it goes on to the bit as it would have.
+"""The state of a node as bytes, from which it goes on to the bit as it would have.
 
 Torch pickles every tensor as an archive of its own, which takes longer than a small node's whole round.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
@@ -15,26 +16,43 @@ import numpy.typing as npt
 
 from byzflow.engine.actor.vec import Header, is_tensor, pack, unpack
 
-__all__ = ("State", "frozen_attributes")
+__all__ = ("State", "frozen", "take_over")
 
 State = npt.NDArray[np.uint8]
 """Bytes in an array, which travels without being copied."""
 
 
-def frozen_attributes(node: object) -> bytes:
-    """Return the attributes of an object as a pickle of a dictionary.
+def frozen(state: Any) -> State:
+    """Return a pickle of a state, such as the attributes of a node.
+
+    Memory that a process has not used before is slow, so large tensors are copied once, and straight to where
+    they stay.
+
+    Examples
+    --------
+    >>> pickle.loads(frozen({"seen": 3}))
+    {'seen': 3}
+    """
+    stream = io.BytesIO()
+    _Pickler(stream, protocol=5).dump(state)
+    return np.frombuffer(stream.getbuffer(), dtype=np.uint8)
+
+
+def take_over(node: object, attributes: Mapping[str, Any]) -> None:
+    """Give an object these attributes and no others.
 
     Examples
     --------
     >>> class Node:
-    ...     def __init__(self):
-    ...         self.seen = 3
-    >>> pickle.loads(frozen_attributes(Node()))
-    {'seen': 3}
+    ...     pass
+    >>> node = Node()
+    >>> take_over(node, {"seen": 3})
+    >>> node.seen
+    3
     """
-    stream = io.BytesIO()
-    _Pickler(stream, protocol=5).dump(vars(node))
-    return stream.getvalue()
+    known = vars(node)
+    known.clear()
+    known.update(attributes)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

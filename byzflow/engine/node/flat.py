@@ -78,13 +78,21 @@ class FlatModel:
             stop = start + parameter.numel()
             parameter.data = self.vector[start:stop].view(parameter.shape)
             start = stop
-        self.draws = any(isinstance(m, nn.modules.dropout._DropoutNd | nn.RReLU) for m in module.modules())
+        self.draws = any(map(_draws, module.modules()))
 
     def gradient(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the gradient of `loss`, shape ``(d,)``; zeros for parameters it does not depend on."""
         parts = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         pairs = zip(self.parameters, parts, strict=True)
         return torch.cat([(torch.zeros_like(p) if part is None else part).reshape(-1) for p, part in pairs])
+
+
+def _draws(layer: nn.Module) -> bool:
+    """Whether a layer draws numbers while it is trained, as attention and recurrent ones with dropout do."""
+    rate = getattr(layer, "dropout", 0.0)
+    return isinstance(layer, nn.modules.dropout._DropoutNd | nn.RReLU) or (
+        isinstance(rate, float) and rate > 0
+    )
 
 
 class Batches:

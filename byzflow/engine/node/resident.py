@@ -6,7 +6,7 @@ Every node that a round calls, on a worker or in this process, sits in a `Reside
 from __future__ import annotations
 
 import pickle
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.lane import has_coroutines
 from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.attributes import State, frozen_attributes
+from byzflow.engine.node.attributes import State, frozen, take_over
 from byzflow.engine.node.duties import declares, lacks, missing
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
@@ -119,7 +119,7 @@ class Resident:
         if known is not None and known[0] >= round:
             answer = known[1]
         else:
-            answer = guarded(self._resident_answer, round, method, args, kwargs)
+            answer = guarded(self._resident_answer, round, method, args, kwargs or {})
             if is_awaitable(answer):
                 answer = _later(self._resident_answers, key, round, answer)
             else:
@@ -164,7 +164,7 @@ class Resident:
         return [*guarded(lambda: [name for name in dir(self._resident_node) if type(name) is str], made=list)]
 
     def _resident_answer(
-        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         if round > self._resident_latest:
             self._resident_answers.clear()
@@ -174,22 +174,19 @@ class Resident:
         if not (args or kwargs):
             return getattr(self._resident_node, method)()
         if self._resident_reads:
-            return getattr(self._resident_node, method)(
-                *resolved(tuple(args)), **resolved(dict(kwargs or {}))
-            )
+            return getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
         if not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
             return getattr(self._resident_node, method)(*map(isolated, args))
-        return show(getattr(self._resident_node, method), tuple(args), dict(kwargs or {}))
+        return show(getattr(self._resident_node, method), tuple(args), dict(kwargs))
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.
 
         A node that says of itself that it ``saves_itself`` gives its ``state_dict`` instead.
         """
-        node = self._resident_node
         if self._resident_saves:
-            return "state_dict", guarded(lambda: node.state_dict(), made=plain)
-        return "attributes", guarded(frozen_attributes, node, made=bytes)
+            return "state_dict", guarded(lambda: self._resident_node.state_dict(), made=plain)
+        return "attributes", guarded(lambda: frozen(vars(self._resident_node)))
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.
@@ -204,25 +201,22 @@ class Resident:
             raise TypeError(
                 f"A {type(self._resident_node).__name__} needs a state of kind {own}; got {kind}."
             )
-        guarded(self._resident_take, kind, content)
-        self._resident_answers.clear()
-        self._resident_latest = -1
-
-    def _resident_take(self, kind: str, content: Any) -> None:
-        if kind == "state_dict":
-            self._resident_node.load_state_dict(content)
-        else:
-            attributes = vars(self._resident_node)
-            attributes.clear()
-            attributes.update(pickle.loads(content))
+        self._resident_take(lambda: content if self._resident_saves else pickle.loads(content))
 
     def resident_save(self) -> State:
         """Return the state as bytes."""
-        return np.frombuffer(pickle.dumps(self.resident_state()), dtype=np.uint8)
+        kind, content = self.resident_state()
+        return frozen(content) if kind == "state_dict" else np.asarray(content)
 
     def resident_restore(self, state: State) -> None:
         """Take up a state that `resident_save` returned."""
-        self.resident_load(*pickle.loads(state.data))
+        self._resident_take(lambda: pickle.loads(state.data))
+
+    def _resident_take(self, content: Callable[[], Any]) -> None:
+        node, saves = self._resident_node, self._resident_saves
+        guarded(lambda: node.load_state_dict(content()) if saves else take_over(node, content()))
+        self._resident_answers.clear()
+        self._resident_latest = -1
 
 
 class AsyncResident(Resident):

@@ -1,4 +1,9 @@
-"""Random streams of nodes, keyed by (seed, node, round, purpose): the order of calls never matters."""
+"""Random streams of nodes, keyed by (seed, node, round, purpose): the order of calls never matters.
+
+The global streams of `random`, NumPy and torch are shared by all nodes of a process, and any of them may seed
+those. A node of your own draws the same numbers on any number of workers, and beside any liar, if it draws
+from `generator`, or gives its ``torch.Generator`` a `torch_seed`.
+"""
 
 from __future__ import annotations
 

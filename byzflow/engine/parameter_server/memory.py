@@ -9,6 +9,7 @@ from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.attributes import State
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.isolation import isolated
+from byzflow.engine.node.rota import Rota
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import NodeLostError
 
@@ -40,17 +41,17 @@ class Memory:
     cohort : Cohort
         Who they are.
     every : int
-        Rounds between snapshots.
+        Rounds between snapshots of a node.
     gradient : Ask
         What an honest node is asked in a round.
     """
 
     def __init__(self, roster: Roster, cohort: Cohort, every: int, gradient: Ask) -> None:
-        self._roster, self._cohort, self._every, self._gradient = roster, cohort, every, gradient
+        self._roster, self._cohort, self._gradient = roster, cohort, gradient
+        self._rota = Rota(cohort.n, every)
         self._snapshots: dict[int, Snapshot] = {}
         self._updates: dict[int, Ask] = {}
         self._light: frozenset[int] = frozenset()
-        self._due: int = 0
 
     @property
     def light(self) -> frozenset[int]:
@@ -62,11 +63,16 @@ class Memory:
         return index in self._snapshots
 
     async def keep(self, round: int, deadline: float | None) -> None:
-        """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
-        if round < self._due:
-            return
-        away = [i for i in range(self._cohort.n) if self._roster.is_away(i)]
-        calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in away}
+        """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept."""
+        due = self._rota.due(round)
+        away = [i for i in due if self._roster.is_away(i)]
+        if away:
+            await self._save(away, round, deadline)
+        sizes = {i: len(self._snapshots[i].state) if self.knows(i) else 0 for i in due}
+        self._rota.saved(round, sizes)
+
+    async def _save(self, indices: Collection[int], round: int, deadline: float | None) -> None:
+        calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in indices}
         outcomes = await self._roster.call(calls, deadline)
         for index, outcome in outcomes.items():
             if isinstance(outcome.error, NodeLostError):
@@ -77,7 +83,6 @@ class Memory:
         self._light = frozenset(
             i for i in self._cohort.byzantine if self.knows(i) and len(self._snapshots[i].state) <= LIGHT
         )
-        self._due = round + self._every
         self._forget()
 
     def attacked(self, round: int, states: Mapping[int, State]) -> None:

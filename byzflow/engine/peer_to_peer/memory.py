@@ -14,6 +14,7 @@ from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.node.attributes import State
 from byzflow.engine.node.returns import Returns
+from byzflow.engine.node.rota import Rota
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.exceptions import NodeLostError
 
@@ -40,15 +41,15 @@ class PeerMemory:
     peers : Peers
         How to reach the nodes.
     every : int
-        Rounds between snapshots.
+        Rounds between snapshots of a node.
     """
 
     def __init__(self, peers: Peers, every: int) -> None:
         self.returns = Returns(peers.roster)
-        self._peers, self._every = peers, every
+        self._peers, self._rota = peers, Rota(len(peers), every)
         self._pasts: dict[int, _Past] = {}
-        self._sizes: dict[int, int] = {}
-        self._due, self._kept = 0, -1
+        self._number = 0
+        self._sizes: dict[int, dict[int, int]] = {}
         self._budget = parse_bytes(setting("round.replay-memory"))
 
     def knows(self, index: int) -> bool:
@@ -60,15 +61,29 @@ class PeerMemory:
         return min((past.since for past in self._pasts.values()), default=number)
 
     async def keep(self, number: int, deadline: float | None) -> None:
-        """Take snapshots before a round, if it is time; a node that cannot be saved is not kept."""
+        """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept."""
         if self.returns.pending:  # the round before was cancelled on the way
             self._peers.gone |= await self.bring_back((), number, deadline)
-        is_due = number >= self._due or sum(self._sizes.values()) >= self._budget
-        if not is_due or number == self._kept:  # in the midst of a round it would be no state to begin from
-            return
-        present = (i for i in range(len(self._peers)) if i not in self._peers.gone)
-        away = [i for i in present if not self._peers.is_here(i)]
-        saves = {i: (i, [self._peers.read(i, "resident_save")]) for i in away}
+        self._number = number
+        due = self._rota.due(number, self._oldest() if self._is_full() else ())
+        away = [i for i in due if i not in self._peers.gone and not self._peers.is_here(i)]
+        if away:
+            await self._save(away, number, deadline)
+        sizes = {i: len(self._pasts[i].state) if self.knows(i) else 0 for i in due}
+        self._rota.saved(number, sizes)
+        oldest = self.oldest(number)
+        self._sizes = {past: sizes for past, sizes in self._sizes.items() if past >= oldest}
+
+    def _is_full(self) -> bool:
+        return sum(size for sizes in self._sizes.values() for size in sizes.values()) >= self._budget
+
+    def _oldest(self) -> list[int]:
+        """Return the nodes for whose sake most is kept."""
+        oldest = self.oldest(0)
+        return [i for i, past in self._pasts.items() if past.since == oldest]
+
+    async def _save(self, indices: Collection[int], number: int, deadline: float | None) -> None:
+        saves = {i: (i, [self._peers.read(i, "resident_save")]) for i in indices}
         outcomes = await self._peers.call(saves, deadline)
         for index, (outcome,) in outcomes.items():
             if isinstance(outcome.error, NodeLostError):
@@ -76,15 +91,14 @@ class PeerMemory:
             self._pasts.pop(index, None)
             if outcome.error is None:
                 self._pasts[index] = _Past(number, outcome.value)
-        self._due, self._kept = number + self._every, number
-        self._sizes.clear()
 
     def done(self, index: int, calls: Sequence[Call], vectors: Iterable[Any]) -> None:
         """Note calls that changed a node, and the vectors that they hold."""
         past = self._pasts.get(index)
         if past is not None:
             past.calls.extend(calls)
-            self._sizes.update({id(vector): int(vector.nbytes) for vector in vectors})
+            sizes = self._sizes.setdefault(self._number, {})
+            sizes.update({id(vector): int(vector.nbytes) for vector in vectors})
 
     async def bring_back(
         self, indices: Collection[int], number: int, deadline: float | None

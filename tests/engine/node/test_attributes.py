@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from byzflow.engine.node.attributes import frozen_attributes
+from byzflow.engine.node.attributes import frozen
 
 TENSORS = {
     "plain": torch.arange(6.0).reshape(2, 3),
@@ -26,7 +26,7 @@ TENSORS = {
 
 
 def thawed(**attributes: object) -> SimpleNamespace:
-    return SimpleNamespace(**pickle.loads(frozen_attributes(SimpleNamespace(**attributes))))
+    return SimpleNamespace(**pickle.loads(frozen(attributes)))
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -61,7 +61,5 @@ def test_functions_without_a_name_are_kept() -> None:
 
 
 def test_a_small_tensor_costs_little_more_than_its_entries() -> None:
-    one, more = (
-        len(frozen_attributes(SimpleNamespace(w=[torch.ones(8) for _ in range(n)]))) for n in (1, 101)
-    )
+    one, more = (len(frozen({"w": [torch.ones(8) for _ in range(n)]})) for n in (1, 101))
     assert more - one < 100 * (32 + 100)

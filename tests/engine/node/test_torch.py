@@ -75,6 +75,33 @@ def test_dropout_leaves_the_global_stream_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Dropout(0.5), nn.RReLU(), nn.MultiheadAttention(4, 1, 0.5), nn.GRU(4, 4, 2, dropout=0.5)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_layers_draw_does_not_depend_on_who_seeded_the_process(layer: nn.Module) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), layer
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x)
+            inputs = (x, x, x) if isinstance(layer, nn.MultiheadAttention) else (x,)
+            made = self.second(*inputs)
+            return made[0] if isinstance(made, tuple) else made
+
+    model = Model()
+
+    def gradient(seed: int) -> torch.Tensor:
+        node = TorchHonestNode(model, DATA, batch_size=8)
+        torch.manual_seed(seed)
+        return node.honest_gradient_for_next_batch()
+
+    assert torch.equal(gradient(3), gradient(4))
+
+
 def test_momentum_is_a_running_mean() -> None:
     node = TorchHonestNode(net, DATA, momentum=0.5, lr=0.0)
     plain = TorchHonestNode(net, DATA, lr=0.0)

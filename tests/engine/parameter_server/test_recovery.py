@@ -14,6 +14,7 @@ import torch
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.node import rota
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.exceptions import CheckpointError
@@ -42,6 +43,7 @@ async def test_kills_in_every_phase_leave_the_bits_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, deaths: dict[str, int]
 ) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
+    monkeypatch.setattr(rota, "HEAVY", large)
     flags = str(tmp_path)
     honest_deaths = [deaths, {}, {}, {}]
     with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.round.snapshot-every": 2}):

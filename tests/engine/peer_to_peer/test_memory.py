@@ -7,17 +7,19 @@ import numpy as np
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Roster
+from byzflow.engine.node.rota import HEAVY
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 
 
 class Away:
-    """One peer in another process, of which only its state is asked."""
+    """Peers in another process, of which only their states are asked."""
 
-    def __init__(self):
+    def __init__(self, count=1, state=b"state"):
         self.roster, self.gone, self.saved = Roster([]), set(), 0
+        self.count, self.state = count, state
 
     def __len__(self):
-        return 1
+        return self.count
 
     def is_here(self, index):
         return False
@@ -26,8 +28,8 @@ class Away:
         return Call(str(index), method)
 
     async def call(self, queues, deadline):
-        self.saved += 1
-        return {index: [Outcome(b"state")] for index in queues}
+        self.saved += len(queues)
+        return {index: [Outcome(self.state)] for index in queues}
 
 
 async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memory():
@@ -42,3 +44,20 @@ async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memor
         memory.done(0, [Call("0", "step", (vector,))], [vector])
     assert saved == [1, 1, 2, 2, 3]
     assert memory.oldest(5) == 4
+
+
+async def test_heavy_states_are_kept_in_turns_and_the_oldest_sooner_for_the_sake_of_memory():
+    peers = Away(count=4, state=bytes(HEAVY))
+    with dask.config.set({"byzflow.round.replay-memory": "200 B"}):
+        memory = PeerMemory(peers, every=8)
+    saved, oldest = [], []
+    for number in range(9):
+        before = peers.saved
+        await memory.keep(number, None)
+        await memory.keep(number, None)  # as after a cancelled round
+        saved.append(peers.saved - before)
+        oldest.append(memory.oldest(number))
+        vector = np.zeros(8)  # 64 bytes
+        memory.done(0, [Call("0", "step", (vector,))], [vector])
+    assert saved == [4, 0, 1, 0, 3, 0, 1, 0, 3]
+    assert oldest == [0, 0, 0, 0, 2, 2, 4, 4, 6]

@@ -1,0 +1,62 @@
+"""Whose state is saved before which round, so that none takes much longer than the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from itertools import islice
+
+__all__ = ("Rota",)
+
+HEAVY = 1 << 24  # bytes of all states from which saving them at once, at 2 ms for each MB, makes a round long
+
+
+class Rota:
+    """Light states are saved all at once, every so many rounds; heavy ones in turns, a few before each round.
+
+    Parameters
+    ----------
+    nodes : int
+        How many there are.
+    every : int
+        Rounds from one state of a node to the next.
+
+    Examples
+    --------
+    >>> rota = Rota(nodes=3, every=6)
+    >>> rota.due(0)
+    [0, 1, 2]
+    >>> rota.saved(0, dict.fromkeys(rota.due(0), HEAVY))
+    >>> rota.due(1), rota.due(2)
+    ([], [0])
+    """
+
+    def __init__(self, nodes: int, every: int) -> None:
+        self._every = every
+        self._turns = dict.fromkeys(range(nodes))  # whose turn is next comes first
+        self._sizes: dict[int, int] = {}
+        self._is_heavy = False
+        self._next, self._seen = 0, -1
+
+    def due(self, round: int, also: Collection[int] = ()) -> list[int]:
+        """Return the nodes to save before a round, `also` among them; none if that was done or begun.
+
+        In the midst of a round a node has no state to begin it from.
+        """
+        if round <= self._seen:
+            return []
+        if self._is_heavy:
+            n = len(self._turns)
+            count = round * n // self._every - (round - 1) * n // self._every
+        else:
+            count = len(self._turns) if round >= self._next else 0
+        return list(dict.fromkeys([*also, *islice(self._turns, count)]))
+
+    def saved(self, round: int, sizes: Mapping[int, int]) -> None:
+        """Note the nodes that were saved before a round, with the sizes of their states [bytes]."""
+        self._seen = round
+        if sizes:
+            self._sizes.update(sizes)
+            self._is_heavy = sum(self._sizes.values()) > HEAVY
+            self._next = round + self._every
+            for node in sizes:
+                self._turns[node] = self._turns.pop(node)
