@@ -110,17 +110,19 @@ class Roster:
         self._seated = {index: self.seat(index) for index in range(len(self.nodes))}
         self._hosts = by_host(self._seated)
 
-    async def respawn(self, index: int) -> None:
-        """Make a spawned node anew, as it was first made, on a live worker.
+    async def respawn(self, index: int, *, patient: bool = True) -> None:
+        """Make a spawned node anew, as it was first made, on a live worker, waiting for one if `patient`.
 
         Raises
         ------
+        NoWorkersError
+            If there is none.
         NodeLostError
-            If there is none, or the new one goes too.
+            If the new one goes too.
         """
         self._seated.pop(index, None)
         self._hosts = []
-        await self.nodes[index]._respawn()
+        await self.nodes[index]._respawn(patient=patient)
 
     def close(self) -> None:
         """End the threads of the nodes in this process."""

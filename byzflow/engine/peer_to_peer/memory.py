@@ -66,6 +66,9 @@ class PeerMemory:
         is_due = number >= self._due or sum(self._sizes.values()) >= self._budget
         if not is_due or number == self._kept:  # in the midst of a round it would be no state to begin from
             return
+        for index in self._peers.gone:  # whoever could not be made anew until now keeps no vectors any longer
+            self._pasts.pop(index, None)
+        self.returns.stranded.clear()
         present = (i for i in range(len(self._peers)) if i not in self._peers.gone)
         away = [i for i in present if not self._peers.is_here(i)]
         saves = {i: (i, [self._peers.read(i, "resident_save")]) for i in away}
@@ -87,16 +90,17 @@ class PeerMemory:
             self._sizes.update({id(vector): int(vector.nbytes) for vector in vectors})
 
     async def bring_back(
-        self, indices: Collection[int], number: int, deadline: float | None
+        self, indices: Collection[int], number: int, deadline: float | None, *, patient: bool = True
     ) -> dict[int, Outcome]:
-        """Make nodes anew on live workers and let them catch up.
+        """Make nodes anew on live workers and let them catch up; see `Returns.bring_back`.
 
         Returns
         -------
         dict of int to Outcome
             Only the nodes that could not be brought back, with the reason.
         """
-        return await self.returns.bring_back(indices, number, partial(self._catch_up, deadline=deadline))
+        catch_up = partial(self._catch_up, deadline=deadline)
+        return await self.returns.bring_back(indices, number, catch_up, patient=patient)
 
     async def _catch_up(self, indices: Collection[int], deadline: float | None) -> dict[int, Outcome]:
         failed: dict[int, Outcome] = {}
