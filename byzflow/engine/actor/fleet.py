@@ -19,10 +19,14 @@ from byzflow.exceptions import NodeLostError
 if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
 
-__all__ = ("Fleet",)
+__all__ = ("Fleet", "NoWorkersError")
 
 TURN = 1.0
 """How long one look for a worker takes [s]."""
+
+
+class NoWorkersError(TimeoutError):
+    """A cluster has no worker at all."""
 
 
 class Fleet:
@@ -65,8 +69,8 @@ class Fleet:
                 "Start it again and acquire a new runtime."
             ) from error
 
-    async def hosts(self) -> dict[str, HostRef]:
-        """Return the hosts of the live workers, making those that are missing."""
+    async def hosts(self, *, patient: bool = True) -> dict[str, HostRef]:
+        """Return the hosts of the live workers, making those that are missing; wait for one if `patient`."""
         async with self._making:
             if self._is_current and self._hosts:
                 return dict(self._hosts)
@@ -75,7 +79,7 @@ class Fleet:
             self._runtime.connection.revive()
             addresses = await self.workers()
             if not addresses:
-                await self._wait_for_one()
+                await self._wait_for_one(seconds("comm.connect-timeout") if patient else 0.0)
                 addresses = await self.workers()
             await asyncio.gather(
                 *(self._make(a) for a in addresses if a not in self._hosts and a not in self._departed)
@@ -83,9 +87,9 @@ class Fleet:
             self._hosts = {a: self._hosts[a] for a in addresses if a in self._hosts}
             return dict(self._hosts)
 
-    async def place(self, count: int = 1) -> list[HostRef]:
+    async def place(self, count: int = 1, patient: bool = True) -> list[HostRef]:
         """Return a host for each of some objects, the one with the fewest, and count them there."""
-        hosts = list((await self.hosts()).values())
+        hosts = list((await self.hosts(patient=patient)).values())
         if not hosts:
             raise NodeLostError(
                 "An object needs a live worker; all were lost while looking. Start workers and try again."
@@ -122,8 +126,8 @@ class Fleet:
             with QUIET:  # Dask logs a trace when a client is closed whose scheduler went first
                 await self._listener.close()
 
-    async def _wait_for_one(self) -> None:
-        limit, clock = seconds("comm.connect-timeout"), asyncio.get_running_loop().time
+    async def _wait_for_one(self, limit: float | None) -> None:
+        clock = asyncio.get_running_loop().time
         end = math.inf if limit is None else clock() + limit
         while clock() < end:
             self._runtime.connection.revive()  # in every turn: a nanny may give up meanwhile
@@ -132,7 +136,8 @@ class Fleet:
             except TimeoutError:
                 continue
             return
-        raise TimeoutError(
+        self._is_current = False  # what made it so found nobody
+        raise NoWorkersError(
             f"The scheduler must have a worker within {limit} s; it has none. "
             "Start one with: dask worker ADDRESS, or wait longer with byzflow.comm.connect-timeout."
         )

@@ -130,10 +130,10 @@ class NodeActor:
         host = getattr(self._ref._backend, "host", None)
         return (host, self._ref._backend.object_id) if isinstance(host, HostRef) else None  # type: ignore[attr-defined]  # a backend with a host has an id
 
-    async def _respawn(self) -> None:
+    async def _respawn(self, *, patient: bool = True) -> None:
         """Make the node anew on a live worker of its runtime, as it was first made."""
         backend: Any = self._ref._backend
-        host = await backend.runtime.place()
+        host = await backend.runtime.place(patient=patient)
         arguments = (self._recipe.factory, self._recipe.args, self._recipe.kwargs, self.required)
         await host.spawn(backend.object_id, build, arguments)
         backend.host = host

@@ -113,17 +113,19 @@ class Roster:
         self._hosts = by_host(self._seated)
         self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
-    async def respawn(self, index: int) -> None:
-        """Make a spawned node anew, as it was first made, on a live worker.
+    async def respawn(self, index: int, *, patient: bool = True) -> None:
+        """Make a spawned node anew, as it was first made, on a live worker, waiting for one if `patient`.
 
         Raises
         ------
+        NoWorkersError
+            If there is none.
         NodeLostError
-            If there is none, or the new one goes too.
+            If the new one goes too.
         """
         self._seated.pop(index, None)
         self._hosts = []
-        await self.nodes[index]._respawn()
+        await self.nodes[index]._respawn(patient=patient)
 
     def close(self) -> None:
         """End the threads of the nodes in this process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 
 from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.exceptions import NodeLostError
@@ -30,10 +31,13 @@ class Returns:
     ----------
     pending : set of int
         Nodes that are not to be called.
+    stranded : set of int
+        Nodes that had no worker to go to; one may come.
     """
 
     def __init__(self, roster: Roster) -> None:
         self.pending: set[int] = set()
+        self.stranded: set[int] = set()
         self._roster = roster
         self._round, self._attempts = -1, 0
 
@@ -42,6 +46,8 @@ class Returns:
         lost: Collection[int],
         round: int,
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
+        *,
+        patient: bool = True,
     ) -> dict[int, Outcome]:
         """Make nodes anew on live workers and let them catch up.
 
@@ -53,6 +59,8 @@ class Returns:
             Number of the round under way.
         catch_up : callable
             Makes nodes that are as they were first into what they were last; returns the failures.
+        patient : bool, default True
+            Wait for a worker if there is none: once, not for each node.
 
         Returns
         -------
@@ -62,12 +70,13 @@ class Returns:
         self.pending |= set(lost)
         if round != self._round:
             self._round, self._attempts = round, 0
-        todo, failed = set(self.pending), dict[int, Outcome]()
+        tried, failed = set(self.pending), dict[int, Outcome]()
+        todo = tried
         self._roster.suspects.watch(todo)
         while todo:
             self._attempts += 1
             guilty = todo & self._roster.suspects.guilty
-            failures = await self._attempt(sorted(todo - guilty), catch_up)
+            failures = await self._attempt(sorted(todo - guilty), catch_up, patient)
             failures |= dict.fromkeys(guilty, Outcome(error=_GuiltyError(GUILTY)))
             self.pending -= todo - failures.keys()
             failed |= failures
@@ -76,10 +85,15 @@ class Returns:
                 break
             failed = {i: out for i, out in failed.items() if i not in todo}
         self.pending.clear()
+        self.stranded -= tried
+        self.stranded |= {i for i, out in failed.items() if isinstance(out.error, NoWorkersError)}
         return failed
 
     async def _attempt(
-        self, indices: Collection[int], catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]]
+        self,
+        indices: Collection[int],
+        catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
+        patient: bool,
     ) -> dict[int, Outcome]:
         failed: dict[int, Outcome] = {}
         if self._attempts > ATTEMPTS:
@@ -87,9 +101,10 @@ class Returns:
             return {index: Outcome(error=error) for index in indices}
         for index in indices:
             try:
-                await self._roster.respawn(index)
+                await self._roster.respawn(index, patient=patient)
             except (NodeLostError, TimeoutError) as error:
                 failed[index] = Outcome(error=error)
+                patient = patient and not isinstance(error, NoWorkersError)
         return failed | await catch_up([i for i in indices if i not in failed])
 
 

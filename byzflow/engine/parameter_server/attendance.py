@@ -36,7 +36,7 @@ class Attendance:
         self.gone: dict[int, Outcome] = {}
         self._late: set[int] = set()
         self._owed: dict[int, list[tuple[int, Ask]]] = {}
-        self._limit = int(setting("round.backlog"))
+        self.limit = int(setting("round.backlog"))
 
     @property
     def absent(self) -> set[int]:
@@ -47,8 +47,8 @@ class Attendance:
         """Note that a node did not get an update; too many of them and it is gone."""
         owed = self._owed.setdefault(index, [])
         owed.append((round, update))
-        if len(owed) > self._limit:
-            text = f"it missed more than {self._limit} updates; make the server anew to take it back"
+        if len(owed) > self.limit:
+            text = f"it missed more than {self.limit} updates; make the server anew to take it back"
             self.gone[index] = Outcome(error=TimeoutError(text))
             del self._owed[index]
 

@@ -62,6 +62,17 @@ class Memory:
         """Whether this node can be brought back."""
         return index in self._snapshots
 
+    def lacks(self, index: int) -> int:
+        """How many updates a node would have to catch up with, beyond those between two snapshots."""
+        past = self._snapshots[index].round if index in self._snapshots else 0
+        return sum(round >= past for round in self._updates) - self._every
+
+    def drop(self, indices: Collection[int]) -> None:
+        """Give up nodes for good: what only they would need is forgotten."""
+        for index in indices:
+            self._snapshots.pop(index, None)
+        self._forget()
+
     async def keep(self, round: int, deadline: float | None) -> None:
         """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept."""
         due = self._rota.due(round)

@@ -77,6 +77,8 @@ class Rounds:
 
     async def run(self, rule: Any, pre: Any) -> Any:
         """Run the next round, or what is left of this one, and return the aggregate."""
+        if self._open is None:
+            await self._call_back()
         while True:
             try:
                 if self._returns.pending:  # the call before was cancelled on the way
@@ -137,6 +139,9 @@ class Rounds:
         for index in run.plan.applied(outcomes):
             self._attendance.owe(index, self.number, update)
         self._memory.applied(self.number, update)
+        late = {i for i in self._returns.stranded if self._memory.lacks(i) > self._attendance.limit}
+        self._returns.stranded -= late
+        self._memory.drop(late)
 
     async def _store(self, run: Progress) -> None:
         done = self.number + 1
@@ -175,7 +180,16 @@ class Rounds:
         if any(self._memory.knows(i) and i not in self._attendance.gone for i in lost):
             raise _LostError(lost)
 
-    async def _bring_back(self, found: Collection[int]) -> None:
+    async def _call_back(self) -> None:
+        """Try again with nodes that had no worker to go to; wait for one if there are no others."""
+        stranded = self._returns.stranded & self._attendance.gone.keys()
+        if stranded:
+            is_deserted = len(self._attendance.gone) == self._cohort.n
+            for index in stranded:
+                del self._attendance.gone[index]
+            await self._bring_back(stranded, patient=is_deserted)
+
+    async def _bring_back(self, found: Collection[int], *, patient: bool = True) -> None:
         """Make the nodes of lost workers anew; those for which that fails are gone."""
         lost = {*found, *self._roster.lost()} - self._attendance.gone.keys()
         known = {i for i in lost if self._memory.knows(i)} | self._returns.pending
@@ -186,13 +200,14 @@ class Rounds:
             decided=self._open is not None,
             update_byz=self._updated == self._cohort.n,
         )
-        failed = await self._returns.bring_back(known, self.number, catch_up)
+        failed = await self._returns.bring_back(known, self.number, catch_up, patient=patient)
         for index in lost | known:
             self._attendance.settled(index)
             if index not in known:
                 failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))
         self._attendance.gone |= failed
         self._respawned |= known - failed.keys()
+        self._memory.drop(failed.keys() - self._returns.stranded)
 
 
 class _LostError(Exception):

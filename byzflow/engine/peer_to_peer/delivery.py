@@ -81,11 +81,20 @@ class Delivery:
             ]
         return found
 
-    async def _bring_back(self, found: set[int]) -> set[int]:
+    async def call_back(self) -> None:
+        """Try again with nodes that had no worker to go to; wait for one if there are no others."""
+        stranded = self._memory.returns.stranded & self._peers.gone.keys()
+        if stranded:
+            is_deserted = len(self._peers.gone) == len(self._peers)
+            for index in stranded:
+                del self._peers.gone[index]
+            await self._bring_back(stranded, patient=is_deserted)
+
+    async def _bring_back(self, found: set[int], *, patient: bool = True) -> set[int]:
         """Make lost nodes anew; those for which that fails are gone. Return the others."""
         lost = (found | self._peers.roster.lost()) - self._peers.gone.keys()
         known = {i for i in lost if self._memory.knows(i)}
-        failed = await self._memory.bring_back(known, self._number, self._deadline)
+        failed = await self._memory.bring_back(known, self._number, self._deadline, patient=patient)
         for index in lost - known:
             failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))
         self._peers.gone |= failed

@@ -66,6 +66,11 @@ class PeerMemory:
             self._peers.gone |= await self.bring_back((), number, deadline)
         self._number = number
         due = self._rota.due(number, self._oldest() if self._is_full() else ())
+        for index in [
+            i for i in due if i in self._peers.gone
+        ]:  # not made anew until now: it keeps no vectors
+            self._pasts.pop(index, None)
+            self.returns.stranded.discard(index)
         away = [i for i in due if i not in self._peers.gone and not self._peers.is_here(i)]
         if away:
             await self._save(away, number, deadline)
@@ -101,16 +106,17 @@ class PeerMemory:
             sizes.update({id(vector): int(vector.nbytes) for vector in vectors})
 
     async def bring_back(
-        self, indices: Collection[int], number: int, deadline: float | None
+        self, indices: Collection[int], number: int, deadline: float | None, *, patient: bool = True
     ) -> dict[int, Outcome]:
-        """Make nodes anew on live workers and let them catch up.
+        """Make nodes anew on live workers and let them catch up; see `Returns.bring_back`.
 
         Returns
         -------
         dict of int to Outcome
             Only the nodes that could not be brought back, with the reason.
         """
-        return await self.returns.bring_back(indices, number, partial(self._catch_up, deadline=deadline))
+        catch_up = partial(self._catch_up, deadline=deadline)
+        return await self.returns.bring_back(indices, number, catch_up, patient=patient)
 
     async def _catch_up(self, indices: Collection[int], deadline: float | None) -> dict[int, Outcome]:
         failed: dict[int, Outcome] = {}

@@ -167,6 +167,7 @@ class DecentralizedPeerToPeer:
                 carrier=self._carrier if self._carrier.carries else None,
                 holding=self._holding,
             )
+            await run.delivery.call_back()
             failure = await self._carry_out(round, run)
             self._history.append(await run.report())
             self._number += 1

@@ -21,7 +21,7 @@ class Respawning:
         self.losses, self.made = losses, list[int]()
         self.suspects = Suspects()
 
-    async def respawn(self, index: int) -> None:
+    async def respawn(self, index: int, *, patient: bool = True) -> None:
         self.made.append(index)
         if len(self.made) <= self.losses:
             raise NodeLostError("gone again")

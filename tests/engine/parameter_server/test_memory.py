@@ -1,0 +1,59 @@
+"""What could bring nodes back is kept for as long as they can come back, and no longer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.node.calls import Ask
+from byzflow.engine.parameter_server.memory import Memory
+from byzflow.engine.parameter_server.plan import Cohort
+from byzflow.exceptions import NodeLostError
+
+EVERY, LOST = 2, 1
+
+
+class FakeRoster:
+    """Two nodes in other processes, one of which can be lost."""
+
+    def __init__(self) -> None:
+        self.lost: set[int] = set()
+
+    def is_away(self, index: int) -> bool:
+        return True
+
+    def seat(self, index: int) -> Any:
+        return SimpleNamespace(object_id=str(index))
+
+    async def call(self, calls: Any, deadline: Any) -> dict[int, Outcome]:
+        state = np.zeros(1, dtype=np.uint8)
+        gone = NodeLostError("gone")
+        return {i: Outcome(error=gone) if i in self.lost else Outcome(state) for i in calls}
+
+
+async def memory_after(rounds: int, given_up: bool) -> Memory:
+    roster: Any = FakeRoster()
+    memory = Memory(roster, Cohort(2, 0), EVERY, Ask("gradient"))
+    await memory.keep(0, None)
+    roster.lost = {LOST}
+    if given_up:
+        memory.drop([LOST])
+    for round in range(rounds):
+        await memory.keep(round, None)
+        memory.applied(round, Ask("update", (np.zeros(2),)))
+    return memory
+
+
+async def test_updates_are_kept_for_a_lost_node_that_may_come_back() -> None:
+    memory = await memory_after(10, given_up=False)
+    assert memory.knows(LOST)
+    assert memory.lacks(LOST) == 10 - EVERY
+
+
+async def test_nothing_is_kept_for_a_node_that_was_given_up() -> None:
+    memory = await memory_after(10, given_up=True)
+    assert not memory.knows(LOST)
+    assert len(memory._updates) <= EVERY

@@ -1,0 +1,101 @@
+"""Nodes that a cluster lost with its last worker come back with the next one; nobody waits for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import dask
+import pytest
+import torch
+from distributed import LocalCluster
+
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.engine.actor.fleet import Fleet
+from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.parameter_server import ParameterServer
+from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from tests.engine.sine_node import SineNode
+
+AWAY = 3
+LIMIT = 0.2
+
+
+class Learner(SineNode):
+    def get_param_vector(self) -> Any:
+        return self.vector
+
+
+def server(nodes: list[Any]) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseMedian(), quorum=1)
+
+
+def peers(nodes: list[Any]) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(len(nodes)))
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[LocalCluster]:
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    with dask.config.set({"byzflow.comm.connect-timeout": LIMIT}):
+        async with LocalCluster(n_workers=1, threads_per_worker=1, asynchronous=True, **options) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Return how long each search for a worker was meant to last."""
+    seen: list[float | None] = []
+    wait = Fleet._wait_for_one
+
+    async def noted(fleet: Fleet, limit: float | None) -> None:
+        seen.append(limit)
+        await wait(fleet, limit)
+
+    monkeypatch.setattr(Fleet, "_wait_for_one", noted)
+    return seen
+
+
+async def scale(cluster: LocalCluster, count: int) -> None:
+    cluster.scale(count)
+    await cluster
+
+
+async def vectors(nodes: list[Any]) -> list[torch.Tensor]:
+    return [n.vector if isinstance(n, Learner) else await n.get_param_vector() for n in nodes]
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_stranded_nodes_are_taken_back_and_the_others_wait_for_them_once(
+    make: Any, cluster: LocalCluster, waits: list[float | None]
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=cluster)
+    async with make([*nodes, *(Learner(AWAY + i) for i in range(2))]) as run:
+        await run.round()
+        await scale(cluster, 0)
+        for _ in range(3):
+            await run.round()
+        assert waits.count(LIMIT) == 1
+        await scale(cluster, 1)
+        await run.round()
+        await run.round()
+        gone = [len({exclusion.node for exclusion in report.excluded}) for report in run.history]
+        assert gone == [0, AWAY, AWAY, AWAY, 0, 0]
+        assert [len(report.respawned) for report in run.history] == [0, 0, 0, 0, AWAY, 0]
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_run_that_lost_every_node_goes_on_where_it_was(make: Any, cluster: LocalCluster) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=cluster)
+    plain = [Learner(i) for i in range(AWAY)]
+    async with make(nodes) as run, make(plain) as undisturbed:
+        await run.round()
+        await scale(cluster, 0)
+        with pytest.raises(ValueError, match="must have a worker"):
+            await run.round()
+        await scale(cluster, 1)
+        await run.round()
+        for _ in range(2):
+            await undisturbed.round()
+        assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
+        assert run.history[-1].excluded == ()
