@@ -31,6 +31,9 @@ __all__ = (
 _LINE, _ROOM = 8, 32
 """Numbers in a cache line, and how many a vectorised loop takes at once; it takes what is left one by one."""
 
+_SPARSE = 8
+"""A matrix with one entry in so many, or fewer, is not multiplied as a matrix."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -120,17 +123,35 @@ def vecmat(x: Any, A: Any, out: Any) -> None:
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return ``A @ B`` in float64.
+    """Return ``A @ B`` in float64, at the price of the entries of A that are not zero if those are few.
 
     Examples
     --------
     >>> product(np.eye(2), np.array([1.0, 2.0]))
     array([1., 2.])
     """
+    if A.ndim == B.ndim == 2 and np.count_nonzero(A) * _SPARSE <= A.size:
+        out = np.empty((len(A), B.shape[1]))
+        _combine(np.ascontiguousarray(A, np.float64), np.ascontiguousarray(B, np.float64), out)
+        return out
     a, b = (torch.from_numpy(np.require(M, np.float64, ("C", "W"))) for M in (A, B))
     with one_thread():
         answer: np.ndarray = torch.matmul(a, b).numpy()
     return answer
+
+
+@compiled
+def _combine(A: Any, B: Any, out: Any) -> None:
+    """Write ``A B`` into `out`, skipping the zeros of A."""
+    for i in range(A.shape[0]):
+        total = out[i]
+        total[:] = 0.0
+        for j in range(A.shape[1]):
+            weight = A[i, j]
+            if weight != 0.0:
+                row = B[j]
+                for c in range(row.shape[0]):
+                    total[c] += weight * row[c]
 
 
 @compiled

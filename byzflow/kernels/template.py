@@ -64,12 +64,10 @@ class Template:
             return [self.restore(flat[0, :])]
         if k * d > SMALL and self._as_computed(flat):
             return list(map(torch.from_numpy, flat))
-        if self.library != "torch" or k * d > SMALL:
+        if self.library != "torch" or k * d > SMALL or not self.shape:
             return [self.restore(flat[i, :]) for i in range(k)]
         whole = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
         whole = whole if whole.dtype == self.dtype else whole.to(self.dtype)
-        if not self.shape:
-            return list(whole.reshape(k).unbind())
         rows, *rest = self.shape
         # Unlike views of one tensor, these are tensors of their own, and cheaper to make.
         return list(whole.reshape(k * rows, *rest).unsafe_split_with_sizes([rows] * k))

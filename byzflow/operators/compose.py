@@ -136,15 +136,17 @@ class Chain(RowOperator):
         """Return the product of all weights."""
         geometry = geometry_of(stats, n, self.anchors)
         seen = geometry
-        total: np.ndarray | None = None
+        mixed = []
         rules = self.linear
         for position, rule in enumerate(rules):
             rule.check(seen.n)
             W = np.atleast_2d(np.asarray(rule.weights(seen), np.float64))
-            total = W if total is None else product(W[:, : seen.n], total)
+            mixed.append(W[:, : seen.n] if position else W)
             if position + 1 < len(rules):
                 seen = seen.mix(W[:, : seen.n]) if len(seen.gram) else _known_only_by_number(len(W))
-        assert total is not None
+        total = mixed[-1]
+        for W in mixed[-2::-1]:  # from the last, which has the fewest rows
+            total = product(total, W)
         if isinstance(self.last, ColumnwiseOperator):
             self.last.check(len(total))
         return as_plan(total, geometry)

@@ -192,7 +192,7 @@ class Geometry:
                     "mix needs the anchor 'zero' where the weights of a row do not sum to 1; the anchors are "
                     f'{self.anchors}. Ask for it: anchors = ("zero",).'
                 )
-            gram = _symmetric(small.product(small.product(W, self.gram[:n, :n]), W.T))
+            gram = _symmetric(small.product(W, small.product(W, self.gram[:n, :n]).T))
             return Geometry(gram=gram, sq_norms=None, finite=finite)
         base = self.gram
         if len(self.anchors) > 1:
@@ -204,7 +204,7 @@ class Geometry:
         V[:k, n] = np.where(finite, middle - sums, 0.0)
         V[k, n] = middle
         half = small.product(V, base)
-        gram = _symmetric(small.product(half, V.T))
+        gram = _symmetric(small.product(V, half.T))
         # Moved by `middle` times the zero, rows are about the true zero again.
         sq_norms = gram.diagonal()[:k] - 2.0 * middle * half[:k, n] + middle * middle * base[n, n]
         sq_norms = np.where(finite, np.maximum(sq_norms, 0.0), np.inf)

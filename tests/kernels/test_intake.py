@@ -113,3 +113,14 @@ def test_blocks_are_wide_enough_whatever_was_read_before():
     as_rows(list(np.ones((edge, d)))).at(0, whole).read(Span(0, block_width(edge, whole)))
     rows = as_rows(list(np.ones((edge - 1, d)))).at(0, whole)
     assert rows.read(Span(0, d), spare=1).shape == (edge, d)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2), (0,), (2, 0)])
+def test_small_answers_are_no_views_of_one_tensor(shape):
+    rows = as_rows([torch.full(shape, float(i)) for i in range(4)])
+    answers = rows.template.restore_rows(rows.read(rows.span).copy())
+    assert [tuple(answer.shape) for answer in answers] == [shape] * 4
+    answers[1].add_(10.0)
+    assert [answer._version for answer in answers[2:]] == [0, 0]
+    for i in (0, 2, 3):
+        assert torch.equal(answers[i], torch.full(shape, float(i)))

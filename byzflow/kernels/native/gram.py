@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from byzflow.kernels.native.addresses import FAST, part_of
+from byzflow.kernels.native.addresses import FAST, TILE, part_of
 
 __all__ = (
     "accept_gram",
@@ -106,12 +106,16 @@ def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
         if not finite[i]:
             block[i] = 0
     origin = block[pick_centre(block[:n], finite)].copy()
-    for i in range(block.shape[0]):
-        row = part_of(block, i, 0, block.shape[1])
-        for c in range(row.shape[0]):
-            row[c] -= origin[c]
-        if to_zero.shape[0] > 0:
-            to_zero[i] = -_dot(row, origin) if i >= n or finite[i] else 0.0
+    to_zero[:] = 0.0
+    for tile in range(0, block.shape[1], TILE):
+        end = min(tile + TILE, block.shape[1])
+        near = origin[tile:end]
+        for i in range(block.shape[0]):
+            row = part_of(block, i, tile, end)
+            for c in range(row.shape[0]):
+                row[c] -= near[c]
+            if to_zero.shape[0] > 0 and (i >= n or finite[i]):
+                to_zero[i] -= _dot(row, near)
     if to_zero.shape[0] > 0:
         to_zero[block.shape[0]] = _dot(origin, origin)
 

@@ -1,0 +1,25 @@
+"""Loops and products over small matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from byzflow.kernels.small import lined, product
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+def test_a_product_is_that_of_numpy_however_many_entries_are_zero(share):
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(30, 40)), rng.normal(size=(40, 7))
+    A[rng.random(A.shape) >= share] = 0.0
+    np.testing.assert_allclose(product(A, B), A @ B, atol=1e-13)
+    np.testing.assert_allclose(product(A, B[:, 0]), A @ B[:, 0], atol=1e-13)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (3, 32), (5, 33)])
+def test_every_row_begins_a_cache_line(rows, width):
+    room = lined(rows, width)
+    assert room.shape[1] >= width
+    assert not room.any()
+    assert [room[i].ctypes.data % 64 for i in range(rows)] == [0] * rows
