@@ -92,14 +92,17 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
 
     A new direction is made orthogonal to the last two, then to all before it, again while that takes much of
     it, so that after at most ``len(A)`` steps there is nothing left. The start is scattered numbers: one with
-    a meaning may lack the answer.
+    a meaning may lack the answer. If a start leads nowhere, what is left of the trace says whether a larger
+    eigenvalue can hide from it, and another start goes on beside it.
     """
     m = len(A)
     Q, columns = np.empty((m, m)), np.empty((m, m))  # the directions as rows, and as columns
     diagonal, beside, s = np.zeros(m), np.zeros(m), np.empty(m)
     r, along, shadow = np.empty(m), np.empty(m), np.empty(m)
+    hidden = 0.0
     for i in range(m):
-        r[i] = (i + 1) * 0.6180339887498949 % 1.0 + 0.5
+        hidden += A[i, i]
+        r[i] = _scattered(i, 0)
     length = norm(r)
     value = 0.0
     for k in range(m):
@@ -123,13 +126,30 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
             diagonal[k] += along[k]
             before, length = length, norm(r)
         beside[k] = length
-        last = k + 1 == m or length <= 1e-15
-        if last or (k + 1) % _CHECK == 0:
+        hidden -= diagonal[k]
+        over, lost = k + 1 == m, length <= 1e-15
+        if over or lost or (k + 1) % _CHECK == 0:
             value = _largest(diagonal, beside, k + 1, s)
-            if last or length * abs(s[k]) <= _CONVERGED * value:
+            if over or (hidden <= value if lost else length * abs(s[k]) <= _CONVERGED * value):
                 break
+        if lost:
+            beside[k] = 0.0
+            for i in range(m):
+                r[i] = _scattered(i, k + 1)
+            for _ in range(2):
+                vecmat(r, columns, along[: k + 1])
+                vecmat(along, Q[: k + 1], shadow)
+                for i in range(m):
+                    r[i] -= shadow[i]
+            length = norm(r)
     vecmat(s, Q[: k + 1], vector)
     return value
+
+
+@compiled
+def _scattered(i: int, start: int) -> float:
+    """Return entry i of a start: no sum of few of them with whole weights is zero, whoever chose the few."""
+    return 1e6 / (i + start + 3.141592653589793) % 1.0 + 0.5
 
 
 @compiled
