@@ -90,9 +90,20 @@ class RowAttack(RowOperator, Attack):
 
     name: ClassVar[str] = "attack"
 
+    @classmethod
+    def _key(cls) -> str:
+        """Return the one input that holds the rows."""
+        names = cls.needs()
+        if names not in (("honest_grads",), ("base_grad",)):
+            raise TypeError(
+                f"{cls.__name__} needs either uses_honest_grads or uses_base_grad; got inputs {names}. "
+                f"Set one of the two to True in the class."
+            )
+        return names[0]
+
     def vectors(self, inputs: Mapping[str, Any]) -> Sequence[Array]:
         """Return the rows among the graph inputs."""
-        (key,) = self.needs()
+        key = self._key()
         return self._rows(key, input_of(inputs, key, type(self).__name__))
 
     def apply(
@@ -105,7 +116,7 @@ class RowAttack(RowOperator, Attack):
         base_grad: Array | None = None,
     ) -> Array:
         """Return one malicious vector; see `Attack.apply`."""
-        (key,) = self.needs()
+        key = self._key()
         given = honest_grads if key == "honest_grads" else base_grad
         if given is None:
             raise ValueError(f"{type(self).__name__} needs {key}; got None. Pass {key}=...")

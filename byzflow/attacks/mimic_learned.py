@@ -14,7 +14,7 @@ from byzflow.kernels.host import to_host
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import carried, nonnegative, positive
 from byzflow.operators.passes import combine, survey
 
 __all__ = ("MimicLearnedAttack",)
@@ -83,6 +83,7 @@ class MimicLearnedAttack(LearningAttack):
         if state is None:
             noise = GaussianAttack(seed=self.seed).apply(honest_grads=honest)
             state = {"mean": noise, "direction": noise, "round": np.zeros(1)}
+        carried("MimicLearnedAttack", state, "mean", "direction", "round")
         t = int(to_host(state["round"])[0])
         if t < self.warmup:
             state = _learned(honest, state, t)

@@ -14,7 +14,7 @@ from byzflow.exceptions import ToleranceError
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import finite, nonnegative, positive, real
+from byzflow.operators.checks import carried, finite, nonnegative, positive, real
 from byzflow.operators.passes import combine, survey
 
 __all__ = ("ROPAttack",)
@@ -90,7 +90,7 @@ class ROPAttack(LearningAttack):
         """Return the malicious vector, and the honest mean for the next round."""
         h = len(honest)
         noise = GaussianAttack(seed=self.seed).apply(honest_grads=honest)
-        known = [noise] if state is None else [noise, state["momentum"]]
+        known = [noise] if state is None else [noise, *carried("ROPAttack", state, "momentum")]
         geometry = survey(honest, known)
         good = geometry.finite[:h]
         if not good.any():

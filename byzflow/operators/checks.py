@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = (
+    "carried",
     "choice",
     "finite",
     "index",
@@ -20,6 +21,34 @@ __all__ = (
     "real",
     "several",
 )
+
+
+def carried(who: str, state: Any, *names: str) -> list[Any]:
+    """Return what the state of the last round holds under these names.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping.
+    ValueError
+        If it holds something else.
+
+    Examples
+    --------
+    >>> carried("ROPAttack", {"momentum": 2.0}, "momentum")
+    [2.0]
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{who} needs a mapping as state; got {type(state).__name__}. Pass what the last step returned, "
+            f"or None."
+        )
+    if not set(names) <= set(state):
+        raise ValueError(
+            f"{who} needs a state with {', '.join(names)}; got {sorted(map(str, state))}. Pass what its own "
+            f"last step returned, or None."
+        )
+    return [state[name] for name in names]
 
 
 def index(name: str, value: object) -> int:

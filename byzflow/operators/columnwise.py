@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
+
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.rows import RowOperator
@@ -31,4 +33,10 @@ class ColumnwiseOperator(RowOperator):
 
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write `columns` of one block."""
-        out[:, :] = self.columns(rows.read(span))
+        answer = self.columns(rows.read(span))
+        if np.shape(answer)[-1:] != (span.width,):
+            raise ValueError(
+                f"{type(self).__name__}.columns must return a value for each of {span.width} columns; "
+                f"got shape {np.shape(answer)}. Reduce along axis 0 alone."
+            )
+        out[:, :] = answer

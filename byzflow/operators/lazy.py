@@ -20,7 +20,7 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 
-__all__ = ("as_lazy", "is_lazy", "lazy_rows")
+__all__ = ("as_lazy", "is_lazy", "lazy_below", "lazy_rows")
 
 _FAN_IN = 8
 
@@ -48,6 +48,13 @@ def as_lazy(value: Any) -> Any:
 
         return da.stack(value)
     return value if is_lazy(value) else None
+
+
+def lazy_below(X: Any, rows: Any) -> Any:
+    """Return a lazy (n, d) array with the rows, (k, d), that a state holds below its own."""
+    import dask.array as da
+
+    return da.concatenate([X, rows])
 
 
 def lazy_rows(op: RowOperator, X: Any) -> Any:

@@ -127,8 +127,16 @@ class LinearOperator(MixingOperator):
 
 def _plan(rule: LinearOperator, stats: Stats, n: int) -> Weights:
     geometry = geometry_of(stats, n + rule.extra, rule.anchors)
-    W = np.asarray(rule.weights(geometry), np.float64)
-    return as_plan(W if W.ndim == 2 else W[None], geometry)
+    given = np.asarray(rule.weights(geometry), np.float64)
+    W = given if given.ndim == 2 else given[None]
+    widths = (geometry.n, geometry.n + len(rule.anchors))
+    if W.ndim != 2 or W.shape[1] not in widths or (rule.single and len(W) != 1):
+        wanted = "one weight" if rule.single else "one or more rows of weights, one"
+        raise ValueError(
+            f"{type(rule).__name__}.weights must return {wanted} for each of n={geometry.n} rows; got shape "
+            f"{given.shape}. Return zeros for rows that do not count."
+        )
+    return as_plan(W, geometry)
 
 
 @lru_cache(maxsize=64)

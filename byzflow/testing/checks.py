@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from byzflow.operators.base import Operator
 from byzflow.testing.arguments import check_bad_input, check_shapes
@@ -64,7 +65,8 @@ def check_operator(op: Operator, laws: Laws | None = None) -> None:
     Raises
     ------
     AssertionError
-        At the first broken law, naming it.
+        At the first broken law, naming it. An error that the operator itself raises comes out as it is, with
+        a note that says which law was looked at.
 
     Examples
     --------
@@ -74,4 +76,13 @@ def check_operator(op: Operator, laws: Laws | None = None) -> None:
     >>> check_operator(CoordinateWiseMedian(), Laws(reference=lower_median))
     """
     for check in CHECKS:
-        check(op, Laws() if laws is None else laws)
+        with _noted(f"The law that {type(op).__name__} broke: {check.__doc__}"):
+            check(op, Laws() if laws is None else laws)
+
+
+@contextmanager
+def _noted(note: str) -> Iterator[None]:
+    """Add a note to whatever is raised inside."""
+    with ExitStack() as stack:
+        stack.push(lambda kind, error, trace: error.add_note(note) if error is not None else None)
+        yield

@@ -25,12 +25,12 @@ def fools_gold(X, *, confidence=1.0):
         for j in range(n):
             if v[j] > v[i]:
                 pardoned[i, j] = cs[i, j] * v[i] / v[j]
-    alpha = np.clip(1 - pardoned.max(axis=1), 0, 1) if n > 1 else np.ones(1)
+    alpha = np.clip(1 - pardoned.max(axis=1), 0, 1) * good
     if alpha.max() <= 1e-12:
         return np.zeros(X.shape[1])
     alpha = alpha / alpha.max()
     with np.errstate(divide="ignore"):
-        alpha = np.clip(confidence * (np.log(alpha / (1 - alpha)) + 0.5), 0, 1) * good
+        alpha = np.clip(confidence * (np.log(alpha / (1 - alpha)) + 0.5), 0, 1)
     return alpha @ rows / alpha.sum() if alpha.sum() > 0 else np.zeros(X.shape[1])
 
 

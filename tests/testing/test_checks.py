@@ -8,6 +8,7 @@ import torch
 
 from byzflow.aggregators.base import Aggregator, ColumnwiseAggregator, LinearAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.attacks.base import LinearAttack
 from byzflow.operators.base import frozen
 from byzflow.testing import CHECKS, Laws, check_operator, hostile_rows
 from byzflow.testing.compare import assert_close, assert_same
@@ -118,3 +119,37 @@ def test_errors_say_by_how_much():
         assert_close(np.ones(2), np.zeros(2), "sums", tolerance=1e-9, size=1.0)
     with pytest.raises(AssertionError, match="needs ndarray float64"):
         assert_same(np.ones(2, np.float32), np.ones(2), "dtype")
+
+
+def made(base, **methods):
+    return type("Mine", (base,), methods)()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            made(LinearAggregator, weights=lambda self, g: np.ones(3)),
+            r"weights must return .*got shape \(3,\)",
+        ),
+        (made(LinearAggregator, weights=lambda self, g: np.ones((2, g.n))), r"weights .*got shape \(2, 11\)"),
+        (made(LinearAggregator, weights=lambda self, g: None), r"weights must return .*got shape \(\)"),
+        (
+            made(ColumnwiseAggregator, columns=lambda self, X: X[0, 0]),
+            r"columns must return .*got shape \(\)",
+        ),
+        (made(LinearAttack, weights=lambda self, g: np.ones(g.n)), r"needs either uses_honest_grads or"),
+    ],
+    ids=["weights-of-others", "two-rows", "nothing", "one-number", "no-input"],
+)
+def test_mistakes_in_a_new_rule_are_named(rule, message):
+    with pytest.raises((TypeError, ValueError), match=rf"Mine.*{message}.*\. [A-Z]"):
+        check_operator(rule)
+
+
+def test_errors_of_the_rule_itself_say_which_law_was_looked_at():
+    rule = made(Aggregator, aggregate=lambda self, gradients: sum(gradients) / len(gradients))
+    with pytest.raises(ZeroDivisionError) as caught:
+        check_operator(rule, Laws(hostile=False))
+    (note,) = caught.value.__notes__
+    assert note.startswith("The law that Mine broke: No vectors, unequal shapes")

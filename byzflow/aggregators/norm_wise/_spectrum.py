@@ -98,14 +98,17 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
     The columns of A beyond its rows are zero. A new direction is made orthogonal to the last two; and, before
     it may have lost `_LOST` of that, to all before it, again while that takes much of it, so that after at
     most ``len(A)`` steps there is nothing left. The start is scattered numbers: one with a meaning may lack
-    the answer.
+    the answer. If a start leads nowhere, what is left of the trace says whether a larger eigenvalue can hide
+    from it, and another start goes on beside it.
     """
     m, width = A.shape
     Q = lined(m, width)
     diagonal, beside, s = np.zeros(m), np.zeros(m), np.empty(m)
     r, along, shadow = np.zeros(width), np.empty(m), np.empty(width)
+    hidden = 0.0
     for i in range(m):
-        r[i] = (i + 1) * 0.6180339887498949 % 1.0 + 0.5
+        hidden += A[i, i]
+        r[i] = _scattered(i, 0)
     length = norm(r)
     value, bound = 0.0, np.inf
     widest, tightest, lost, again = 0.0, 0.0, 0.0, False
@@ -132,15 +135,32 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
                 diagonal[k] += along[k]
                 before, length = length, norm(r)
         beside[k] = length
-        done = k + 1 == m or length <= 1e-15
-        if done or (k + 1) % _CHECK == 0:
+        hidden -= diagonal[k]
+        over, stuck = k + 1 == m, length <= 1e-15
+        if over or stuck or (k + 1) % _CHECK == 0:
             value = _largest(diagonal, beside, k + 1, bound, s)
             residual = length * abs(s[k])
-            if done or residual <= _CONVERGED * value:
+            if over or (hidden <= value if stuck else residual <= _CONVERGED * value):
                 break
             bound = value + residual
+        if stuck:
+            beside[k], bound, again, lost = 0.0, np.inf, True, 0.0
+            for i in range(m):
+                r[i] = _scattered(i, k + 1)
+            for _ in range(2):
+                matvec(Q[: k + 1], r, along)
+                vecmat(along[: k + 1], Q[: k + 1], shadow)
+                for i in range(width):
+                    r[i] -= shadow[i]
+            length = norm(r)
     vecmat(s, Q[: k + 1], vector)
     return value
+
+
+@compiled
+def _scattered(i: int, start: int) -> float:
+    """Return entry i of a start: no sum of few of them with whole weights is zero, whoever chose the few."""
+    return 1e6 / (i + start + 3.141592653589793) % 1.0 + 0.5
 
 
 @compiled

@@ -14,7 +14,7 @@ from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import gram_block
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import positive
+from byzflow.operators.checks import carried, positive
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.linear import Weights, as_plan, geometry_of
 from byzflow.operators.passes import combine, survey
@@ -76,7 +76,8 @@ class ClippedClustering(MixingAggregator, StatefulAggregator):
     ) -> tuple[Array, Mapping[str, Array]]:
         """Return the aggregate, and the norms of all rounds."""
         geometry = survey(gradients)
-        past = np.zeros(0) if state is None else np.asarray(state["norms"], np.float64)
+        known = np.zeros(0) if state is None else carried("ClippedClustering", state, "norms")[0]
+        past = np.asarray(known, np.float64)
         (answer,) = combine(gradients, self._weights(geometry, past))
         return answer, {"norms": np.concatenate((past, geometry.norms[geometry.finite]))}
 

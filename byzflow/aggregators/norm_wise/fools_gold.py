@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import array_api_compat
 import numpy as np
@@ -12,9 +12,9 @@ import numpy as np
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import positive_real
+from byzflow.operators.checks import carried, positive_real
 from byzflow.operators.geometry import Geometry
-from byzflow.operators.lazy import as_lazy, lazy_rows
+from byzflow.operators.lazy import as_lazy, lazy_below, lazy_rows
 from byzflow.operators.linear import LinearOperator
 
 __all__ = ("FoolsGold", "history_weights")
@@ -140,7 +140,7 @@ class FoolsGold(StatefulAggregator):
         ValueError
             If the state is of another number of nodes.
         """
-        history = () if state is None else state["history"]
+        history = () if state is None else carried("FoolsGold", state, "history")[0]
         op = _Step(self.confidence, len(history))
         if state is not None and len(history) != len(gradients):
             raise ValueError(
@@ -148,13 +148,7 @@ class FoolsGold(StatefulAggregator):
                 f"Start with state=None when the nodes change."
             )
         if (lazy := as_lazy(gradients)) is not None:
-            answer = lazy_rows(op, lazy if state is None else _below(lazy, history))
+            answer = lazy_rows(op, lazy if state is None else lazy_below(lazy, history))
             return answer[0], {"history": answer[1:]}
         aggregate, *sums = op.run_rows(gradients, extra=tuple(history))
         return aggregate, {"history": array_api_compat.array_namespace(aggregate).stack(sums)}
-
-
-def _below(vectors: Any, history: Any) -> Any:
-    import dask.array as da
-
-    return da.concatenate([vectors, history])

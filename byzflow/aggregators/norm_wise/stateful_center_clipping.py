@@ -13,8 +13,9 @@ from byzflow.aggregators.base import StatefulAggregator
 from byzflow.aggregators.norm_wise.center_clipping import CenteredClipping, clip_towards
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import choice, positive, positive_real, real
+from byzflow.operators.checks import carried, choice, positive, positive_real, real
 from byzflow.operators.geometry import Geometry
+from byzflow.operators.lazy import as_lazy, lazy_below, lazy_rows
 from byzflow.operators.linear import LinearOperator
 
 __all__ = ("StatefulCenteredClipping",)
@@ -96,5 +97,9 @@ class StatefulCenteredClipping(StatefulAggregator):
             centre = first.aggregate(gradients)
         else:
             about = _AboutCentre(self.c_tau, self.M, self.eps)
-            (centre,) = about.run_rows(gradients, extra=(state["centre"],))
+            (before,) = carried("StatefulCenteredClipping", state, "centre")
+            if (lazy := as_lazy(gradients)) is not None:
+                centre = lazy_rows(about, lazy_below(lazy, before[None]))[0]
+            else:
+                (centre,) = about.run_rows(gradients, extra=(before,))
         return centre, {"centre": array_api_compat.array_namespace(centre).asarray(centre, copy=True)}

@@ -48,7 +48,7 @@ class Memory:
 
     def __init__(self, roster: Roster, cohort: Cohort, every: int, gradient: Ask) -> None:
         self._roster, self._cohort, self._gradient = roster, cohort, gradient
-        self._rota = Rota(cohort.n, every)
+        self._every, self._rota = every, Rota(cohort.n, every)
         self._snapshots: dict[int, Snapshot] = {}
         self._updates: dict[int, Ask] = {}
         self._light: frozenset[int] = frozenset()

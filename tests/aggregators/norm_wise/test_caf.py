@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from byzflow.aggregators.norm_wise._spectrum import top_spectrum
+from byzflow.aggregators.norm_wise._spectrum import _scattered, top_spectrum
 from byzflow.aggregators.norm_wise.caf import CAF
 from byzflow.exceptions import ToleranceError
 
@@ -73,3 +73,26 @@ def test_the_spectrum_is_right_where_hardly_a_direction_stands_out(n, d):
     centred = X - X.mean(axis=0)
     values = np.linalg.eigvalsh(centred @ centred.T / n)
     assert top_spectrum(X @ X.T, np.ones(n)).value == pytest.approx(values[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("huge", [1e38, -1e12])
+@pytest.mark.parametrize("n", range(3, 22))
+def test_one_huge_row_is_filtered_wherever_it_stands(n, huge):
+    honest = np.random.default_rng(n).normal(size=(n, 3))
+    for place in range(n):
+        X = honest.copy()
+        X[place] = huge
+        assert np.abs(CAF(f=1).aggregate(X)).max() <= np.abs(honest).max()
+
+
+@pytest.mark.parametrize("n", [5, 12, 40])
+@pytest.mark.parametrize("size", [1e3, 1e10, 1e30])
+def test_two_rows_that_hide_from_the_start_are_found(n, size):
+    rng = np.random.default_rng(n)
+    start = np.array([_scattered(i, 0) for i in range(n)])
+    start -= start.mean()
+    for a, b in rng.permuted(np.tile(np.arange(n), (20, 1)), axis=1)[:, :2]:
+        X = rng.normal(size=(n, 4))
+        X[a], X[b] = size * start[b], -size * start[a]
+        expected = np.linalg.eigvalsh((X - X.mean(axis=0)).T @ (X - X.mean(axis=0)) / n)[-1]
+        np.testing.assert_allclose(top_spectrum(X @ X.T, np.ones(n)).value, expected, rtol=1e-9)

@@ -1,0 +1,53 @@
+"""What a rule carries from round to round must be what it returned, and is not written to."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from byzflow.aggregators.norm_wise import ClippedClustering, FoolsGold, StatefulCenteredClipping
+from byzflow.attacks import MimicLearnedAttack, ROPAttack
+from byzflow.attacks.base import Attack
+from byzflow.testing.vectors import rows
+
+RULES = (
+    ClippedClustering(),
+    FoolsGold(),
+    StatefulCenteredClipping(c_tau=1.0),
+    MimicLearnedAttack(),
+    ROPAttack(),
+)
+by_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+
+
+def step(rule, X, state):
+    return rule.step(state, honest_grads=X) if isinstance(rule, Attack) else rule.step(X, state)
+
+
+@by_rule
+def test_a_state_of_something_else_is_refused_by_name(rule):
+    who = type(rule).__name__
+    with pytest.raises(ValueError, match=rf"{who} needs a state with \w+.*; got \['loss'\]\. Pass "):
+        step(rule, rows(7, 3), {"loss": np.ones(3)})
+    with pytest.raises(TypeError, match=rf"{who} needs a mapping as state; got list\. Pass "):
+        step(rule, rows(7, 3), [np.ones(3)])
+
+
+@by_rule
+def test_a_step_leaves_the_state_it_was_given_alone(rule):
+    _, state = step(rule, rows(7, 3), None)
+    before = {name: np.array(value, copy=True) for name, value in state.items()}
+    step(rule, rows(7, 3, seed=1), state)
+    for name, value in before.items():
+        np.testing.assert_array_equal(np.asarray(state[name]), value)
+
+
+def test_lazy_rounds_of_clipping_equal_eager_ones():
+    rule, X = StatefulCenteredClipping(c_tau=0.5), rows(7, 40)
+    lazy = da.from_array(X, chunks=(7, 16))
+    _, state = rule.step(lazy, None)
+    got, _ = rule.step(lazy + 1.0, state)
+    _, expected = rule.step(X, None)
+    assert isinstance(got, da.Array)
+    np.testing.assert_array_equal(got.compute(), rule.step(X + 1.0, expected)[0])
