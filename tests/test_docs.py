@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from byzflow.experiments.registry import registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,3 +27,16 @@ def test_python_in_the_documents_runs(page):
     for block in blocks:
         done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+RULES = [rule for kind in ("aggregators", "pre-aggregators", "attacks") for rule in registry(kind)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_docstrings_of_rules_say_all_that_a_user_asks(rule):
+    text = inspect.getdoc(rule)
+    found = set(re.findall(r"^(\w+)\n-+$", text, re.M))
+    assert {"Parameters", "Raises", "Notes", "Examples"} <= found
+    assert "References" in found or "Folklore" in text, "no paper"
+    assert "``" in text.partition("Parameters")[0], "no formula"
+    assert "O(" in text, "no cost"

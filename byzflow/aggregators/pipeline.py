@@ -35,6 +35,18 @@ class Pipeline(StatefulAggregator):
     ------
     TypeError
         If a part is no operator of its kind.
+    ToleranceError
+        If a part cannot work on what it gets.
+
+    Notes
+    -----
+    O(n**2 d) for a chain of linear rules, with memory O(n**2) beyond input and output; else the sum of what
+    its fused pieces cost. The state is the aggregator's.
+
+    References
+    ----------
+    .. [1] Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by mixing: A recipe for optimal
+       Byzantine ML under heterogeneity", AISTATS 2023 (pre-aggregation before a robust rule).
 
     Examples
     --------

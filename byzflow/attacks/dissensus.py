@@ -30,7 +30,17 @@ class DissensusAttack(LinearAttack):
     f : int
         Byzantine neighbours of the victim, who send this together; at least 1.
     epsilon : float, default 1.0
-        Strength.
+        Strength; finite.
+
+    Raises
+    ------
+    ValueError
+        If f is not positive, `epsilon` not finite, or one of the two inputs missing.
+
+    Notes
+    -----
+    Linear: one pass over the victim's vector and its neighbours', O(n d). Neighbours that are not finite are
+    left out.
 
     References
     ----------

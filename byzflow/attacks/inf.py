@@ -18,14 +18,21 @@ __all__ = ("InfAttack",)
 class InfAttack(ShapeAttack):
     """Send +inf in every coordinate: one such row makes any mean infinite.
 
+    ``a_c = inf`` for every coordinate c.
+
     Parameters
     ----------
     chunk_size
         As for `ShapeAttack`.
 
+    Raises
+    ------
+    ValueError
+        If `chunk_size` is not positive.
+
     Notes
     -----
-    Element-wise, O(d); the honest vectors are not read.
+    Element-wise, O(d); the honest vectors are not read. Folklore.
 
     Examples
     --------

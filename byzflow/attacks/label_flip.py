@@ -41,8 +41,8 @@ class LabelFlipAttack(Attack):
 
     Notes
     -----
-    The model is as it was afterwards: its gradients, its mode and its buffers (the running statistics of a
-    batch norm) are not touched.
+    One pass forward and one back through the model, O(d) beyond them. The model is as it was afterwards: its
+    gradients, its mode and its buffers (the running statistics of a batch norm) are not touched.
 
     References
     ----------

@@ -23,6 +23,11 @@ class MinMaxAttack(PerturbationAttack):
     direction, chunk_size
         As for `PerturbationAttack`.
 
+    Raises
+    ------
+    ValueError
+        If `direction` is unknown, or `chunk_size` not positive.
+
     Notes
     -----
     Two passes, O(n**2 d) for the distances. Honest rows that are not finite do not bound gamma; in the mean

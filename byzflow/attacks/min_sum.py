@@ -22,6 +22,11 @@ class MinSumAttack(PerturbationAttack):
     direction, chunk_size
         As for `PerturbationAttack`.
 
+    Raises
+    ------
+    ValueError
+        If `direction` is unknown, or `chunk_size` not positive.
+
     Notes
     -----
     Two passes, O(n**2 d) for the distances. The bound is the paper's, the largest sum over j; some programs

@@ -18,14 +18,21 @@ __all__ = ("NaNAttack",)
 class NaNAttack(ShapeAttack):
     """Send NaN in every coordinate: it compares false with everything, which many rules take for a win.
 
+    ``a_c = nan`` for every coordinate c.
+
     Parameters
     ----------
     chunk_size
         As for `ShapeAttack`.
 
+    Raises
+    ------
+    ValueError
+        If `chunk_size` is not positive.
+
     Notes
     -----
-    Element-wise, O(d); the honest vectors are not read.
+    Element-wise, O(d); the honest vectors are not read. Folklore.
 
     Examples
     --------

@@ -18,6 +18,8 @@ __all__ = ("NoAttack",)
 class NoAttack(ElementwiseAttack):
     """Send a copy of the honest vector: the baseline that every attack is compared with.
 
+    ``a = base_grad``.
+
     Parameters
     ----------
     chunk_size : int, default 8192
@@ -30,7 +32,7 @@ class NoAttack(ElementwiseAttack):
 
     Notes
     -----
-    Element-wise: one pass over one vector, O(d).
+    Element-wise: one pass over one vector, O(d). Folklore.
 
     Examples
     --------

@@ -20,8 +20,8 @@ __all__ = ("RandomAttack",)
 class RandomAttack(ShapeAttack):
     """Send independent numbers, uniform between `low` and `high`.
 
-    With a seed every call sends the same vector, however the work is cut; without one, every call draws
-    anew.
+    ``a_c ~ U[low, high)`` for every coordinate c. With a seed every call sends the same vector, however the
+    work is cut; without one, every call draws anew.
 
     Parameters
     ----------

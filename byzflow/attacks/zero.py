@@ -17,14 +17,21 @@ __all__ = ("ZeroAttack",)
 class ZeroAttack(ShapeAttack):
     """Send zeros: a lazy node, and one that pulls every mean towards the origin.
 
+    ``a_c = 0`` for every coordinate c.
+
     Parameters
     ----------
     chunk_size
         As for `ShapeAttack`.
 
+    Raises
+    ------
+    ValueError
+        If `chunk_size` is not positive.
+
     Notes
     -----
-    Element-wise, O(d); the honest vectors are not read.
+    Element-wise, O(d); the honest vectors are not read. Folklore.
 
     Examples
     --------

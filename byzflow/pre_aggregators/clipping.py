@@ -35,6 +35,11 @@ class Clipping(LinearPreAggregator):
     chunk_size : int, default 32
         Scheduling hint [rows]; never changes the result.
 
+    Raises
+    ------
+    ValueError
+        If `threshold` is negative, or `chunk_size` not positive.
+
     Notes
     -----
     Linear: one pass for the norms and one to write n rows, O(n d) each. Memory O(n**2) beyond input and

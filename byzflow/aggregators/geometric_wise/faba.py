@@ -19,8 +19,9 @@ __all__ = ("FABA",)
 class FABA(LinearAggregator):
     """Average what is left after f times throwing out the row farthest from the mean of the rest.
 
-    Fast where liars are far out; f liars that agree can still shift the first means. Equal distances: the
-    lower node index goes first. Rows that are not finite go before all others.
+    With S all rows at first, f times ``S <- S - {argmax_{i in S} |x_i - mean(S)|}``; ``out = mean(S)``. Fast
+    where liars are far out; f liars that agree can still shift the first means. Equal distances: the lower
+    node index goes first. Rows that are not finite go before all others.
 
     Parameters
     ----------

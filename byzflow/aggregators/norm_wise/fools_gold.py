@@ -102,6 +102,11 @@ class FoolsGold(StatefulAggregator):
     confidence : float, default 1.0
         Slope of the logit, the paper's kappa.
 
+    Raises
+    ------
+    ValueError
+        If `confidence` is not positive, or the state is that of another rule or number of nodes.
+
     Notes
     -----
     State: ``{"history": (n, ...)}``, the sums. Gram-space over the n vectors and n sums: one pass, O(n**2 d),

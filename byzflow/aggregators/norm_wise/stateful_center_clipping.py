@@ -56,6 +56,13 @@ class StatefulCenteredClipping(StatefulAggregator):
     init : {"zero", "median", "mean"}, default "zero"
         Where the first step starts.
 
+    Raises
+    ------
+    ToleranceError
+        If no row of a first round is finite.
+    ValueError
+        If an option is out of its range, or the state is that of another rule.
+
     Notes
     -----
     State: ``{"centre": (...)}``, the last result. Gram-space over the n rows and the centre: one pass for the
