@@ -11,11 +11,14 @@ __all__ = ("hold",)
 
 
 def hold(value: Any, place: RowRef | None) -> Digest:
-    """Copy a vector into a row of an arena, if it fits there, and return what is known of it."""
+    """Copy a vector into a row of an arena, if it fits there, and return what is known of it.
+
+    Without a row, nobody asks for more than its form.
+    """
     digest = digest_of(value)
-    if digest.signature is None:
-        return digest
-    if place is None or digest.signature != place.site.signature:
+    if digest.signature is None or place is None:
+        return Digest(digest.signature, kind=digest.kind)
+    if digest.signature != place.site.signature:
         return Digest(digest.signature, norm_of(digest.row))
     place.write(0, digest.signature.length, digest.row.reshape(-1))
     return Digest(digest.signature, norm_of(digest.row), place)

@@ -15,8 +15,9 @@ from uuid import uuid4
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.neighbour import Neighbour, call_neighbours
+from byzflow.engine.config import seconds
 from byzflow.engine.node.arena import Arena, RowRef
-from byzflow.engine.node.forms import Signature
+from byzflow.engine.node.forms import Signature, norm_of
 from byzflow.engine.node.sites import Site, forget, reachable
 from byzflow.exceptions import NodeLostError
 from byzflow.operators.together import together
@@ -64,6 +65,7 @@ class Clerk:
         """Make an arena on this host and return where it is."""
         arena = Arena(rows, signature)
         self._sheets[arena.site] = arena
+        norm_of(RowRef(arena.site, 0).flat()[:1])  # loaded here, that takes no node's time
         return arena.site
 
     def rows(self, refs: Sequence[RowRef]) -> list[Any]:
@@ -120,9 +122,16 @@ class Staff:
             self._hosts[host] = None
 
     async def ask(
-        self, method: str, work: Sequence[tuple[Any, ...]], hosts: Iterable[HostRef] | None = None
+        self,
+        method: str,
+        work: Sequence[tuple[Any, ...]],
+        hosts: Iterable[HostRef] | None = None,
+        *,
+        patient: bool = False,
     ) -> list[Any]:
         """Call clerks side by side, one for each piece of work: those of `hosts`, or the first ones.
+
+        With `patient`, they have as long as a worker has to start, as the first use of a rule compiles it.
 
         Raises
         ------
@@ -132,14 +141,16 @@ class Staff:
             If one does not answer in time.
         """
         pairs = zip(self.hosts if hosts is None else hosts, work, strict=False)
-        return await together(self._one(host, method, args) for host, args in pairs)
+        limits = (self.deadline, seconds("host.start-deadline")) if patient else (self.deadline,)
+        limit = None if None in limits else max(limit for limit in limits if limit is not None)
+        return await together(self._one(host, method, args, limit) for host, args in pairs)
 
     async def forget(self, sites: Sequence[Site]) -> None:
         """Let this process and all clerks unmap arenas; one that cannot be reached is left out."""
         forget(sites)
         for host in self.hosts if sites else ():
             try:
-                await self._one(host, "forget", (sites,))
+                await self._one(host, "forget", (sites,), self.deadline)
             except (NodeLostError, TimeoutError):
                 continue
 
@@ -148,5 +159,5 @@ class Staff:
         hosts, self._hosts = self.hosts, {}
         await asyncio.gather(*(host.drop(self.key) for host in hosts))
 
-    async def _one(self, host: HostRef, method: str, args: tuple[Any, ...]) -> Any:
-        return (await host.call_many([Call(self.key, method, args)], self.deadline))[0].unwrap()
+    async def _one(self, host: HostRef, method: str, args: tuple[Any, ...], limit: float | None) -> Any:
+        return (await host.call_many([Call(self.key, method, args)], limit))[0].unwrap()

@@ -16,6 +16,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.isolation import isolated
+from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.engine.node.sites import Site, reachable, shareable
 from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.exceptions import NodeLostError
@@ -26,6 +27,7 @@ from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 __all__ = ("Keeper", "Sharding")
 
 LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
+ATTEMPTS = 3  # to make arenas on hosts of which one is not in time
 
 
 class Keeper(Clerk):
@@ -56,6 +58,9 @@ class Sharding:
         self._possible = hasattr(os, "memfd_create")
         self._staff = Staff(Keeper)
         self._form: Any = None
+        self._tried: Any = None
+        self._attempts = 0
+        self._hung = -1
         self._hosts: list[tuple[HostRef, tuple[int, ...]]] = []
         self._sites: list[Site] = []
 
@@ -68,7 +73,7 @@ class Sharding:
         )
 
     async def ready(self, signature: Signature, deadline: float | None) -> bool:
-        """Make the arenas if there are none that fit; False if the vectors cannot be shared.
+        """Make the arenas if there are none that fit; False if they cannot be shared, or one is late.
 
         Raises
         ------
@@ -81,8 +86,15 @@ class Sharding:
         hosts = self._roster.hosts()
         form = (signature, [(id(host), indices) for host, indices in hosts])
         if form != self._form:
+            self._attempts = self._attempts + 1 if form == self._tried else 1
+            self._tried = form
+            if self._attempts > ATTEMPTS:
+                return False
             await self.close()
-            await self._open(signature, hosts)
+            try:
+                await self._open(signature, hosts)
+            except TimeoutError:
+                return False
             self._form = form
         return self._possible
 
@@ -94,17 +106,47 @@ class Sharding:
         raise NodeLostError(f"Node {index} has no host. Spawn it again.")
 
     async def run(self, rule: RowOperator, refs: Sequence[RowRef], round: int) -> tuple[Any, Any, RowRef]:
-        """Return the aggregate, the plan, and where the hosts can read the aggregate."""
+        """Return the aggregate, the plan, and where the hosts can read the aggregate.
+
+        Hosts of which no node answered do no work: they may hang too.
+
+        Raises
+        ------
+        NodeLostError
+            If a host is gone, or hangs.
+        TimeoutError
+            If one hangs for the second time in a round.
+        """
         rule.check(len(refs))
-        d = self._sites[0].signature.length
-        spans = shards(d, len(self._hosts), widest(d))
-        first = len(self._hosts[0][1])
-        out = RowRef(self._sites[0], (round % 2) * (first + 1) + first)
-        plan = await self._plan(rule, refs, spans, measured=rule.measures and not rule.optimistic)
-        finite = await self._all("combine", [(rule, refs, span, plan, out) for span in spans])
+        used = {ref.site for ref in refs}
+        parts = [
+            (host, site) for (host, _), site in zip(self._hosts, self._sites, strict=True) if site in used
+        ]
+        hosts, home = [host for host, _ in parts], parts[0][1]
+        half = home.rows // 2
+        out = RowRef(home, (round % 2) * half + half - 1)
+        d = home.signature.length
+        spans = shards(d, len(hosts), widest(d))
+
+        async def work(method: str, asks: Sequence[tuple[Any, ...]]) -> list[Any]:
+            try:
+                return await self._staff.ask(method, asks, hosts, patient=True)
+            except TimeoutError as error:
+                if self._hung == round:
+                    raise
+                self._hung = round
+                raise VectorLostError(f"a host that holds vectors hangs ({error})") from None
+
+        async def plan_of(*, measured: bool) -> Any:
+            asks = [(rule, refs, span) for span in spans] if measured else []
+            trees = await work("measure", asks)
+            return solve_tree(rule, Tree.merge(trees) if trees else Tree({}), len(refs))
+
+        plan = await plan_of(measured=rule.measures and not rule.optimistic)
+        finite = await work("combine", [(rule, refs, span, plan, out) for span in spans])
         if rule.optimistic and not all(finite):
-            plan = await self._plan(rule, refs, spans, measured=True)
-            await self._all("combine", [(rule, refs, span, plan, out) for span in spans])
+            plan = await plan_of(measured=True)
+            await work("combine", [(rule, refs, span, plan, out) for span in spans])
         return await asyncio.to_thread(lambda: isolated(out.open())), plan, out
 
     async def close(self) -> None:
@@ -121,12 +163,6 @@ class Sharding:
         self._sites = await self._all("sheet", [(2 * (len(part) + 1), signature) for _, part in hosts])
         within = await self._all("reaches", [(self._sites,)] * len(hosts))
         self._possible = all(within) and reachable(self._sites)
-
-    async def _plan(
-        self, rule: RowOperator, refs: Sequence[RowRef], spans: Sequence[Span], *, measured: bool
-    ) -> Any:
-        trees = await self._all("measure", [(rule, refs, span) for span in spans]) if measured else []
-        return solve_tree(rule, Tree.merge(trees) if trees else Tree({}), len(refs))
 
     async def _all(self, method: str, work: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call the keepers of the first hosts, as many as there is work."""

@@ -1,0 +1,77 @@
+"""Hosts that are slow or frozen, while the vectors of a round lie with them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import dask
+import pytest
+import torch
+
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.parameter_server import sharding
+from byzflow.engine.parameter_server.ps import ParameterServer
+from byzflow.kernels.rows import Array
+from byzflow.operators.base import frozen
+
+
+class Pointed:
+    """Always has the same gradient, and knows its process."""
+
+    def __init__(self, value: float) -> None:
+        self.vector = torch.full((50,), value)
+
+    def honest_gradient_for_next_batch(self) -> torch.Tensor:
+        return self.vector
+
+    def apply_server_gradient(self, gradient: torch.Tensor) -> None:
+        pass
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@frozen
+class Compiled(CoordinateWiseMedian):
+    """Takes its time when it is first used in a process, as a rule that is compiled does."""
+
+    def columns(self, X: Array) -> Array:
+        if Compiled not in ready:
+            time.sleep(1.0)  # seconds; longer than the nodes have
+            ready.append(Compiled)
+        return super().columns(X)
+
+
+ready: list[Any] = []
+
+
+@pytest.mark.processes
+async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch) -> None:
+    monkeypatch.setattr(sharding, "LARGE", 1)
+    with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.host.grace": "200ms"}):
+        nodes = await HonestNodeActor.spawn_many(
+            [Recipe(Pointed, (float(value),)) for value in range(4)], backend="process"
+        )
+    pids = [await node.pid() for node in nodes]
+    frozen_one = pids[0]
+    async with ParameterServer(nodes, [], Compiled(), deadline=0.7, quorum=2) as server:
+        for _ in range(2):
+            await server.round()
+        assert [report.excluded for report in server.history] == [(), ()]
+        assert server._rounds._decision._sharding._form is not None
+        os.kill(frozen_one, signal.SIGSTOP)
+        try:
+            begin = time.perf_counter()
+            aggregate = await server.round()
+            spent = time.perf_counter() - begin
+        finally:
+            os.kill(frozen_one, signal.SIGCONT)
+    late = {item.node for item in server.history[-1].excluded}
+    assert late == {f"honest-{i}" for i, pid in enumerate(pids) if pid == frozen_one}
+    kept = [float(i) for i, pid in enumerate(pids) if pid != frozen_one]
+    torch.testing.assert_close(aggregate, torch.full((50,), min(kept)))
+    assert spent < 10.0
