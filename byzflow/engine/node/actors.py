@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
@@ -36,7 +37,7 @@ class Recipe:
 class NodeActor:
     """A node on a backend; each attribute is an async method of the node.
 
-    Setting an attribute stays local to the handle.
+    Setting an attribute stays local to the handle. ``async with`` closes the node at its end.
     """
 
     required: ClassVar[tuple[tuple[str, ...], ...]] = ()
@@ -107,6 +108,14 @@ class NodeActor:
         finally:
             await place.close()
         return [cls(ActorRef(made), recipe) for made, recipe in zip(backends, recipes, strict=True)]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Forget the node and release its backend; again is the same as once."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import TracebackType
+from typing import Any, ClassVar, Self
 
 from byzflow.engine.graph.graph import ComputationGraph
 from byzflow.engine.graph.ops import make_single_operator_graph
@@ -128,6 +129,14 @@ class NodeApplication:
     ) -> dict[str, Any]:
         """Run a pipeline from plain code; works inside a running loop too."""
         return run_sync(self.run_pipeline(name, inputs, metadata=metadata))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()
 
     async def shutdown(self) -> None:
         """Shut the pool down, also one that was passed in."""

@@ -16,7 +16,7 @@ __all__ = ("Archive",)
 
 
 class Archive:
-    """Writes and reads the checkpoints of one server.
+    """Writes and reads the checkpoints of one run.
 
     Parameters
     ----------
@@ -26,6 +26,8 @@ class Archive:
         How to reach the nodes.
     cohort : Cohort
         Who they are.
+    run : str
+        What kind of run it is; one of another kind is not read.
 
     Attributes
     ----------
@@ -33,8 +35,9 @@ class Archive:
         Nodes that have no state of the checkpoint that was read, with the reason.
     """
 
-    def __init__(self, checkpoint: Checkpoint, roster: Roster, cohort: Cohort) -> None:
+    def __init__(self, checkpoint: Checkpoint, roster: Roster, cohort: Cohort, run: str) -> None:
         self.missing: dict[int, Outcome] = {}
+        self._run = run
         self.checkpoint, self._roster, self._cohort = checkpoint, roster, cohort
 
     async def states(self, deadline: float | None, absent: Collection[int] = ()) -> Mapping[int, Outcome]:
@@ -65,7 +68,7 @@ class Archive:
                     "Repair it, or let its class give its state by state_dict() with saves_itself = True."
                 )
             nodes[name] = outcome.value
-        self.checkpoint.write({"round": rounds, "nodes": nodes, "rule": rule})
+        self.checkpoint.write({"run": self._run, "round": rounds, "nodes": nodes, "rule": rule})
 
     async def read(self, deadline: float | None) -> tuple[int, Mapping[str, Any] | None]:
         """Give every node its state back; return the rounds done and the rule's memory.
@@ -78,6 +81,12 @@ class Archive:
             If there is no such file, or it is torn, foreign, or of other nodes.
         """
         tree = self.checkpoint.read()
+        run = tree.get("run", self._run)  # files of earlier versions do not say
+        if run != self._run:
+            raise CheckpointError(
+                f"{self.checkpoint.path!s} must be of a {self._run} run; it is of a {run} one. "
+                "Give this run a file of its own."
+            )
         nodes, names = tree.get("nodes"), self._cohort.names
         if not isinstance(nodes, dict) or set(nodes) != set(names):
             count = len(nodes) if isinstance(nodes, dict) else "no"

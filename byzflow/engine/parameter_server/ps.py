@@ -101,7 +101,7 @@ class ParameterServer:
         self.scheduler = None if actor_pool is None else reduction.scheduler(aggregator, actor_pool)
         self._roster = Roster([*self.hon, *self.byz])
         store = Checkpoint.of(checkpoint)
-        self._archive = None if store is None else Archive(store, self._roster, cohort)
+        self._archive = None if store is None else Archive(store, self._roster, cohort, "parameter-server")
         self._rounds = Rounds(
             self._roster,
             cohort,

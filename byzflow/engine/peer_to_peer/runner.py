@@ -87,7 +87,7 @@ class DecentralizedPeerToPeer:
         self.deadline = seconds("round.deadline") if deadline is None else deadline
         store = Checkpoint.of(checkpoint)
         cohort = Cohort(len(honest), len(byzantine))
-        self._archive = None if store is None else Archive(store, self.peers.roster, cohort)
+        self._archive = None if store is None else Archive(store, self.peers.roster, cohort, "peer-to-peer")
         self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
         fixed = topology if isinstance(topology, Topology) else None
         self._carrier = Carrier(len(self.peers), fixed, context_factory, pool_on(client))

@@ -217,3 +217,10 @@ async def test_a_thousand_nodes_take_one_call_per_host(monkeypatch: pytest.Monke
 def test_many_nodes_need_a_backend_for_many() -> None:
     with pytest.raises(TypeError, match="one by one"):
         asyncio.run(HonestNodeActor.spawn_many([Recipe(Honest)], backend=Elsewhere()))
+
+
+async def test_a_handle_closes_its_node_at_the_end_of_async_with() -> None:
+    async with await HonestNodeActor.spawn(Honest, backend="thread") as node:
+        assert await node.honest_gradient_for_next_batch() == [1.0]
+    with pytest.raises(RuntimeError):
+        await node.honest_gradient_for_next_batch()

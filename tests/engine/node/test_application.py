@@ -134,3 +134,10 @@ async def test_a_given_attack_gets_what_its_flags_ask_for() -> None:
 def test_a_byzantine_node_needs_an_attack() -> None:
     with pytest.raises(ValueError, match="needs an attack"):
         DistributedByzantineNode(actor_pool=POOL)
+
+
+async def test_an_application_shuts_its_pool_at_the_end_of_async_with() -> None:
+    async with NodeApplication(name="n", actor_pool=POOL) as app:
+        await app.pool.start()
+        assert len(app.pool.worker_affinities()) == 2
+    assert app.pool.worker_affinities() == ()

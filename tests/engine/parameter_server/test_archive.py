@@ -140,3 +140,24 @@ async def test_a_state_with_code_in_it_is_left_out(kind: Any, is_far: bool, tmp_
             await again.round()
         assert {item.node for item in again.history[0].excluded} == {f"byzantine-{i}" for i in range(BAD + 1)}
         assert "NeverPicklesError: no" in again.history[0].excluded[-1].detail
+
+
+@pytest.mark.parametrize(("make", "other"), [(server, peers), (peers, server)])
+async def test_a_checkpoint_of_another_kind_of_run_is_foreign(make: Any, other: Any, tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with make([Learner(i) for i in range(N)], store) as run:
+        await run.round()
+    async with other([Learner(i) for i in range(N)], store) as resumed:
+        with pytest.raises(CheckpointError, match="must be of a"):
+            await resumed.resume()
+
+
+async def test_a_checkpoint_that_does_not_say_its_kind_is_read(tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with server([Learner(i) for i in range(N)], store) as run:
+        await run.round()
+    tree = dict(store.read())
+    del tree["run"]
+    store.write(tree)
+    async with server([Learner(i) for i in range(N)], store) as resumed:
+        assert await resumed.resume() == 1
