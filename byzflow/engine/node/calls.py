@@ -1,7 +1,4 @@
-"""Call many nodes at once: grouped by host, with a deadline, every outcome accounted for.
-
-The one place where parameter server and peer-to-peer rounds reach their nodes.
-"""
+"""Call many nodes at once, grouped by host: the one place where rounds of both kinds reach their nodes."""
 
 from __future__ import annotations
 
@@ -208,8 +205,8 @@ class Roster:
             ids = self._ids.get(indices) or [self.seat(i).object_id for i in indices]
             return await _answers(host, first.calls(ids, round), deadline)
         queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]
-        pairs = zip(map(self.seat, indices), queues, strict=True)
-        calls = [[ask.call(seat, at) for at, ask in queue] for seat, queue in pairs]
+        seats = map(self.seat, indices)
+        calls = [[ask.call(s, at) for at, ask in queue] for s, queue in zip(seats, queues, strict=True)]
         return await self._last(host, indices, calls, deadline)
 
     async def _last(
