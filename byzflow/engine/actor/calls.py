@@ -30,6 +30,10 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    def make(self, subject: Any) -> Any:
+        """Make the call on the object itself."""
+        return getattr(subject, self.method)(*self.args, **self.kwargs)
+
 
 class Sweep(Sequence[Call]):
     """One method call on many objects of a host: the list of their names, and the call once.

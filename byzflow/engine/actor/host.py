@@ -171,12 +171,7 @@ def _work(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
     if isinstance(calls, Sweep):
         ask = methodcaller(calls.method, *calls.args, **calls.kwargs)
         return lambda index, subject: ask(subject)
-
-    def work(index: int, subject: Any) -> Any:
-        call = calls[index]
-        return getattr(subject, call.method)(*call.args, **call.kwargs)
-
-    return work
+    return lambda index, subject: calls[index].make(subject)
 
 
 def _unknown(object_id: str) -> LookupError:

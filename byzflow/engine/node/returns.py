@@ -41,6 +41,17 @@ class Returns:
         self._roster = roster
         self._round, self._attempts = -1, 0
 
+    def recall(self, gone: dict[int, Outcome]) -> tuple[set[int], bool]:
+        """Take nodes that had no worker to go to out of those that are gone, to try again with them.
+
+        The second value says whether to wait for a worker: no node is left that has one.
+        """
+        is_deserted = len(gone) == len(self._roster.nodes)
+        again = self.stranded & gone.keys()
+        for index in again:
+            del gone[index]
+        return again, is_deserted
+
     async def bring_back(
         self,
         lost: Collection[int],

@@ -59,15 +59,19 @@ class LocalHost:
         queues: dict[str, list[int]] = {}
         for position, call in enumerate(calls):
             queues.setdefault(call.object_id, []).append(position)
-        batch = Batch(len(calls), lambda position, resident: _made(resident, calls[position]))
+        batch = Batch(len(calls), lambda position, resident: calls[position].make(resident))
         moves: list[Callable[[], None]] = []
         tasks: set[asyncio.Task[None]] = set()
         for name, positions in queues.items():
             lane = self._lane(name)
-            if any(self._is_awaited(calls[position]) for position in positions):
-                tasks.add(asyncio.create_task(self._serve(batch, lane, positions, calls)))
-            elif [lane.queue(batch, position) for position in positions]:
-                moves.append(lane.move)
+            awaited = [self._is_awaited(calls[position]) for position in positions]
+            if any(awaited):
+                queue = [(position, calls[position]) for position in positions]
+                tasks.add(asyncio.create_task(self._serve(batch, lane, queue, awaited)))
+                continue
+            for position in positions:
+                lane.queue(batch, position)
+            moves.append(lane.move)
         self._crew.run(*moves)
         try:
             await batch.wait(deadline)
@@ -98,17 +102,18 @@ class LocalHost:
         method = call.args[1] if call.method in ASKED else call.method
         return is_remote(resident) or _is_async(getattr(resident, method, None))
 
-    async def _serve(self, batch: Batch, lane: Lane, positions: Sequence[int], calls: Sequence[Call]) -> None:
+    async def _serve(
+        self, batch: Batch, lane: Lane, queue: Sequence[tuple[int, Call]], awaited: Sequence[bool]
+    ) -> None:
         """Run the calls of one node, some of which are for this loop, one after another."""
-        for done, position in enumerate(positions):
-            call = calls[position]
-            if self._is_awaited(call):
+        for done, (position, call) in enumerate(queue):
+            if awaited[done]:
                 outcome = await _awaited(self._nodes[call.object_id], call)
             else:
                 outcome = await _alone(lane, call)
             batch.settle(position, outcome.value, outcome.error, outcome.seconds)
             if isinstance(outcome.error, asyncio.CancelledError):
-                for other in positions[done + 1 :]:
+                for other, _ in queue[done + 1 :]:
                     batch.settle(other, None, outcome.error, 0.0)
                 raise outcome.error
 
@@ -119,12 +124,8 @@ class LocalHost:
         task.add_done_callback(self._late.discard)
 
 
-def _made(resident: Any, call: Call) -> Any:
-    return getattr(resident, call.method)(*call.args, **call.kwargs)
-
-
 async def _alone(lane: Lane, call: Call) -> Outcome:
-    batch = Batch(1, lambda _, resident: _made(resident, call))
+    batch = Batch(1, lambda _, resident: call.make(resident))
     lane.submit(batch, 0)
     try:
         await batch.wait(None)
@@ -136,7 +137,7 @@ async def _alone(lane: Lane, call: Call) -> Outcome:
 async def _awaited(resident: Any, call: Call) -> Outcome:
     value: Any = None
     with Recorder() as record:
-        value = _made(resident, call)
+        value = call.make(resident)
         if inspect.isawaitable(value):  # a remembered answer is not
             value = await value
         if inspect.isawaitable(value):  # a backend may hand on a coroutine that it was given

@@ -141,8 +141,10 @@ class Staff:
             If one does not answer in time.
         """
         pairs = zip(self.hosts if hosts is None else hosts, work, strict=False)
-        limits = (self.deadline, seconds("host.start-deadline")) if patient else (self.deadline,)
-        limit = None if None in limits else max(limit for limit in limits if limit is not None)
+        limit = self.deadline
+        if patient and limit is not None:
+            start = seconds("host.start-deadline")
+            limit = None if start is None else max(limit, start)
         return await together(self._one(host, method, args, limit) for host, args in pairs)
 
     async def forget(self, sites: Sequence[Site]) -> None:

@@ -78,7 +78,9 @@ class Rounds:
     async def run(self, rule: Any, pre: Any) -> Any:
         """Run the next round, or what is left of this one, and return the aggregate."""
         if self._open is None:
-            await self._call_back()
+            again, is_deserted = self._returns.recall(self._attendance.gone)
+            if again:
+                await self._bring_back(again, patient=is_deserted)
         while True:
             try:
                 if self._returns.pending:  # the call before was cancelled on the way
@@ -179,15 +181,6 @@ class Rounds:
         lost = {i for i, error in errors if isinstance(error, NodeLostError)}
         if any(self._memory.knows(i) and i not in self._attendance.gone for i in lost):
             raise _LostError(lost)
-
-    async def _call_back(self) -> None:
-        """Try again with nodes that had no worker to go to; wait for one if there are no others."""
-        stranded = self._returns.stranded & self._attendance.gone.keys()
-        if stranded:
-            is_deserted = len(self._attendance.gone) == self._cohort.n
-            for index in stranded:
-                del self._attendance.gone[index]
-            await self._bring_back(stranded, patient=is_deserted)
 
     async def _bring_back(self, found: Collection[int], *, patient: bool = True) -> None:
         """Make the nodes of lost workers anew; those for which that fails are gone."""

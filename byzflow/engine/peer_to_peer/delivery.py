@@ -83,12 +83,9 @@ class Delivery:
 
     async def call_back(self) -> None:
         """Try again with nodes that had no worker to go to; wait for one if there are no others."""
-        stranded = self._memory.returns.stranded & self._peers.gone.keys()
-        if stranded:
-            is_deserted = len(self._peers.gone) == len(self._peers)
-            for index in stranded:
-                del self._peers.gone[index]
-            await self._bring_back(stranded, patient=is_deserted)
+        again, is_deserted = self._memory.returns.recall(self._peers.gone)
+        if again:
+            await self._bring_back(again, patient=is_deserted)
 
     async def _bring_back(self, found: set[int], *, patient: bool = True) -> set[int]:
         """Make lost nodes anew; those for which that fails are gone. Return the others."""

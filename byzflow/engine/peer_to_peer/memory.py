@@ -66,11 +66,10 @@ class PeerMemory:
             self._peers.gone |= await self.bring_back((), number, deadline)
         self._number = number
         due = self._rota.due(number, self._oldest() if self._is_full() else ())
-        for index in [
-            i for i in due if i in self._peers.gone
-        ]:  # not made anew until now: it keeps no vectors
+        gone = [i for i in due if i in self._peers.gone]
+        for index in gone:  # who could not be made anew until now keeps no vectors any longer
             self._pasts.pop(index, None)
-            self.returns.stranded.discard(index)
+        self.returns.stranded.difference_update(gone)
         away = [i for i in due if i not in self._peers.gone and not self._peers.is_here(i)]
         if away:
             await self._save(away, number, deadline)

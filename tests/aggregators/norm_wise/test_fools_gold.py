@@ -98,5 +98,5 @@ def test_lazy_rounds_equal_eager_ones():
     aggregate, state = rule.step(lazy[::-1], state)
     _, eager_state = rule.step(X, None)
     expected, eager_state = rule.step(X[::-1], eager_state)
-    np.testing.assert_array_equal(aggregate.compute(), expected)
-    np.testing.assert_array_equal(state["history"].compute(), eager_state["history"])
+    np.testing.assert_array_equal(aggregate.compute(scheduler="synchronous"), expected)
+    np.testing.assert_array_equal(state["history"].compute(scheduler="synchronous"), eager_state["history"])
