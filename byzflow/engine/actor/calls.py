@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from types import TracebackType
 from typing import Any, overload
 
@@ -38,14 +39,25 @@ class Call:
 class Sweep(Sequence[Call]):
     """One method call on many objects of a host: the list of their names, and the call once.
 
+    Parameters
+    ----------
+    object_ids : sequence of str
+        The objects.
+    method : str
+        What is called on each.
+    args, kwargs : tuple, mapping
+        What all calls are given.
+    each : mapping of str to sequence, optional
+        Keyword arguments that differ: a value for each object.
+
     Examples
     --------
-    >>> sweep = Sweep(["node-1", "node-2"], "gradient", (0.1,))
+    >>> sweep = Sweep(["node-1", "node-2"], "gradient", (0.1,), each={"row": [5, 7]})
     >>> len(sweep), sweep[1]
-    (2, Call(object_id='node-2', method='gradient', args=(0.1,), kwargs={}))
+    (2, Call(object_id='node-2', method='gradient', args=(0.1,), kwargs={'row': 7}))
     """
 
-    __slots__ = ("args", "kwargs", "method", "object_ids")
+    __slots__ = ("_ask", "args", "each", "kwargs", "method", "object_ids")
 
     def __init__(
         self,
@@ -53,11 +65,14 @@ class Sweep(Sequence[Call]):
         method: str,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
+        each: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         self.object_ids, self.method, self.args, self.kwargs = object_ids, method, args, dict(kwargs or {})
+        self.each = dict(each or {})
+        self._ask = methodcaller(method, *args, **self.kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Sweep, (self.object_ids, self.method, self.args, self.kwargs)
+        return Sweep, (self.object_ids, self.method, self.args, self.kwargs, self.each)
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -70,8 +85,18 @@ class Sweep(Sequence[Call]):
 
     def __getitem__(self, index: int | slice) -> Call | Sweep:
         if isinstance(index, slice):
-            return Sweep(self.object_ids[index], self.method, self.args, self.kwargs)
-        return Call(self.object_ids[index], self.method, self.args, self.kwargs)
+            each = {name: values[index] for name, values in self.each.items()}
+            return Sweep(self.object_ids[index], self.method, self.args, self.kwargs, each)
+        return Call(self.object_ids[index], self.method, self.args, self._options(index))
+
+    def make(self, index: int, subject: Any) -> Any:
+        """Make one of the calls on the object itself."""
+        if not self.each:
+            return self._ask(subject)
+        return getattr(subject, self.method)(*self.args, **self._options(index))
+
+    def _options(self, index: int) -> dict[str, Any]:
+        return self.kwargs | {name: values[index] for name, values in self.each.items()}
 
 
 @dataclass(frozen=True)

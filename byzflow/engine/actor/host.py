@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import methodcaller
 from typing import Any, ClassVar
 
 from distributed import get_worker
@@ -168,10 +167,7 @@ def _names(calls: Sequence[Call]) -> Iterable[str]:
 
 
 def _work(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
-    if isinstance(calls, Sweep):
-        ask = methodcaller(calls.method, *calls.args, **calls.kwargs)
-        return lambda index, subject: ask(subject)
-    return lambda index, subject: calls[index].make(subject)
+    return calls.make if isinstance(calls, Sweep) else lambda index, subject: calls[index].make(subject)
 
 
 def _unknown(object_id: str) -> LookupError:

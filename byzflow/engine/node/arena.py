@@ -57,6 +57,9 @@ class RowRef:
     site: Site
     row: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowRef, (self.site, self.row)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the vector."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome, Sweep
@@ -34,19 +34,14 @@ class Ask:
     purpose: str | None = None
     save: bool = False
     held: bool = False
-    place: RowRef | None = None
+    places: Mapping[int, RowRef] = field(default_factory=dict)
 
-    def call(self, seat: Seat, round: int) -> Call:
-        """Return the call for one node."""
-        return self.calls([seat.object_id], round)[0]
-
-    def calls(self, object_ids: Sequence[str], round: int) -> Sweep:
-        """Return the same call for many nodes of one host."""
-        options: dict[str, Any] = {"purpose": self.purpose, "save": self.save}
-        if self.held:
-            options["place"] = self.place
+    def calls(self, indices: Sequence[int], object_ids: Sequence[str], round: int) -> Sweep:
+        """Return the same call for many nodes of one host; a vector that is held goes to the node's place."""
+        options = {"purpose": self.purpose, "save": self.save}
+        each = {"place": [self.places[index] for index in indices]} if self.held and self.places else None
         method = "resident_hold" if self.held else "resident_call"
-        return Sweep(object_ids, method, (round, self.method, self.args), options)
+        return Sweep(object_ids, method, (round, self.method, self.args), options, each)
 
 
 class Roster:
@@ -203,10 +198,12 @@ class Roster:
         trusted = self.suspects.isdisjoint(indices)
         if trusted and isinstance(first, Ask) and all(asks[index] is first for index in indices):
             ids = self._ids.get(indices) or [self.seat(i).object_id for i in indices]
-            return await _answers(host, first.calls(ids, round), deadline)
+            return await _answers(host, first.calls(indices, ids, round), deadline)
         queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]
-        seats = map(self.seat, indices)
-        calls = [[ask.call(s, at) for at, ask in queue] for s, queue in zip(seats, queues, strict=True)]
+        calls = [
+            [ask.calls([i], [self.seat(i).object_id], at)[0] for at, ask in queue]
+            for i, queue in zip(indices, queues, strict=True)
+        ]
         return await self._last(host, indices, calls, deadline)
 
     async def _last(

@@ -19,11 +19,14 @@ from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 __all__ = ("Showing", "resolved", "rewritten", "show")
 
 
+COPIED = 1 << 20  # [bytes] up to which a copy costs less than a mapping of its own
+
+
 class Showing:
     """Vectors shown to code that may do with them what it likes, without copying them first.
 
-    Pages are copied when that code writes to them. What it keeps is copied by `close`, before the rows
-    are used again.
+    Small ones are copied. Of others, pages are copied when that code writes to them; what it keeps is copied
+    by `close`, before the rows are used again.
 
     Examples
     --------
@@ -52,6 +55,8 @@ class Showing:
             memory, copy = value.lend()
             self._lent.append((value, memory))
             return copy.rows()
+        if value.nbytes <= COPIED:
+            return isolated(value.open())
         start = value.row * value.nbytes + TOKEN
         page = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         pages = mapping(value.site, mmap.ACCESS_COPY, page, start + value.nbytes - page)

@@ -33,6 +33,9 @@ class Site:
     rows: int
     signature: Signature
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Site, (self.pid, self.descriptor, self.token, self.rows, self.signature)
+
     @property
     def size(self) -> int:
         """Bytes of all rows."""

@@ -116,11 +116,9 @@ class Decision:
         args: tuple[Any, ...] = (),
         light: Collection[int] = (),
     ) -> dict[int, Ask]:
-        if not run.held:
-            asks = {save: Ask(method, args, save=save) for save in (False, True)}
-            return {i: asks[i in light] for i in nodes}
-        places = {i: self._sharding.place(i, run.plan.number) for i in nodes}
-        return {i: Ask(method, args, save=i in light, held=True, place=row) for i, row in places.items()}
+        places = self._sharding.places(run.plan.number) if run.held else {}
+        asks = {save: Ask(method, args, save=save, held=run.held, places=places) for save in (False, True)}
+        return {i: asks[i in light] for i in nodes}
 
     async def _aggregate(self, run: Progress) -> None:
         combine = run.plan.combine()

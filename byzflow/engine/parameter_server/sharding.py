@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
 
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.arena import RowRef
@@ -17,9 +19,8 @@ from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.isolation import isolated
 from byzflow.engine.node.mirrors import VectorLostError
-from byzflow.engine.node.sites import Site, reachable, shareable
+from byzflow.engine.node.sites import Site, mapped, reachable, shareable
 from byzflow.engine.node.staff import Clerk, Staff
-from byzflow.exceptions import NodeLostError
 from byzflow.kernels.blocks import Span, Tree, shards, widest
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
@@ -63,6 +64,7 @@ class Sharding:
         self._hung = -1
         self._hosts: list[tuple[HostRef, tuple[int, ...]]] = []
         self._sites: list[Site] = []
+        self._places: tuple[dict[int, RowRef], ...] = ({}, {})
 
     @property
     def possible(self) -> bool:
@@ -98,12 +100,9 @@ class Sharding:
             self._form = form
         return self._possible
 
-    def place(self, index: int, round: int) -> RowRef:
-        """Return the row for what a node makes in a round; even and odd rounds have their own."""
-        for (_, indices), site in zip(self._hosts, self._sites, strict=True):
-            if index in indices:
-                return RowRef(site, (round % 2) * (len(indices) + 1) + indices.index(index))
-        raise NodeLostError(f"Node {index} has no host. Spawn it again.")
+    def places(self, round: int) -> Mapping[int, RowRef]:
+        """Return the row for what each node makes in a round; even and odd rounds have their own."""
+        return self._places[round % 2]
 
     async def run(self, rule: RowOperator, refs: Sequence[RowRef], round: int) -> tuple[Any, Any, RowRef]:
         """Return the aggregate, the plan, and where the hosts can read the aggregate.
@@ -152,7 +151,7 @@ class Sharding:
     async def close(self) -> None:
         """Release the arenas."""
         sites, self._form = self._sites, None
-        self._hosts, self._sites = [], []
+        self._hosts, self._sites, self._places = [], [], ({}, {})
         await self._staff.forget(sites)
         await self._staff.close()
 
@@ -163,6 +162,14 @@ class Sharding:
         self._sites = await self._all("sheet", [(2 * (len(part) + 1), signature) for _, part in hosts])
         within = await self._all("reaches", [(self._sites,)] * len(hosts))
         self._possible = all(within) and reachable(self._sites)
+        self._places = tuple(
+            {
+                index: RowRef(site, half * (len(indices) + 1) + position)
+                for (_, indices), site in zip(hosts, self._sites, strict=True)
+                for position, index in enumerate(indices)
+            }
+            for half in (0, 1)
+        )
 
     async def _all(self, method: str, work: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call the keepers of the first hosts, as many as there is work."""
@@ -170,4 +177,11 @@ class Sharding:
 
 
 def _slices(refs: Sequence[RowRef], span: Span) -> list[Any]:
-    return [ref.flat()[span.lo : span.hi] for ref in refs]
+    """Return columns of rows, (w,) each."""
+    sites = {id(ref.site): ref.site for ref in refs}  # to hash a thousand of them takes longer than the rest
+    parts = {key: _split(mapped(site)[:, span.lo : span.hi]) for key, site in sites.items()}
+    return [parts[id(ref.site)][ref.row] for ref in refs]
+
+
+def _split(matrix: Any) -> Sequence[Any]:
+    return matrix.unbind() if isinstance(matrix, torch.Tensor) else matrix

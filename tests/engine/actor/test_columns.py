@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,3 +94,12 @@ def test_a_sweep_is_the_calls_it_stands_for() -> None:
     sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"by": 2})).sealed().open()
     assert list(sweep) == calls
     assert list(sweep[1:]) == calls[1:]
+
+
+def test_a_sweep_gives_each_object_its_own_value() -> None:
+    calls = [Call(name, "step", (1,), {"by": 2, "row": row}) for name, row in (("a", 7), ("b", 5), ("c", 6))]
+    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"by": 2}, {"row": [7, 5, 6]})).sealed().open()
+    assert list(sweep) == calls
+    assert list(sweep[1:]) == calls[1:]
+    made = [sweep.make(i, SimpleNamespace(step=lambda x, by, row: (x, by, row))) for i in range(3)]
+    assert made == [(1, 2, 7), (1, 2, 5), (1, 2, 6)]
