@@ -18,9 +18,8 @@ from byzflow.engine.node.attributes import State, frozen, take_over
 from byzflow.engine.node.duties import declares, lacks, missing
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
-from byzflow.engine.node.isolation import is_bare, isolated
 from byzflow.engine.node.plain import plain
-from byzflow.engine.node.showing import resolved, show
+from byzflow.engine.node.showing import copied, resolved, show
 
 __all__ = ("ASKED", "AsyncResident", "Resident", "build")
 
@@ -175,8 +174,8 @@ class Resident:
             return getattr(self._resident_node, method)()
         if self._resident_reads:
             return getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
-        if not kwargs and all(map(is_bare, args)):  # as an update is: copies are all it needs
-            return getattr(self._resident_node, method)(*map(isolated, args))
+        if not kwargs and (own := copied(args)) is not None:
+            return getattr(self._resident_node, method)(*own)
         return show(getattr(self._resident_node, method), tuple(args), dict(kwargs))
 
     def resident_state(self) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.isolation import isolated
+from byzflow.engine.node.isolation import is_bare, isolated
 from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 
-__all__ = ("Showing", "resolved", "rewritten", "show")
+__all__ = ("Showing", "copied", "resolved", "rewritten", "show")
 
 
 COPIED = 1 << 20  # [bytes] up to which a copy costs less than a mapping of its own
@@ -75,6 +75,22 @@ class Showing:
             if memory is not None:
                 pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
                 pages[:] = pages.copy()
+
+
+def copied(args: Sequence[Any]) -> list[Any] | None:
+    """Return copies of what is shown, if it is nothing but plain vectors and small rows, as an update is.
+
+    Examples
+    --------
+    >>> copied((np.ones(2),)), copied(((np.ones(2),),)) is None
+    ([array([1., 1.])], True)
+    """
+    own: list[Any] = []
+    for value in args:
+        if not is_bare(value) and not (isinstance(value, RowRef) and value.nbytes <= COPIED):
+            return None
+        own.append(isolated(value.open() if isinstance(value, RowRef) else value))
+    return own
 
 
 def show(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
