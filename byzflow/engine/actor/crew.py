@@ -44,10 +44,10 @@ class Crew:
         self._idle = 0
         self._taken = 0
         self._is_open = True
-        self._has_watch = False
+        self._has_watch = self._is_calm = False
 
     def __len__(self) -> int:
-        return self._threads
+        return self._threads - self._has_watch
 
     def run(self, *works: Callable[[], None]) -> None:
         """Have each of `works` done in one of the threads; first come, first served."""
@@ -61,6 +61,8 @@ class Crew:
             if short > 0 and not self._has_watch:
                 self._has_watch = True
                 self._start(self._watch)
+            elif short > 0 and self._is_calm:
+                self._paused.notify()
 
     def close(self) -> None:
         """Let the threads end, each after what it is doing."""
@@ -105,12 +107,13 @@ class Crew:
         return False
 
     def _watch(self) -> None:
-        """Stand by until nothing waits any more, or work because nothing moves."""
+        """Stand by while the crew is open; go to work where nothing moves, and let another stand by."""
         with self._lock:
-            while self._waiting and self._is_open:
+            while self._is_open:
+                self._is_calm = not self._waiting
                 taken = self._taken
-                self._paused.wait(PATIENCE)
-                if self._waiting and self._taken == taken:
+                self._paused.wait(None if self._is_calm else PATIENCE)
+                if self._waiting and self._taken == taken and not self._is_calm:
                     self._start(self._watch)
                     break
             else:

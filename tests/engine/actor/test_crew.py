@@ -38,6 +38,16 @@ def test_many_short_jobs_need_few_threads(crew):
     assert len(seen) <= 3
 
 
+def test_bursts_of_jobs_start_no_new_threads(crew):
+    names: set[str] = set()
+    for _ in range(40):
+        left = threading.Semaphore(0)
+        crew.run(*[left.release] * 10)
+        assert all(left.acquire(timeout=5) for _ in range(10))
+        names |= {thread.name for thread in threading.enumerate() if thread.name.startswith("byzflow-test-")}
+    assert len(names) <= 10  # three, unless the machine stops for a while
+
+
 def test_jobs_that_hang_do_not_hold_up_the_others_and_the_crew_shrinks_again(crew):
     release, done = threading.Event(), threading.Event()
     for _ in range(5):
