@@ -118,7 +118,7 @@ def bare(value: Any) -> Any:
     True
     """
     kind = type(value)
-    if kind is torch.Tensor and not (value.requires_grad or value.is_neg()):
+    if kind is torch.Tensor and not (value.requires_grad or value.is_neg() or value.__dict__):
         return value
     if issubclass(kind, torch.Tensor):
         if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from byzflow.engine.node.forms import digest_of
 from byzflow.engine.node.plain import plain
 from byzflow.exceptions import CheckpointError
 
@@ -68,3 +69,10 @@ def test_subclasses_become_what_they_derive_from(given: Any, expected: Any) -> N
 def test_what_no_file_holds_is_refused_by_its_place(value: Any) -> None:
     with pytest.raises(CheckpointError, match="state/w/1 is a"):
         plain({"w": [0, value]})
+
+
+def test_what_hangs_on_a_tensor_stays_behind() -> None:
+    tensor = torch.ones(2)
+    tensor.own = object()  # type: ignore[attr-defined]  # a node may hang anything on it
+    assert vars(plain({"w": tensor})["w"]) == {}
+    assert vars(digest_of(tensor).row) == {}
