@@ -14,6 +14,12 @@ def test_long_rows_are_shortened_and_short_ones_kept():
     np.testing.assert_array_equal(short, [0.0, 3.0])
 
 
+@pytest.mark.parametrize("norm", [1e-25, 1e-10])
+def test_a_tiny_threshold_shortens_only_what_is_longer(norm):
+    long, short = Clipping(threshold=norm).pre_aggregate([np.array([4 * norm]), np.array([0.5 * norm])])
+    np.testing.assert_allclose([long, short], [[norm], [0.5 * norm]], rtol=1e-12)
+
+
 def test_a_threshold_of_zero_gives_zeros():
     (row,) = Clipping(threshold=0.0).pre_aggregate([np.array([6.0, 8.0])])
     np.testing.assert_array_equal(row, [0.0, 0.0])
