@@ -114,7 +114,9 @@ def _accepted(X: Array, norms: np.ndarray, limit: float, gram: np.ndarray) -> bo
         return True
     near = gram.diagonal() < _VANISHING * X.shape[1]
     near[: len(norms)] &= np.isfinite(norms)
-    return not any(bool(xp.any(X[i, :] != 0.0)) for i in np.flatnonzero(near).tolist())
+    rows = np.flatnonzero(near).tolist()
+    # One of them is the centre: where there is no other, the device is not asked.
+    return len(rows) <= 1 or not any(bool(xp.any(X[i, :] != 0.0)) for i in rows)
 
 
 def _with_zero(gram: np.ndarray, to_zero: np.ndarray, n: int, anchors: tuple[str, ...]) -> Any:
