@@ -148,3 +148,25 @@ def test_products_about_the_true_origin_keep_their_digits_beside_a_large_liar(ho
     norms = np.linalg.norm(wide, axis=1)
     off = ~np.eye(11, dtype=bool)
     assert (np.abs(got - wide @ wide.T) / np.outer(norms, norms))[off].max() <= 1e-5
+
+
+@pytest.mark.parametrize("d", [7, 500, 9000])
+@pytest.mark.parametrize("short", [1e-2, 1e-4, 1e-6])
+def test_products_about_the_true_origin_keep_their_digits_for_a_row_near_it(d, short):
+    X = (3.0 + np.random.default_rng(0).normal(size=(11, d))).astype(np.float32)
+    X[4] *= np.float32(short)
+    gram = rows_and_gram(X, ("zero",))
+    got = gram[4, :11] - gram[4, 11] - gram[11, :11] + gram[11, 11]
+    wide = X.astype(np.float64)
+    others = np.delete(np.arange(11), 4)
+    scale = np.linalg.norm(wide[4]) * np.linalg.norm(wide, axis=1)
+    assert (np.abs(got - wide[4] @ wide.T) / scale)[others].max() <= 1e-5
+
+
+def test_a_row_of_zeros_is_at_the_true_origin(monkeypatch):
+    monkeypatch.setattr(module, "_careful_gram", None)  # that would be slow for nodes that send nothing
+    X = (3.0 + np.random.default_rng(0).normal(size=(11, 9000))).astype(np.float32)
+    X[4] = 0.0
+    gram = rows_and_gram(X, ("median", "zero"))
+    got = gram[4] - gram[4, 12] - gram[12] + gram[12, 12]
+    assert np.abs(got).max() <= 1e-12 * gram[12, 12]
