@@ -33,6 +33,12 @@ def test_a_huge_row_is_shortened_and_one_that_is_not_finite_becomes_zero():
     assert not zero.any()
 
 
+@pytest.mark.parametrize("threshold", [1e-3, 1e-4, 1e-5])
+def test_a_huge_row_is_no_longer_than_a_tiny_threshold(threshold):
+    (row,) = Clipping(threshold).pre_aggregate([np.full(10**6, 1e38, np.float32)])
+    assert np.linalg.norm(row.astype(np.float64)) == pytest.approx(threshold, rel=1e-5)
+
+
 def test_a_negative_threshold_is_refused():
     with pytest.raises(ValueError, match="threshold"):
         Clipping(threshold=-1.0)
