@@ -100,6 +100,11 @@ class AdaptiveAttack(Attack):
     def search(self, honest: Sequence[Array]) -> Array:
         """Return the vector that harms most."""
         vectors = listed(honest)
+        if not vectors:
+            raise ValueError(
+                f"{type(self).__name__} needs honest_grads with at least one vector; got none. Pass what the "
+                f"honest nodes send."
+            )
         # A Pipeline names its parts; any other aggregator is one.
         last = getattr(self.aggregator, "operators", (self.aggregator,))
         rule = linear_rule((*self.pre_aggregators, *last))

@@ -18,6 +18,8 @@ def whole(attack: Callable[[Sequence[Array]], Array], honest: Any) -> Any:
     """Call `attack` on the honest vectors; on an (h, d) dask.array, later and as one task."""
     if (lazy := as_lazy(honest)) is None:
         return attack(honest)
+    if lazy.shape[0] == 0:
+        return attack([])  # which says at once what is missing
     import dask.array as da
     from dask.delayed import delayed
 

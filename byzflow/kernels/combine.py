@@ -31,6 +31,9 @@ _REST = 4
 _COMMON = 4.0
 """How much larger than any row of the answer what they have in common may be: it is rounded as that is."""
 
+_RANGE = 2.0**100
+"""Weights beyond this, or its inverse, are not rounded to float32: that of a huge row that is clipped."""
+
 _Sparse = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A matrix in compressed sparse rows: first, column, value."""
 
@@ -161,7 +164,7 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
     rows : Rows
         The n rows.
     mixture : Mixture
-        W; its weights are rounded to the dtype that is computed in.
+        W; its weights are rounded to the dtype that is computed in, unless they would leave its range.
     span : Span
         Columns to combine.
     out : Array, (k, w)
@@ -179,7 +182,8 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
         out[:, :] = xp.matmul(W, X)
     elif mixture.sparse is not None:
         first, column, value = mixture.sparse
-        value = value.astype(rows.dtype)
+        if rows.dtype is np.float64 or _in_range(value):
+            value = value.astype(rows.dtype)
         addresses, start = rows.addresses, span.lo - rows.offset
         if addresses is None:
             addresses, start = _addresses(rows.read(span)), 0
@@ -198,6 +202,16 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
         # view whose stride depends on how the columns were cut.
         W = mixture.W.astype(rows.dtype)
         out[:, :] = torch.mm(torch.from_numpy(W), torch.from_numpy(rows.read(span))).numpy()
+
+
+@compiled
+def _in_range(value: np.ndarray) -> bool:
+    """Whether no weight but zero is so large or so small that rounding to float32 would spoil it."""
+    for weight in value:
+        size = abs(weight)
+        if size >= _RANGE or 0.0 < size <= 1.0 / _RANGE:
+            return False
+    return True
 
 
 def _addresses(X: np.ndarray) -> np.ndarray:

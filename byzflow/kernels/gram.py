@@ -33,6 +33,15 @@ _FEW = 1 << 15
 Their product is not cut into strips.
 """
 
+_VANISHING = 2.0**-106
+"""Squared distance below which float32 squares may have lost digits to underflow, for each column.
+
+What vanishes of a product is less than 2**-126, or a millionth of this.
+"""
+
+_SHORT = 2.0**-12
+"""How much shorter, squared, than the centre a row may be: angles at the true origin lose as many digits."""
+
 _STRIP = 48
 """Rows of a symmetric product that are taken at once: BLAS is slow on fewer, and more repeat more [rows]."""
 
@@ -86,32 +95,54 @@ def gram_block(rows: Rows, span: Span, anchors: tuple[str, ...] = ()) -> dict[st
     if rows.host:
         norms = np.empty(n)
         native.marked_norms(X, norms)
-        if X.size <= _FEW and native.accept_gram(_product(X), norms, _NEAR, gram):
-            return {"norms": norms, "gram": _with_zero(gram, to_zero, n, anchors)}
+        if X.size <= _FEW and _accepted(X, norms, _NEAR, gram):
+            return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
         native.centre_rows(X, norms, to_zero)
     else:
         norms = _squared_norms(X[:n, :])
         _centre(X, norms, to_zero)
-    if not native.accept_gram(_product(X), norms, _OFF_CENTRE, gram):
+    short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
+    if short or not _accepted(X, norms, _OFF_CENTRE, gram):
         return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
-    return {"norms": norms, "gram": _with_zero(gram, to_zero, n, anchors)}
+    return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
 
 
-def _with_zero(gram: np.ndarray, to_zero: np.ndarray, n: int, anchors: tuple[str, ...]) -> Any:
+def _accepted(X: Array, norms: np.ndarray, limit: float, gram: np.ndarray) -> bool:
+    """Write the Gram matrix of the block into `gram`; return whether its dtype could hold the digits."""
+    if not native.accept_gram(_product(X), norms, limit, gram):
+        return False
+    if isinstance(X, np.ndarray):
+        return X.dtype != np.float32 or not native.underflows(X, norms, gram, _VANISHING * X.shape[1])
+    xp = array_api_compat.array_namespace(X)
+    if X.dtype != xp.float32:
+        return True
+    near = gram.diagonal() < _VANISHING * X.shape[1]
+    near[: len(norms)] &= np.isfinite(norms)
+    rows = np.flatnonzero(near).tolist()
+    # One of them is the centre: where there is no other, the device is not asked.
+    return len(rows) <= 1 or not any(bool(xp.any(X[i, :] != 0.0)) for i in rows)
+
+
+def _with_zero(gram: np.ndarray, norms: np.ndarray, to_zero: np.ndarray, anchors: tuple[str, ...]) -> Any:
     """Insert the anchor ``"zero"``, if it is asked for: its inner products with the others and with itself.
 
-    It is left out of the product of the block: one row more than the kernels of BLAS hold costs a tenth.
+    It is left out of the product of the block: one row more than the kernels of BLAS hold costs a tenth. Rows
+    of zeros are the same point, and get the same products.
     """
     if "zero" not in anchors:
         return gram
-    return native.insert_point(gram, n + anchors.index("zero"), to_zero)
+    for i in np.flatnonzero(norms == 0.0).tolist():
+        gram[i] = gram[:, i] = to_zero[:-1]
+        gram[i, i] = to_zero[-1]
+    return native.insert_point(gram, len(norms) + anchors.index("zero"), to_zero)
 
 
 def _careful_gram(X: Array, norms: np.ndarray, anchors: tuple[str, ...]) -> np.ndarray:
     """Return the Gram matrix in float64 about the coordinate-wise median: right for any finite rows.
 
     Taken where a sampled centre turns out to be far from the rows in this block (a liar that hides one
-    large value), or where a product overflows its dtype.
+    large value), or from the origin as seen from a row that is near it, or where products overflow or
+    underflow their dtype.
     """
     xp = array_api_compat.array_namespace(X)
     X = xp.astype(X, xp.float64)

@@ -7,7 +7,7 @@ large to keep are computed twice, once for each pass: they must come out the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 from uuid import uuid4
@@ -57,7 +57,7 @@ def lazy_below(X: Any, rows: Any) -> Any:
     return da.concatenate([X, rows])
 
 
-def lazy_rows(op: RowOperator, X: Any) -> Any:
+def lazy_rows(op: RowOperator, X: Any, revise: Callable[[Any], Any] | None = None) -> Any:
     """Return the answer's rows as a lazy (k, d) `dask.array`.
 
     Parameters
@@ -66,6 +66,8 @@ def lazy_rows(op: RowOperator, X: Any) -> Any:
         The rule.
     X : dask.array, (n, d)
         The rows; chunked along d. Chunks along n are joined.
+    revise : callable, optional
+        For a rule that carries a state: makes of the delayed plan the delayed one that is applied.
 
     Raises
     ------
@@ -82,6 +84,7 @@ def lazy_rows(op: RowOperator, X: Any) -> Any:
     chunks = list(X.to_delayed().ravel())
     if op.measures:
         plan = _lazy_plan(op, chunks, spans, n - op.extra)
+        plan = plan if revise is None else revise(plan)
         if X.nbytes > _KEPT:
             # Both passes over one graph would keep every chunk in memory from the first to the second.
             chunks = _afresh(chunks)

@@ -17,7 +17,9 @@ __all__ = ("Clipping", "clipping_weights")
 
 def clipping_weights(geometry: Geometry, threshold: float) -> np.ndarray:
     """Return the diagonal (n, n) weights that shorten rows to a norm; 0 for a row that is not finite."""
-    factors = np.minimum(1.0, threshold / np.maximum(geometry.norms, 1e-12))
+    norms = geometry.norms
+    long = norms > threshold
+    factors = np.where(long, threshold / np.where(long, norms, 1.0), 1.0)
     return np.diag(np.where(geometry.finite, factors, 0.0))
 
 

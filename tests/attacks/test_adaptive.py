@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -86,6 +87,13 @@ def test_family_of_little_keeps_its_digits_far_from_the_origin():
 def test_rule_that_cannot_take_so_many_is_refused():
     with pytest.raises(ToleranceError):
         OptimalEmpire(3, Krum(f=5)).apply(honest_grads=HONEST[:3])
+
+
+@pytest.mark.parametrize("make", [OptimalLittle, OptimalEmpire])
+@pytest.mark.parametrize("none", [[], np.zeros((0, 3)), da.zeros((0, 3))], ids=["list", "array", "lazy"])
+def test_an_attack_on_no_vectors_names_itself_and_what_is_missing(make, none):
+    with pytest.raises(ValueError, match=rf"{make.__name__} needs honest_grads with at least one vector"):
+        make(1, Krum(f=1), (NearestNeighborMixing(f=1),)).apply(honest_grads=none)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from byzflow.testing import (
     run_eager,
 )
 from byzflow.testing.compare import size_of
-from byzflow.testing.vectors import cast, sizes
+from byzflow.testing.vectors import as_float64, cast, sizes
 from tests.cases import CASES
 
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -63,3 +63,15 @@ def test_definition_holds_for_other_numbers_of_rows(case, n):
     if case.definition is not None:
         expected = case.expected(n)(X)
         assert_close(got, expected, f"{case.name}, n={n}", tolerance=case.laws.tolerance, size=size_of(X))
+
+
+@pytest.mark.parametrize("factor", [2.0**-80, 2.0**70], ids=str)
+@by_case
+def test_float32_rows_whose_squares_leave_float32_are_rows_like_others(case, factor):
+    if not case.laws.scales:
+        return
+    op, X = case.make(), rows(case.laws.n, 501)
+    got = as_float64(run_eager(op, cast(X * factor, "numpy-float32"))) / factor
+    expected = as_float64(run_eager(op, cast(X, "numpy-float32")))
+    tolerance = 1e5 * case.laws.tolerance
+    assert_close(got, expected, f"{case.name} times {factor}", tolerance=tolerance, size=size_of(X))

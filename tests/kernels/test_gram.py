@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import array_api_strict
 import numpy as np
 import pytest
 
+from byzflow.kernels import gram as module
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import gram_block, norms_block
 from byzflow.kernels.intake import as_rows
@@ -58,6 +60,26 @@ def test_rows_of_1e38_have_finite_inner_products(honest):
     gram = rows_and_gram(X)
     assert np.isfinite(gram).all()
     np.testing.assert_allclose(distances(gram)[0, 2:], exact(X)[0, 2:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("d", [7, 500, 9000])
+@pytest.mark.parametrize("size", [1e-17, 1e-25, 1e-41])
+@pytest.mark.parametrize("liar", [0.0, 1.0, 1e15])
+@pytest.mark.parametrize("kind", [list, lambda X: [array_api_strict.asarray(x) for x in X]])
+def test_distances_of_float32_rows_do_not_vanish_with_their_squares(d, size, liar, kind):
+    X = (np.random.default_rng(0).normal(size=(11, d)) * size).astype(np.float32)
+    X[4] += np.float32(liar)
+    others = np.ix_(*[np.delete(np.arange(11), 4 if liar else [])] * 2)
+    found = gram_block(as_rows(kind(X)), Span(0, d), ("median", "zero"))["gram"]
+    got, want = distances(found)[others], exact(X)[others]
+    keep = len(got)
+    np.testing.assert_allclose(off_diagonal(got, keep), off_diagonal(want, keep), rtol=1e-4)
+
+
+def test_rows_that_are_all_zero_or_all_alike_are_taken_in_float32(honest, monkeypatch):
+    monkeypatch.setattr(module, "_careful_gram", None)
+    for X in (np.zeros((5, 3000)), np.full((5, 3000), 1e-30), honest):
+        rows_and_gram(X.astype(np.float32), ("zero",))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -126,3 +148,25 @@ def test_products_about_the_true_origin_keep_their_digits_beside_a_large_liar(ho
     norms = np.linalg.norm(wide, axis=1)
     off = ~np.eye(11, dtype=bool)
     assert (np.abs(got - wide @ wide.T) / np.outer(norms, norms))[off].max() <= 1e-5
+
+
+@pytest.mark.parametrize("d", [7, 500, 9000])
+@pytest.mark.parametrize("short", [1e-2, 1e-4, 1e-6])
+def test_products_about_the_true_origin_keep_their_digits_for_a_row_near_it(d, short):
+    X = (3.0 + np.random.default_rng(0).normal(size=(11, d))).astype(np.float32)
+    X[4] *= np.float32(short)
+    gram = rows_and_gram(X, ("zero",))
+    got = gram[4, :11] - gram[4, 11] - gram[11, :11] + gram[11, 11]
+    wide = X.astype(np.float64)
+    others = np.delete(np.arange(11), 4)
+    scale = np.linalg.norm(wide[4]) * np.linalg.norm(wide, axis=1)
+    assert (np.abs(got - wide[4] @ wide.T) / scale)[others].max() <= 1e-5
+
+
+def test_a_row_of_zeros_is_at_the_true_origin(monkeypatch):
+    monkeypatch.setattr(module, "_careful_gram", None)  # that would be slow for nodes that send nothing
+    X = (3.0 + np.random.default_rng(0).normal(size=(11, 9000))).astype(np.float32)
+    X[4] = 0.0
+    gram = rows_and_gram(X, ("median", "zero"))
+    got = gram[4] - gram[4, 12] - gram[12] + gram[12, 12]
+    assert np.abs(got).max() <= 1e-12 * gram[12, 12]

@@ -43,11 +43,26 @@ def test_a_step_leaves_the_state_it_was_given_alone(rule):
         np.testing.assert_array_equal(np.asarray(state[name]), value)
 
 
-def test_lazy_rounds_of_clipping_equal_eager_ones():
-    rule, X = StatefulCenteredClipping(c_tau=0.5), rows(7, 40)
-    lazy = da.from_array(X, chunks=(7, 16))
+@pytest.mark.parametrize("rule", RULES[:3], ids=lambda rule: type(rule).__name__)
+def test_lazy_rounds_equal_eager_ones(rule):
+    X = rows(7, 5000)
+    lazy = da.from_array(X, chunks=(7, 1024))
     _, state = rule.step(lazy, None)
-    got, _ = rule.step(lazy + 1.0, state)
-    _, expected = rule.step(X, None)
+    got, state = rule.step(lazy + 1.0, state)
+    _, expected_state = rule.step(X, None)
+    expected, expected_state = rule.step(X + 1.0, expected_state)
     assert isinstance(got, da.Array)
-    np.testing.assert_array_equal(got.compute(scheduler="synchronous"), rule.step(X + 1.0, expected)[0])
+    np.testing.assert_array_equal(got.compute(scheduler="synchronous"), expected)
+    for name, value in expected_state.items():
+        assert isinstance(state[name], da.Array)
+        np.testing.assert_array_equal(state[name].compute(scheduler="synchronous"), value)
+
+
+def test_lazy_clustering_goes_on_from_an_eager_round_and_forgets_rows_that_are_not_finite():
+    rule, X = ClippedClustering(), rows(7, 40)
+    X[2, 5] = np.nan
+    _, state = rule.step(X, None)
+    got, after = rule.step(da.from_array(X, chunks=(7, 16)), state)
+    expected, expected_after = rule.step(X, state)
+    np.testing.assert_array_equal(got.compute(scheduler="synchronous"), expected)
+    np.testing.assert_array_equal(after["norms"].compute(scheduler="synchronous"), expected_after["norms"])

@@ -14,6 +14,12 @@ def test_long_rows_are_shortened_and_short_ones_kept():
     np.testing.assert_array_equal(short, [0.0, 3.0])
 
 
+@pytest.mark.parametrize("norm", [1e-25, 1e-10])
+def test_a_tiny_threshold_shortens_only_what_is_longer(norm):
+    long, short = Clipping(threshold=norm).pre_aggregate([np.array([4 * norm]), np.array([0.5 * norm])])
+    np.testing.assert_allclose([long, short], [[norm], [0.5 * norm]], rtol=1e-12)
+
+
 def test_a_threshold_of_zero_gives_zeros():
     (row,) = Clipping(threshold=0.0).pre_aggregate([np.array([6.0, 8.0])])
     np.testing.assert_array_equal(row, [0.0, 0.0])
@@ -25,6 +31,12 @@ def test_a_huge_row_is_shortened_and_one_that_is_not_finite_becomes_zero():
     np.testing.assert_allclose(huge, np.ones(4), rtol=1e-5)
     assert not infinite.any()
     assert not zero.any()
+
+
+@pytest.mark.parametrize("threshold", [1e-3, 1e-4, 1e-5])
+def test_a_huge_row_is_no_longer_than_a_tiny_threshold(threshold):
+    (row,) = Clipping(threshold).pre_aggregate([np.full(10**6, 1e38, np.float32)])
+    assert np.linalg.norm(row.astype(np.float64)) == pytest.approx(threshold, rel=1e-5)
 
 
 def test_a_negative_threshold_is_refused():

@@ -105,7 +105,7 @@ def caf(X, *, f, **_):
         length = np.linalg.norm(direction)
         tau = ((rows - mu) @ (direction / length)) ** 2 if length > 0 else np.zeros(n)
         tau[w == 0] = 0.0
-        if tau.max() <= 1e-12:
+        if tau.max() == 0:
             break
         w = w * (1 - tau / tau.max())
     return best

@@ -72,10 +72,14 @@ def _search(best: _Best) -> tuple[int, ...]:
 
 
 class _Best:
-    """The best subset so far; `value` is the top eigenvalue of its scatter (m times the covariance)."""
+    """The best subset so far; `value` is the top eigenvalue of its scatter (m times the covariance).
+
+    `twins`, (n, n) bool, says which points are the same.
+    """
 
     def __init__(self, gram: np.ndarray, m: int) -> None:
         self.gram, self.m = gram, m
+        self.twins: np.ndarray = (gram[:, None] == gram).all(axis=2)
         self.value = np.inf
         self.rows: tuple[int, ...] = ()
 
@@ -149,11 +153,14 @@ def _children(best: _Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
     best_last = np.argsort(-bound[rows], kind="stable")
     rows, pool, kept = rows[best_last], pool[best_last], kept[best_last]
     lever = np.where(pool & ~kept, np.abs(along[rows]), -1.0).argmax(axis=1)
-    here = np.arange(len(rows))
-    smaller, settled = pool.copy(), kept.copy()
-    smaller[here, lever] = False
-    settled[here, lever] = True
-    return [(pool, settled), (smaller, kept)]
+    # Of equal points the last goes first: the first subset is wanted. If it stays, so do the others.
+    twins = best.twins[lever] & pool & ~kept
+    last = len(best.gram) - 1 - twins[:, ::-1].argmax(axis=1)
+    smaller, settled = pool.copy(), kept | twins
+    smaller[np.arange(len(rows)), last] = False
+    fits = settled.sum(axis=1) <= m
+    below = [(smaller, kept)]
+    return [(pool[fits], settled[fits]), *below] if fits.any() else below
 
 
 def _projections(best: _Best, directions: np.ndarray) -> np.ndarray:

@@ -7,12 +7,15 @@ them below t exactly if the principal submatrix on R of
 
 has r negative eigenvalues: taking out R subtracts ``Y_R^T (I + 1 1^T / m) Y_R`` from the scatter, and the
 Schur complement of that update carries the signs over. So r > k is hopeless; r = k asks for points and pairs
-with negative pivots; and nodes with k <= 2 are settled by looking at all pairs at once.
+with negative pivots; nodes with k <= 2 are settled by looking at all pairs at once, and those with a few more
+by a search for such sets.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+from byzflow.aggregators.geometric_wise._sign_search import signed_sets
 
 __all__ = ("settle",)
 
@@ -75,8 +78,21 @@ def settle(
     both = free[:, :, None] & free[:, None, :]
     by_count = np.where((above == 1)[:, None, None], both & (minors < 0.0), both)
     two = np.where((above == 2)[:, None, None], pairs, by_count)[last_two]
-    subsets = np.concatenate((_without_one(pool[last], one), _without_two(pool[last_two], two)))
-    return kept, alive & ~last & ~last_two & (free.sum(axis=1) > 0), subsets
+    alive &= ~last & ~last_two & (free.sum(axis=1) > 0)
+    found = [_without_one(pool[last], one), _without_two(pool[last_two], two)]
+    errors = 1e-14 * values[:, -1] / np.abs(gap).min(axis=1) * np.abs(N).max(axis=(1, 2))
+    for i in np.flatnonzero(alive & sound):
+        out = signed_sets(N[i], np.flatnonzero(free[i]), int(surplus[i]), int(above[i]), float(errors[i]))
+        if out is not None:
+            alive[i] = False
+            found.append(_without(pool[i], out))
+    return kept, alive, np.concatenate(found)
+
+
+def _without(pool: np.ndarray, out: np.ndarray) -> np.ndarray:
+    subsets = np.repeat(pool[None], len(out), axis=0)
+    np.put_along_axis(subsets, out, False, axis=1)
+    return subsets
 
 
 def _without_one(pool: np.ndarray, out: np.ndarray) -> np.ndarray:

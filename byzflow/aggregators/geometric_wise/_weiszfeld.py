@@ -34,12 +34,27 @@ def median_weights(
     max_iter : int
         Iterations at most.
     eps : float
-        Points nearer than this are one point.
+        Points nearer than this are one point; relative if the points are closer than 1.
     """
     weights = np.zeros(len(gram))
+    eps = _relative(gram, eps)
     if _leave_medoid(gram, order, eps, weights):
         _descend(gram, weights, tol, max_iter, eps)
     return weights
+
+
+@compiled
+def _relative(gram: np.ndarray, eps: float) -> float:
+    """Return eps, as a share of the least distance that holds half of all from a point if that is below 1."""
+    m = len(gram)
+    D = sq_distances(gram, np.ones(m, np.bool_))
+    if not np.any((D > 0.0) & (eps * eps >= D)):  # as ever: nothing hangs on it
+        return eps
+    least = 1.0
+    for i in range(m):
+        half = np.sort(D[i])[m // 2]
+        least = min(least, half if half > 0.0 else 1.0)
+    return float(eps * np.sqrt(least))
 
 
 @compiled

@@ -35,7 +35,7 @@ class GeometricMedian(LinearAggregator):
     max_iter : int, default 256
         Iterations at most; a dozen are usual.
     eps : float, default 1e-12
-        Rows nearer to each other than this are one point.
+        Rows nearer to each other than this are one point; relative for rows closer than 1.
     init : {"median", "mean"}, default "median"
         Which optimum is meant where it is not unique, which takes an even number of rows on one line: the
         lower middle row (in more than one dimension, the middle row that is first in node order), or the

@@ -43,8 +43,8 @@ class SMEA(LinearAggregator):
     O(n**2) beyond the input. The subset is found by branch and bound on the Gram matrix, with bounds from
     one-dimensional windows and from interlacing of eigenvalues: milliseconds where liars stand out. It takes
     longest where very many subsets are nearly equal, and the work grows like a small power of the ``n`` over
-    ``f`` subsets: for pure noise in many dimensions 0.2 s (n = 24, f = 6) and 2 s (n = 30, f = 8), for points
-    evenly on a circle, the worst that is known, 0.3 s and 11 s on two cores. Interruptible by Ctrl-C.
+    ``f`` subsets: about a second for n = 30, f = 8 and points evenly on a circle, the worst that is known.
+    Interruptible by Ctrl-C.
 
     References
     ----------

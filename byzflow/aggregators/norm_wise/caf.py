@@ -17,9 +17,6 @@ from byzflow.operators.geometry import Geometry
 
 __all__ = ("CAF",)
 
-_FLAT = 1e-12
-"""Rows whose squares along the top direction are below this cannot be told apart [units of the rows, 2]."""
-
 
 @frozen
 class CAF(LinearAggregator):
@@ -95,7 +92,7 @@ def _calmest(gram: np.ndarray, weights: np.ndarray, enough: int) -> np.ndarray:
         if value < least:
             best, least = weights, value
         most = squares.max()
-        if most <= _FLAT:
+        if most == 0.0:
             break
         weights = weights * (1.0 - squares / most)
     return best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,11 +16,29 @@ from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import carried, positive
 from byzflow.operators.geometry import Geometry
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import Weights, as_plan, geometry_of
 from byzflow.operators.passes import combine, survey
-from byzflow.operators.rows import Stats
+from byzflow.operators.rows import RowOperator, Stats
 
 __all__ = ("ClippedClustering",)
+
+
+@frozen
+class _Survey(RowOperator):
+    """The rows' geometry as a plan, to be made weights of before it is applied."""
+
+    name: ClassVar[str] = "clipped-clustering"
+    measures: ClassVar[bool] = True
+
+    def measure(self, rows: Rows, span: Span) -> Stats:
+        return gram_block(rows, span, ("zero",))
+
+    def solve(self, stats: Stats, n: int) -> Geometry:
+        return geometry_of(stats, n, ("zero",))
+
+    def emit(self, rows: Rows, plan: Weights, span: Span, out: Array) -> None:
+        plan.emit(rows, span, out)
 
 
 @frozen
@@ -75,11 +93,27 @@ class ClippedClustering(MixingAggregator, StatefulAggregator):
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
     ) -> tuple[Array, Mapping[str, Array]]:
         """Return the aggregate, and the norms of all rounds."""
+        past = np.zeros(0) if state is None else carried("ClippedClustering", state, "norms")[0]
+        if (lazy := as_lazy(gradients)) is not None:
+            return self._lazy_step(lazy, past)
         geometry = survey(gradients)
-        known = np.zeros(0) if state is None else carried("ClippedClustering", state, "norms")[0]
-        past = np.asarray(known, np.float64)
-        (answer,) = combine(gradients, self._weights(geometry, past))
-        return answer, {"norms": np.concatenate((past, geometry.norms[geometry.finite]))}
+        (answer,) = combine(gradients, self._weights(geometry, np.asarray(past, np.float64)))
+        return answer, {"norms": _longer(geometry, past)}
+
+    def _lazy_step(self, X: Any, past: Any) -> tuple[Any, Mapping[str, Any]]:
+        """Do a step on a `dask.array`; how many norms are finite, and so in the state, is not known yet."""
+        import dask.array as da
+        from dask.delayed import delayed
+
+        norms: list[Any] = []
+
+        def revise(geometry: Any) -> Any:
+            longer = delayed(_longer, pure=False)(geometry, past)
+            norms.append(da.from_delayed(longer, (np.nan,), dtype=np.float64))
+            return delayed(self._plan, pure=False)(geometry, past)
+
+        answer = lazy_rows(_Survey(), X, revise)[0]
+        return answer, {"norms": norms[0]}
 
     def measure(self, rows: Rows, span: Span) -> Stats:
         """Return the block's Gram matrix, with the origin."""
@@ -87,8 +121,10 @@ class ClippedClustering(MixingAggregator, StatefulAggregator):
 
     def solve(self, stats: Stats, n: int) -> Weights:
         """Return the weights of a first round."""
-        geometry = geometry_of(stats, n, ("zero",))
-        return as_plan(np.atleast_2d(self._weights(geometry, np.zeros(0))), geometry)
+        return self._plan(geometry_of(stats, n, ("zero",)), np.zeros(0))
+
+    def _plan(self, geometry: Geometry, past: Any) -> Weights:
+        return as_plan(self._weights(geometry, np.asarray(past, np.float64))[None], geometry)
 
     def _weights(self, geometry: Geometry, past: np.ndarray) -> np.ndarray:
         geometry.require_finite(1, "ClippedClustering")
@@ -102,3 +138,8 @@ class ClippedClustering(MixingAggregator, StatefulAggregator):
         weights = np.zeros(geometry.n)
         weights[good[kept]] = np.minimum(1.0, usual / lengths[kept]) / len(kept)
         return weights
+
+
+def _longer(geometry: Geometry, past: Any) -> np.ndarray:
+    """Return the norms of all rounds, with those of the finite rows of this one."""
+    return np.concatenate((np.asarray(past, np.float64), geometry.norms[geometry.finite]))

@@ -15,6 +15,9 @@ from byzflow.operators.geometry import Geometry
 
 __all__ = ("FLTrust",)
 
+_SHORTEST = 1e-12
+"""Rows shorter than this, in lengths of the trusted one, have no direction."""
+
 
 @frozen
 class FLTrust(LinearAggregator):
@@ -40,7 +43,8 @@ class FLTrust(LinearAggregator):
     Notes
     -----
     Gram-space: one pass for the inner products, O(n**2 d), and one for the answer, O(n d). Memory O(n**2)
-    beyond the input. A row that is not finite, or zero, agrees with nothing.
+    beyond the input. A row that is not finite, zero, or 1e12 times shorter than the trusted one agrees with
+    nothing: its angle cannot be known.
 
     References
     ----------
@@ -83,10 +87,9 @@ class FLTrust(LinearAggregator):
                 f"FLTrust needs its trusted row, number {g}, to be finite; it holds NaN or inf. "
                 f"Look at the server's own training."
             )
-        products = geometry.products
-        norms = np.sqrt(np.maximum(products.diagonal(), 0.0))
-        lengths = np.where(norms > 0.0, norms, np.inf)
-        trust = np.maximum(products[g] / (lengths * lengths[g]), 0.0)
+        norms = geometry.norms
+        lengths = np.where(norms > _SHORTEST * norms[g], norms, np.inf)
+        trust = np.clip(geometry.products[g] / lengths / lengths[g], 0.0, 1.0)
         trust[g] = 0.0
         total = trust.sum()
         weights: np.ndarray = trust * (norms[g] / (lengths * (total if total > 0.0 else 1.0)))

@@ -16,6 +16,7 @@ from byzflow.kernels.native.gram import (
     marked_norms,
     pick_centre,
     squared_norms,
+    underflows,
 )
 from byzflow.kernels.native.sorting import compare_exchange, steps
 
@@ -37,4 +38,5 @@ __all__ = (
     "squared_norms",
     "squared_norms_at",
     "steps",
+    "underflows",
 )

@@ -18,6 +18,7 @@ __all__ = (
     "marked_norms",
     "pick_centre",
     "squared_norms",
+    "underflows",
 )
 
 
@@ -170,6 +171,24 @@ def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
     if not finite:
         return False
     return bool(keeps_digits(gram, norms, limit))
+
+
+@njit(nogil=True, cache=True)
+def underflows(block: Any, norms: Any, gram: Any, least: float) -> bool:
+    """Whether a row lies so near the origin, yet not at it, that squares of its entries may have vanished.
+
+    Near means that its entry in the Gram matrix is below `least`; rows that are not finite do not count.
+    """
+    for i in range(block.shape[0]):
+        if gram[i, i] < least and (i >= norms.shape[0] or norms[i] != np.inf):
+            for tile in range(0, block.shape[1], TILE):
+                row = part_of(block, i, tile, min(tile + TILE, block.shape[1]))
+                zero = True
+                for c in range(row.shape[0]):
+                    zero &= row[c] == 0.0
+                if not zero:
+                    return True
+    return False
 
 
 @njit(nogil=True, cache=True)

@@ -57,6 +57,14 @@ def test_coincident_rows_hold_the_median():
     np.testing.assert_array_equal(GeometricMedian().aggregate(X), [2.0, 3.0])
 
 
+@pytest.mark.parametrize("scale", [1e-13, 1e-25])
+def test_tiny_rows_are_not_one_point(scale):
+    X = np.random.default_rng(0).normal(size=(9, 4))
+    X[8] = 1e3
+    expected = GeometricMedian().aggregate(X)
+    np.testing.assert_allclose(GeometricMedian().aggregate(X * scale) / scale, expected, rtol=1e-6)
+
+
 def test_an_optimum_very_near_a_row_is_found():
     angle = np.deg2rad([90.0, 210.0, 330.0])
     X = np.vstack([np.c_[np.cos(angle), np.sin(angle)], [[1e-7, 0.0]], [[0.0, 5.0]]])

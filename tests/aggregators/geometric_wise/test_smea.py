@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from byzflow.aggregators.geometric_wise import _least_eigenvalue
 from byzflow.aggregators.geometric_wise._least_eigenvalue import least_top_eigenvalue
+from byzflow.aggregators.geometric_wise._sign_search import signed_sets
 from byzflow.aggregators.geometric_wise.smea import SMEA
 from byzflow.exceptions import ToleranceError
 
@@ -54,6 +56,48 @@ def test_pure_noise_is_decided_in_time(n, f, d, limit):
     begun = time.perf_counter()
     least_top_eigenvalue(X @ X.T, n - f)
     assert time.perf_counter() - begun < limit  # generous: this machine may be busy
+
+
+def circle(n):
+    angles = 2 * np.pi * np.arange(n) / n
+    return np.stack((np.cos(angles), np.sin(angles)), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("X", "limit"),
+    [(circle(24), 400), (np.repeat(np.vstack((np.eye(3), -np.eye(3))), 4, axis=0), 100)],
+    ids=["circle", "copies"],
+)
+def test_points_in_a_pattern_take_few_nodes(X, limit, monkeypatch):
+    nodes, children = [], _least_eigenvalue._children
+    monkeypatch.setattr(
+        _least_eigenvalue, "_children", lambda best, *node: nodes.extend(node[0]) or children(best, *node)
+    )
+    least_top_eigenvalue(X @ X.T, 18)
+    assert len(nodes) < limit
+
+
+def test_of_equal_rows_the_first_stay():
+    X = np.repeat(np.vstack((np.eye(2), -np.eye(2))), 3, axis=0)
+    X[5] *= 9.0
+    assert tuple(least_top_eigenvalue(X @ X.T, 8)) == exhaustive(X, 8)[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_signed_sets_are_those_with_so_many_negative_eigenvalues(seed):
+    rng = np.random.default_rng(seed)
+    n, k, r = int(rng.integers(5, 10)), int(rng.integers(2, 5)), int(rng.integers(0, 4))
+    values, vectors = np.linalg.eigh(rng.normal(size=(n, n)) + np.eye(n)[::-1])
+    values = np.where(np.arange(n) < r, -1.0, 1.0) * (np.abs(values) + 0.1)
+    N = (vectors * values) @ vectors.T
+    negative = lambda S: (np.linalg.eigvalsh(N[np.ix_(S, S)]) < 0.0).sum()  # noqa: E731
+    expected = [S for S in itertools.combinations(range(n), k) if negative(S) == r]
+    found = signed_sets(N, np.arange(n), k, r, 1e-14)
+    assert [tuple(S) for S in found] == expected
+
+
+def test_signed_sets_gives_up_on_a_pivot_that_may_have_either_sign():
+    assert signed_sets(np.diag([0.0, 1.0, -1.0]), np.arange(3), 2, 1, 1e-15) is None
 
 
 def test_the_calmest_rows_are_averaged():

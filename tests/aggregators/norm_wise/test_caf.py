@@ -35,6 +35,11 @@ def test_an_outlier_loses_its_weight():
     assert 0.0 < CAF(f=1).aggregate(rows)[0] < 3.0
 
 
+def test_a_liar_among_tiny_rows_loses_its_weight():
+    rows = [np.array([v * 1e-12]) for v in (0.0, 1.0, 2.0, 3.0, 1e5)]
+    assert 0.0 < CAF(f=1).aggregate(rows)[0] < 3e-12
+
+
 def test_rows_that_agree_give_what_they_agree_on():
     np.testing.assert_array_equal(CAF(f=1).aggregate([np.full(2, 3.0)] * 4), [3.0, 3.0])
 

@@ -50,3 +50,21 @@ def test_bad_arguments_are_refused():
         FLTrust().aggregate([np.ones(2)])
     with pytest.raises(ValueError, match="reference_index=2, n=2"):
         FLTrust(reference_index=2).aggregate([np.ones(2), np.ones(2)])
+
+
+@pytest.mark.parametrize("d", [7, 9000])
+@pytest.mark.parametrize("short", [1e-2, 1e-5, 1e-8])
+def test_short_float32_rows_are_weighed_by_their_true_angle(d, short):
+    rng = np.random.default_rng(0)
+    X = 3.0 + rng.normal(size=(7, d))
+    X[3], X[5] = short * rng.normal(size=d), short * X[0]
+    X = X.astype(np.float32)
+    expected = slow(X[0].astype(np.float64), X[1:].astype(np.float64))
+    np.testing.assert_allclose(FLTrust().aggregate(X), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-40, 1e-20])
+def test_rows_of_next_to_nothing_agree_with_nothing(size):
+    X = (3.0 + np.random.default_rng(0).normal(size=(7, 50))).astype(np.float32)
+    X[3] = size
+    np.testing.assert_allclose(FLTrust().aggregate(X), FLTrust().aggregate(np.delete(X, 3, 0)), rtol=1e-5)
