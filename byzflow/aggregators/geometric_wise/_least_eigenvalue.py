@@ -79,7 +79,8 @@ class _Best:
 
     def __init__(self, gram: np.ndarray, m: int) -> None:
         self.gram, self.m = gram, m
-        self.twins: np.ndarray = (gram[:, None] == gram).all(axis=2)
+        _, place = np.unique(gram, axis=0, return_inverse=True)
+        self.twins: np.ndarray = np.equal.outer(place.reshape(-1), place.reshape(-1))
         self.value = np.inf
         self.rows: tuple[int, ...] = ()
 
