@@ -48,7 +48,11 @@ def _relative(gram: np.ndarray, eps: float) -> float:
     """Return eps, as a share of the least distance that holds half of all from a point if that is below 1."""
     m = len(gram)
     D = sq_distances(gram, np.ones(m, np.bool_))
-    if not np.any((D > 0.0) & (eps * eps >= D)):  # as ever: nothing hangs on it
+    near = False
+    for i in range(m):
+        for j in range(i):
+            near |= 0.0 < D[i, j] <= eps * eps
+    if not near:  # as ever: nothing hangs on it
         return eps
     least = 1.0
     for i in range(m):
