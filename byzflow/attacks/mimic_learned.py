@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from byzflow.kernels.host import to_host
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import carried, nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive
 from byzflow.operators.passes import combine, survey
 
 __all__ = ("MimicLearnedAttack",)
@@ -70,6 +71,8 @@ class MimicLearnedAttack(LearningAttack):
     warmup: int = 100
     seed: int = field(default=0, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
+    remembers: ClassVar[tuple[str, ...]] = ("mean", "direction")
+    counts: ClassVar[tuple[str, ...]] = ("round",)
 
     def __post_init__(self) -> None:
         positive("warmup", self.warmup)
@@ -83,7 +86,6 @@ class MimicLearnedAttack(LearningAttack):
         if state is None:
             noise = GaussianAttack(seed=self.seed).apply(honest_grads=honest)
             state = {"mean": noise, "direction": noise, "round": np.zeros(1)}
-        carried("MimicLearnedAttack", state, "mean", "direction", "round")
         t = int(to_host(state["round"])[0])
         if t < self.warmup:
             state = _learned(honest, state, t)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import field
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from byzflow.exceptions import ToleranceError
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import carried, finite, nonnegative, positive, real
+from byzflow.operators.checks import finite, nonnegative, positive, real
 from byzflow.operators.passes import combine, survey
 
 __all__ = ("ROPAttack",)
@@ -73,6 +74,7 @@ class ROPAttack(LearningAttack):
     angle: float = field(default=90.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
+    remembers: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def __post_init__(self) -> None:
         finite("z", self.z)
@@ -90,7 +92,7 @@ class ROPAttack(LearningAttack):
         """Return the malicious vector, and the honest mean for the next round."""
         h = len(honest)
         noise = GaussianAttack(seed=self.seed).apply(honest_grads=honest)
-        known = [noise] if state is None else [noise, *carried("ROPAttack", state, "momentum")]
+        known = [noise] if state is None else [noise, state["momentum"]]
         geometry = survey(honest, known)
         good = geometry.finite[:h]
         if not good.any():

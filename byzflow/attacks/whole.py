@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
+
+import numpy as np
 
 from byzflow.attacks.base import StatefulAttack
 from byzflow.kernels.intake import listed
 from byzflow.kernels.rows import Array
+from byzflow.operators.checks import carried
 from byzflow.operators.lazy import as_lazy
 
 __all__ = ("LearningAttack", "whole")
@@ -28,9 +32,19 @@ def whole(attack: Callable[[Sequence[Array]], Array], honest: Any) -> Any:
 
 
 class LearningAttack(StatefulAttack):
-    """An attack with a memory of the honest vectors; its author writes `learn`."""
+    """An attack with a memory of the honest vectors; its author writes `learn`.
+
+    Attributes
+    ----------
+    remembers : tuple of str
+        The vectors in its state, (d,) each.
+    counts : tuple of str
+        The numbers in its state, float64, (1,) each.
+    """
 
     uses_honest_grads: ClassVar[bool] = True
+    remembers: ClassVar[tuple[str, ...]] = ()
+    counts: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def learn(
@@ -43,7 +57,22 @@ class LearningAttack(StatefulAttack):
         honest = inputs.get("honest_grads")
         if honest is None:
             raise ValueError(f"{type(self).__name__} needs honest_grads; got None. Pass honest_grads=...")
+        if state is not None:
+            carried(type(self).__name__, state, *self.remembers, *self.counts)
+        if (lazy := as_lazy(honest)) is not None and lazy.shape[0]:
+            return self._lazy_step(lazy, state)
         return self.learn(listed(honest), state)
+
+    def _lazy_step(self, honest: Any, state: Any) -> tuple[Any, Mapping[str, Any]]:
+        """Learn from an (h, d) dask.array, later and as one task."""
+        import dask.array as da
+        from dask.delayed import delayed
+
+        learned = delayed(self.step, pure=False, nout=2)(state, honest_grads=honest)
+        vector = partial(da.from_delayed, shape=honest.shape[1:], dtype=honest.dtype, meta=honest._meta)
+        found = {name: vector(learned[1][name]) for name in self.remembers}
+        found |= {name: da.from_delayed(learned[1][name], (1,), dtype=np.float64) for name in self.counts}
+        return vector(learned[0]), found
 
     def apply(
         self,

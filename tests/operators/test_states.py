@@ -43,18 +43,20 @@ def test_a_step_leaves_the_state_it_was_given_alone(rule):
         np.testing.assert_array_equal(np.asarray(state[name]), value)
 
 
-@pytest.mark.parametrize("rule", RULES[:3], ids=lambda rule: type(rule).__name__)
+@by_rule
 def test_lazy_rounds_equal_eager_ones(rule):
     X = rows(7, 5000)
     lazy = da.from_array(X, chunks=(7, 1024))
-    _, state = rule.step(lazy, None)
-    got, state = rule.step(lazy + 1.0, state)
-    _, expected_state = rule.step(X, None)
-    expected, expected_state = rule.step(X + 1.0, expected_state)
+    _, state = step(rule, lazy, None)
+    got, state = step(rule, lazy + 1.0, state)
+    _, expected_state = step(rule, X, None)
+    expected, expected_state = step(rule, X + 1.0, expected_state)
+    assert state.keys() == expected_state.keys()
     assert isinstance(got, da.Array)
     np.testing.assert_array_equal(got.compute(scheduler="synchronous"), expected)
     for name, value in expected_state.items():
         assert isinstance(state[name], da.Array)
+        assert state[name].dtype == value.dtype
         np.testing.assert_array_equal(state[name].compute(scheduler="synchronous"), value)
 
 
