@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.quiet import QUIET
 from byzflow.engine.config import seconds
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
@@ -25,7 +25,7 @@ TURN = 1.0
 """How long one look for a worker takes [s]."""
 
 
-class NoWorkersError(TimeoutError):
+class NoWorkersError(DeadlineError):
     """A cluster has no worker at all."""
 
 

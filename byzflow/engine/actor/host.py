@@ -97,7 +97,7 @@ class NodeHost:
     async def call_many(self, blob: Parcel, count: int, deadline: float | None) -> Parcel:
         """Run `count` calls, different objects side by side, and return their outcomes in order.
 
-        A call that is not done after `deadline` [seconds] has a `TimeoutError` as its outcome, and does
+        A call that is not done after `deadline` [seconds] has a `DeadlineError` as its outcome, and does
         not keep the others from theirs.
         """
         calls: Sequence[Call] = []

@@ -13,7 +13,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.operators.together import together
 
 __all__ = ("Ask", "Roster", "on_host")
@@ -236,7 +236,7 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
     begin = time.perf_counter()
     try:
         outcomes = Columns.of(await host.call_many(calls, deadline))
-    except (NodeLostError, TimeoutError) as error:
+    except (NodeLostError, DeadlineError) as error:
         spent = time.perf_counter() - begin
         return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error), [spent] * len(calls))
     for position, raised in outcomes.errors.items():

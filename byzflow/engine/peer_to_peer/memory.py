@@ -16,7 +16,7 @@ from byzflow.engine.node.attributes import State
 from byzflow.engine.node.returns import Returns
 from byzflow.engine.node.rota import Rota
 from byzflow.engine.peer_to_peer.peers import Peers
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("PeerMemory",)
 
@@ -122,7 +122,7 @@ class PeerMemory:
         pasts = {i: (i, self._replay(i)) for i in indices}
         for index, outcomes in (await self._peers.call(pasts, deadline)).items():
             first, *rest = outcomes
-            lost = [out for out in rest if isinstance(out.error, NodeLostError | TimeoutError)]
+            lost = [out for out in rest if isinstance(out.error, NodeLostError | DeadlineError)]
             if first.error is not None or lost:
                 failed[index] = first if first.error is not None else lost[0]
         return failed

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dask
 import numpy as np
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.rota import HEAVY
-from byzflow.engine.peer_to_peer.memory import PeerMemory
+from byzflow.engine.peer_to_peer.memory import PeerMemory, _Past
+from byzflow.exceptions import DeadlineError
 
 
 class Away:
@@ -30,6 +33,25 @@ class Away:
     async def call(self, queues, deadline):
         self.saved += len(queues)
         return {index: [Outcome(self.state)] for index in queues}
+
+
+class Replaying(Away):
+    """Peers that raise again what they raised, or hang."""
+
+    def __init__(self, errors):
+        super().__init__(len(errors))
+        self.errors = errors
+        self.roster.seat = lambda index: SimpleNamespace(object_id=str(index))
+
+    async def call(self, queues, deadline):
+        errors = {i: self.errors[i] if len(calls) > 1 else None for i, (_, calls) in queues.items()}
+        return {i: [Outcome(self.state), Outcome(error=error)] for i, error in errors.items()}
+
+
+async def test_a_peer_that_raises_again_what_it_raised_has_caught_up_but_not_one_that_hangs():
+    memory = PeerMemory(Replaying([TimeoutError("no data in time"), DeadlineError("it is running")]), 25)
+    memory._pasts = {i: _Past(0, b"state", [Call(str(i), "resident_call")]) for i in range(2)}
+    assert set(await memory._catch_up([0, 1], None)) == {1}
 
 
 async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memory():
