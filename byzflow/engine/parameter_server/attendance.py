@@ -46,6 +46,8 @@ class Attendance:
 
     def owe(self, index: int, round: int, update: Ask) -> None:
         """Note that a node did not get an update; too many of them and it is gone."""
+        if index in self.gone:  # it is not asked, and if it is made anew it catches up by itself
+            return
         owed = self._owed.setdefault(index, [])
         owed.append((round, update))
         if len(owed) > self.limit:

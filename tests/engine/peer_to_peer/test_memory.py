@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import dask
 import numpy as np
+import pytest
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Roster
@@ -83,3 +84,21 @@ async def test_heavy_states_are_kept_in_turns_and_the_oldest_sooner_for_the_sake
         memory.done(0, [Call("0", "step", (vector,))], [vector])
     assert saved == [4, 0, 1, 0, 3, 0, 1, 0, 3]
     assert oldest == [0, 0, 0, 0, 2, 2, 4, 4, 6]
+
+
+@pytest.mark.parametrize(("size", "rounds"), [(1, 8), (64, 2)], ids=["few bytes", "too many"])
+async def test_what_brings_a_peer_back_is_kept_while_it_may_come(size, rounds):
+    peers = Away(count=3)
+    peers.gone = {}
+    with dask.config.set({"byzflow.round.replay-memory": "1 kB", "byzflow.round.backlog": 3}):
+        memory = PeerMemory(peers, every=5)
+    await memory.keep(0, None)
+    peers.gone, memory.returns.stranded = {1: None, 2: None}, {1}
+    known = []
+    for number in range(1, 11):
+        await memory.keep(number, None)
+        vector = np.zeros(size)
+        memory.done(0, [Call("0", "step", (vector,))], [vector])
+        known.append([i for i in range(3) if memory.knows(i)])
+    assert known == [[0, 1]] * rounds + [[0]] * (10 - rounds)
+    assert memory.returns.stranded == set()
