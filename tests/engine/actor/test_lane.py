@@ -111,6 +111,16 @@ def test_a_lane_uses_one_torch_thread_and_leaves_the_caller_its_own(probe):
     assert torch.get_num_threads() == before
 
 
+@asynchronous
+def test_all_calls_of_an_object_with_an_async_method_run_in_one_thread(probe):
+    async def wait():
+        await asyncio.sleep(0)
+        return threading.get_ident()
+
+    works = [threading.get_ident, wait] * 10
+    assert len({future.result(5).value for future in [probe.submit(work) for work in works]}) == 1
+
+
 def test_a_constructor_that_raises_is_reported():
     probe = Probe(lambda: Subject(-1.0))
     assert isinstance(probe.built.result(5).error, ValueError)
