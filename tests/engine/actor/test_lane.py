@@ -36,6 +36,7 @@ class Probe:
         self.built: Future[Outcome] = Future()
         self.crew = Crew("probe", 2)
         self.lane = Lane(self.crew, build, lambda *outcome: self.built.set_result(Outcome(*outcome)))
+        self.crew.run(self.lane.move)
 
     def submit(self, work, wanted=lambda: True) -> Future[Outcome]:
         errand = Errand(work, wanted)
