@@ -21,7 +21,7 @@ N, KILLER, FATAL = 5, 2, 1
 OPTIONS: dict[str, Any] = {
     "processes": False,
     "protocol": "tcp",
-    "dashboard_address": None,
+    "dashboard_address": ":0",
     "memory_limit": 0,
 }
 WORKERS = 4

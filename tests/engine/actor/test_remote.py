@@ -33,7 +33,7 @@ async def test_an_address_joins_the_cluster_that_is_there(tcp_address):
 
 async def test_an_address_of_this_process_joins_the_cluster_and_passes_by_reference():
     async with LocalCluster(
-        n_workers=1, processes=False, asynchronous=True, dashboard_address=None, memory_limit=0
+        n_workers=1, processes=False, asynchronous=True, dashboard_address=":0", memory_limit=0
     ) as cluster:
         backend = resolve_backend(cluster.scheduler_address)
         await backend.construct(Subject)
@@ -97,6 +97,11 @@ async def cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_an_actor_server_does_not_mind_other_schedulers_on_its_machine():
+    async with RemoteActorServer("127.0.0.1", 0) as one, RemoteActorServer("127.0.0.1", 0) as other:
+        assert one.address != other.address
 
 
 async def test_an_actor_server_serves_until_it_is_cancelled():
