@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import dask
 import pytest
 from distributed import LocalCluster, get_worker
 
@@ -58,6 +59,24 @@ class Learner(SineNode):
 
     def get_param_vector(self) -> Any:
         return self.vector
+
+
+class Reluctant(Learner):
+    """A killer that cannot be made anew: its constructor raises, or hangs, when it runs again."""
+
+    def __init__(self, number: int, how: str) -> None:
+        if number == KILLER and ENDED:
+            if how == "hangs":
+                OVER.wait()
+            raise ReluctantError
+        super().__init__(number, end_worker)
+
+
+class ReluctantError(Exception):
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("unpickled",)
 
 
 def fail(code: int) -> None:
@@ -157,3 +176,19 @@ async def test_a_node_that_always_ends_its_worker_costs_ever_fewer(make: Any, cl
     assert all(
         [e.node for e in report.excluded][:1] == [f"honest-{KILLER}"] for report in run.history[FATAL:]
     )
+
+
+@pytest.mark.parametrize("make", [server, peers])
+@pytest.mark.parametrize(("how", "reason"), [("raises", "raised"), ("hangs", "deadline")])
+async def test_a_node_that_cannot_be_made_anew_is_left_out(
+    make: Any, how: str, reason: str, cluster: LocalCluster
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Reluctant, (i, how)) for i in range(N)], backend=cluster)
+    with dask.config.set({"byzflow.host.start-deadline": 1.0}):
+        async with make(nodes) as run:
+            for _ in range(FATAL + 2):
+                await run.round()
+            OVER.set()
+    assert len(ENDED) == 1
+    for report in run.history[FATAL:]:
+        assert {(e.node, str(e.reason)) for e in report.excluded} == {(f"honest-{KILLER}", reason)}

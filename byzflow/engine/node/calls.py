@@ -105,19 +105,20 @@ class Roster:
         self._hosts = by_host(self._seated)
         self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
-    async def respawn(self, index: int, *, patient: bool = True) -> None:
+    async def respawn(self, index: int, *, patient: bool = True) -> Outcome:
         """Make a spawned node anew, as it was first made, on a live worker, waiting for one if `patient`.
+
+        The outcome is that of its constructor.
 
         Raises
         ------
-        NoWorkersError
-            If there is none.
-        NodeLostError
-            If the new one goes too.
+        NodeLostError, DeadlineError
+            If the worker goes too or says nothing, or there is none.
         """
         self._seated.pop(index, None)
         self._hosts = []
-        await self.nodes[index]._respawn(patient=patient)
+        outcome: Outcome = await self.nodes[index]._respawn(patient=patient)
+        return outcome
 
     def close(self) -> None:
         """End the threads of the nodes in this process."""

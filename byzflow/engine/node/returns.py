@@ -10,7 +10,7 @@ from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.mirrors import VectorLostError
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Returns",)
 
@@ -130,12 +130,14 @@ class Returns:
             return {index: Outcome(error=error) for index in indices}
         for index in indices:
             try:
-                await self._roster.respawn(index, patient=patient)
-            except (NodeLostError, TimeoutError) as error:
+                outcome = await self._roster.respawn(index, patient=patient)
+            except (NodeLostError, DeadlineError) as error:
                 failed[index] = Outcome(error=error)
                 if isinstance(error, NodeLostError):
                     self._roster.suspects.strike(index)
                 patient = patient and not isinstance(error, NoWorkersError)
+            else:
+                failed |= {} if outcome.error is None else {index: outcome}
         return failed | await catch_up([i for i in indices if i not in failed])
 
 

@@ -26,10 +26,11 @@ class Respawning:
     def seat(self, index: int) -> Any:
         return SimpleNamespace(host=SimpleNamespace(runtime=self.runtime))
 
-    async def respawn(self, index: int, *, patient: bool = True) -> None:
+    async def respawn(self, index: int, *, patient: bool = True) -> Outcome:
         self.made.append(index)
         if len(self.made) <= self.losses:
             raise NodeLostError("gone again")
+        return Outcome()
 
 
 async def caught_up(indices: Any) -> dict[int, Outcome]:
