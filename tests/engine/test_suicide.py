@@ -172,7 +172,7 @@ async def test_a_node_that_always_ends_its_worker_costs_ever_fewer(make: Any, cl
             await run.round()
             await note()
     costs = [after - before for before, after in zip([0, *lost], lost, strict=False)]
-    assert costs == [0, 3, 2, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0]
+    assert costs == [0, 3, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]
     assert all(
         [e.node for e in report.excluded][:1] == [f"honest-{KILLER}"] for report in run.history[FATAL:]
     )

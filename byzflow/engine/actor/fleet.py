@@ -93,9 +93,9 @@ class Fleet:
             return dict(self._hosts)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether there are as many workers as there ever were."""
-        return len(self._alive) >= self._most
+    def can_spare(self) -> bool:
+        """Whether there are as many workers as there ever were, and more than one."""
+        return len(self._alive) >= max(self._most, 2)
 
     async def place(self, count: int = 1, patient: bool = True) -> list[HostRef]:
         """Return a host for each of some objects, the one with the fewest, and count them there."""

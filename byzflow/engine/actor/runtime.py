@@ -129,9 +129,9 @@ class Runtime(Portal):
         return await self.run(self._hosted.place, count)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether there are as many workers as there ever were: those that were lost have been replaced."""
-        return self._hosted.is_whole
+    def can_spare(self) -> bool:
+        """Whether a worker may go: it is not the only one, and those that were lost have been replaced."""
+        return self._hosted.can_spare
 
     def host_at(self, address: str, key: str) -> HostRef:
         """Return the host with this key, whichever runtime or process has made it."""

@@ -48,17 +48,19 @@ class Returns:
     def recall(self, gone: dict[int, Outcome], round: int) -> tuple[set[int], bool]:
         """Take nodes that may come back in a round out of those that are gone, to try again with them.
 
-        One that took down workers may when the cluster has replaced them: 1 round after the first time, then
-        2, 4 and so on. So an accident costs a node one round, and a liar few workers, however long it lasts.
+        One that took down workers may when the cluster has replaced them and can spare one: 1 round after the
+        first time, then 2, 4 and so on; if one more goes, it is out again. So an accident costs a node one
+        round, and a liar few workers, however long it lasts.
 
         The second value says whether to wait for a worker: no node is left that has one.
         """
         is_deserted = len(gone) == len(self._roster.nodes)
         due = [i for i in self.stranded & gone.keys() if self._banned.get(i, 0) <= round]
-        again = {i for i in due if i not in self._banned or _is_whole(self._roster.seat(i).host)}
+        again = {i for i in due if i not in self._banned or _can_spare(self._roster.seat(i).host)}
         for index in again:
             del gone[index]
-            self._banned.pop(index, None)
+            if self._banned.pop(index, None) is not None:
+                self._roster.suspects.strike(index)
         return again, is_deserted
 
     async def bring_back(
@@ -141,9 +143,9 @@ class Returns:
         return failed | await catch_up([i for i in indices if i not in failed])
 
 
-def _is_whole(host: Any) -> bool:
-    """Whether the cluster of a host has replaced the workers that it lost."""
-    return bool(host.runtime.is_whole)
+def _can_spare(host: Any) -> bool:
+    """Whether the cluster of a host has replaced the workers that it lost, and can go on with one less."""
+    return bool(host.runtime.can_spare)
 
 
 class _GuiltyError(NodeLostError):
