@@ -11,6 +11,7 @@ __all__ = (
     "ByzflowError",
     "CheckpointError",
     "ConfigError",
+    "DeadlineError",
     "MissingExtraError",
     "NodeError",
     "NodeLostError",
@@ -30,6 +31,10 @@ class CheckpointError(ByzflowError, ValueError):
 
 class ConfigError(ByzflowError, ValueError):
     """A configuration file or table holds something that cannot be run."""
+
+
+class DeadlineError(ByzflowError, TimeoutError):
+    """A call, or the worker that it went to, did not end in time; raised by byzflow alone, not by a node."""
 
 
 class MissingExtraError(ByzflowError, ImportError, RuntimeError):

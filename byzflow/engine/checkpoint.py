@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ import torch
 from safetensors.torch import save
 
 from byzflow.engine.node.plain import plain
+from byzflow.engine.whole import write_whole
 from byzflow.exceptions import CheckpointError
 
 __all__ = ("Checkpoint",)
@@ -42,6 +41,8 @@ class Checkpoint:
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = tempfile.TemporaryDirectory()
     >>> checkpoint = Checkpoint(Path(folder.name) / "run.safetensors")
     >>> checkpoint.write({"round": 3, "model": {"w": torch.ones(2)}})
@@ -87,19 +88,7 @@ class Checkpoint:
         tensors: dict[str, torch.Tensor] = {}
         body = json.dumps(_flatten(plain(tree, "tree", depth=0), tensors))
         header = {"format": FORMAT, "version": str(VERSION), "tree": body, "crc32": _checksum(body, tensors)}
-        blob = save(tensors, metadata=header)
-        path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(self.path, save(tensors, metadata=header))
 
     def read(self) -> dict[str, Any]:
         """Return the tree.

@@ -36,7 +36,7 @@ def peers(nodes: list[Any]) -> PeerToPeer:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[LocalCluster]:
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with dask.config.set({"byzflow.comm.connect-timeout": LIMIT}):
         async with LocalCluster(n_workers=1, threads_per_worker=1, asynchronous=True, **options) as cluster:
             yield cluster

@@ -1,10 +1,12 @@
-"""A node that ends its worker whenever it is called costs the others nothing, and is the one left out."""
+"""A node that ends its worker costs the others nothing and is left out; if it was chance, it comes back."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import dask
 import pytest
 from distributed import LocalCluster, get_worker
 
@@ -20,34 +22,61 @@ N, KILLER, FATAL = 5, 2, 1
 OPTIONS: dict[str, Any] = {
     "processes": False,
     "protocol": "tcp",
-    "dashboard_address": None,
+    "dashboard_address": ":0",
     "memory_limit": 0,
 }
+WORKERS = 4
 CLUSTERS: list[LocalCluster] = []
+ENDED: list[str] = []
 OVER = threading.Event()
 
 
 def end_worker(code: int) -> None:
     """Cut the worker's wire to the scheduler, as its death does, and answer nothing."""
     scheduler, address = CLUSTERS[-1].scheduler, get_worker().address
+    ENDED.append(address)
     scheduler.loop.add_callback(lambda: scheduler.stream_comms[address].abort())
     OVER.wait()
     raise ValueError(code)
 
 
-class Learner(SineNode):
-    """The killer among them ends its worker in round 1, or raises."""
+def end_three(code: int) -> None:
+    """End the worker by chance: with others, and twice alone, but not again."""
+    if len(ENDED) < 3:
+        end_worker(code)
 
-    def __init__(self, number: int, way: Any = None) -> None:
+
+class Learner(SineNode):
+    """The killer among them ends its worker in round 1, or from then on, or raises."""
+
+    def __init__(self, number: int, way: Any = None, always: bool = False) -> None:
         super().__init__(number)
-        self.way = way
+        self.way, self.always = way, always
 
     def misbehave(self) -> None:
-        if self.number == KILLER and self.steps == FATAL + 1:
+        if self.number == KILLER and (self.steps == FATAL + 1 or (self.always and self.steps > FATAL)):
             self.way(1)
 
     def get_param_vector(self) -> Any:
         return self.vector
+
+
+class Reluctant(Learner):
+    """A killer that cannot be made anew: its constructor raises, or hangs, when it runs again."""
+
+    def __init__(self, number: int, how: str) -> None:
+        if number == KILLER and ENDED:
+            if how == "hangs":
+                OVER.wait()
+            raise ReluctantError
+        super().__init__(number, end_worker)
+
+
+class ReluctantError(Exception):
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("unpickled",)
 
 
 def fail(code: int) -> None:
@@ -62,26 +91,104 @@ def peers(nodes: list[Any]) -> PeerToPeer:
     return PeerToPeer(nodes, [], Topology.complete(N), deadline=30.0)
 
 
-@pytest.mark.parametrize("make", [server, peers])
-async def test_the_node_that_ends_workers_is_the_one_left_out(make: Any) -> None:
-    async with LocalCluster(n_workers=4, threads_per_worker=1, asynchronous=True, **OPTIONS) as cluster:
+@pytest.fixture
+async def cluster() -> AsyncIterator[LocalCluster]:
+    async with LocalCluster(n_workers=WORKERS, threads_per_worker=1, asynchronous=True, **OPTIONS) as cluster:
         CLUSTERS.append(cluster)
+        ENDED.clear()
         OVER.clear()
-        recipes = [Recipe(Learner, (i, end_worker)) for i in range(N)]
-        nodes = await HonestNodeActor.spawn_many(recipes, backend=cluster)
-        async with make(nodes) as run:
-            for _ in range(FATAL + 2):
-                await run.round()
-            got = [await nodes[i].get_param_vector() for i in range(N) if i != KILLER]
-        assert len(cluster.scheduler.workers) == 1  # it was called with others once, and alone twice
+        yield cluster
     OVER.set()
+
+
+async def trained(make: Any, nodes: list[Any], rounds: int, after: Any = None) -> tuple[Any, list[Any]]:
+    async with make(nodes) as run:
+        for _ in range(rounds):
+            await run.round()
+            if after is not None:
+                await after()
+        told = [node.vector if isinstance(node, Learner) else await node.get_param_vector() for node in nodes]
+    return run, [vector.tolist() for vector in told]
+
+
+def replaced(cluster: LocalCluster) -> Any:
+    """Return what starts a worker for each that has ended."""
+
+    async def replace() -> None:
+        cluster.scale(WORKERS + len(ENDED))
+        await cluster
+
+    return replace
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_the_node_that_ends_workers_is_the_one_left_out(make: Any, cluster: LocalCluster) -> None:
+    nodes = await HonestNodeActor.spawn_many(
+        [Recipe(Learner, (i, end_worker)) for i in range(N)], backend=cluster
+    )
+    async with make(nodes) as run:
+        for _ in range(FATAL + 2):
+            await run.round()
+        got = [await nodes[i].get_param_vector() for i in range(N) if i != KILLER]
+    assert len(cluster.scheduler.workers) == 1  # it was called with others once, and alone twice
     plain = [Learner(i, fail) for i in range(N)]
     async with make(plain) as reference:
         for _ in range(FATAL + 1):
             await reference.round()
-        plain[KILLER].way, plain[KILLER].steps = fail, FATAL  # gone for good where it ends workers
+        plain[KILLER].way, plain[KILLER].steps = fail, FATAL  # not called any more where workers are missing
         await reference.round()
     assert [v.tolist() for v in got] == [n.vector.tolist() for n in plain if n.number != KILLER]
     assert run.history[FATAL].excluded[0].node == f"honest-{KILLER}"
     assert {exclusion.node for report in run.history for exclusion in report.excluded} == {f"honest-{KILLER}"}
     assert "took down its worker" in run.history[FATAL].excluded[0].detail
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_whose_workers_went_by_chance_misses_one_round(make: Any, cluster: LocalCluster) -> None:
+    nodes = await HonestNodeActor.spawn_many(
+        [Recipe(Learner, (i, end_three)) for i in range(N)], backend=cluster
+    )
+    run, got = await trained(make, nodes, FATAL + 3, replaced(cluster))
+    _, want = await trained(make, [Learner(i, fail) for i in range(N)], FATAL + 3)
+    assert [{e.node for e in report.excluded} for report in run.history] == [
+        {f"honest-{KILLER}"} if number == FATAL else set() for number in range(FATAL + 3)
+    ]
+    assert got == want
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_always_ends_its_worker_costs_ever_fewer(make: Any, cluster: LocalCluster) -> None:
+    nodes = await HonestNodeActor.spawn_many(
+        [Recipe(Learner, (i, end_worker, True)) for i in range(N)], backend=cluster
+    )
+    lost = []
+
+    async def note() -> None:
+        lost.append(len(ENDED))
+        await replaced(cluster)()
+
+    async with make(nodes) as run:
+        for _ in range(FATAL + 12):
+            await run.round()
+            await note()
+    costs = [after - before for before, after in zip([0, *lost], lost, strict=False)]
+    assert costs == [0, 3, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert all(
+        [e.node for e in report.excluded][:1] == [f"honest-{KILLER}"] for report in run.history[FATAL:]
+    )
+
+
+@pytest.mark.parametrize("make", [server, peers])
+@pytest.mark.parametrize(("how", "reason"), [("raises", "raised"), ("hangs", "deadline")])
+async def test_a_node_that_cannot_be_made_anew_is_left_out(
+    make: Any, how: str, reason: str, cluster: LocalCluster
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Reluctant, (i, how)) for i in range(N)], backend=cluster)
+    with dask.config.set({"byzflow.host.start-deadline": 1.0}):
+        async with make(nodes) as run:
+            for _ in range(FATAL + 2):
+                await run.round()
+            OVER.set()
+    assert len(ENDED) == 1
+    for report in run.history[FATAL:]:
+        assert {(e.node, str(e.reason)) for e in report.excluded} == {(f"honest-{KILLER}", reason)}

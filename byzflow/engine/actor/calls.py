@@ -13,6 +13,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from byzflow.exceptions import DeadlineError
+
 __all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "text_of")
 
 
@@ -172,15 +174,15 @@ def is_awaitable(value: Any) -> bool:
     return inspect.isawaitable(value)
 
 
-def late(call: Call, deadline: float | None) -> TimeoutError:
+def late(call: Call, deadline: float | None) -> DeadlineError:
     """Return the error of a call that did not end within `deadline` [seconds].
 
     Examples
     --------
     >>> late(Call("node-3", "gradient"), 2.0)  # doctest: +ELLIPSIS
-    TimeoutError("gradient() of 'node-3' had to end within 2.0 s; it is still running or queued. ...")
+    DeadlineError("gradient() of 'node-3' had to end within 2.0 s; it is still running or queued. ...")
     """
-    return TimeoutError(
+    return DeadlineError(
         f"{call.method}() of {call.object_id!r} had to end within {deadline} s; it is still running or "
         "queued. Raise the deadline, or leave this object out."
     )

@@ -18,7 +18,7 @@ class Endpoint:
     Parameters
     ----------
     scheme : str
-        ``"thread"``, ``"process"``, ``"gpu"``, ``"tcp"``, ``"tls"``, ``"ucx"`` or ``"dask"``.
+        ``"thread"``, ``"process"``, ``"gpu"``, ``"tcp"``, ``"tls"``, ``"ucx"``, ``"inproc"`` or ``"dask"``.
     address : str
         Address of its worker.
     actor_id : str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from distributed import Client
@@ -19,10 +20,13 @@ __all__ = ("resolve_backend",)
 
 NAMED = {"gpu": GPUActorBackend, "process": ProcessActorBackend, "thread": ThreadActorBackend}
 SCHEMES = ("tcp", "tls", "ucx")
+INPROC = re.compile(r"inproc://[^/]+/\d+/\d+")  # of a scheduler in this process: its host, process and number
 
 
 def resolve_backend(spec: str | Client | Cluster | ActorBackend) -> ActorBackend:
     """Return a backend for a name, the address of a scheduler, a client, a cluster, or a backend itself.
+
+    A scheduler in this process may have an ``inproc://`` address, which no other process can reach.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def resolve_backend(spec: str | Client | Cluster | ActorBackend) -> ActorBackend
     Traceback (most recent call last):
         ...
     ValueError: A backend must be 'gpu', 'process', 'thread' or an address like tcp://, tls:// or
-    ucx://host:port; got 'proces'. Did you mean 'process'?
+    ucx://host:port, in this process inproc://host/pid/number; got 'proces'. Did you mean 'process'?
     """
     if isinstance(spec, Client | Cluster):
         return DaskActorBackend(spec)
@@ -45,14 +49,16 @@ def resolve_backend(spec: str | Client | Cluster | ActorBackend) -> ActorBackend
         return spec
     if spec in NAMED:
         return NAMED[spec]()
+    if INPROC.fullmatch(spec):
+        return DaskActorBackend(spec, scheme="inproc")
     scheme, host, port = _address(spec)
     if scheme in SCHEMES and host and port:
         if scheme == "ucx":
             return UCXRemoteActorBackend(host, port)
         return RemoteActorBackend(host, port, protocol=scheme)
     raise ValueError(
-        "A backend must be 'gpu', 'process', 'thread' or an address like tcp://, tls:// or ucx://host:port; "
-        f"got {spec!r}.{suggest(spec, NAMED)}"
+        "A backend must be 'gpu', 'process', 'thread' or an address like tcp://, tls:// or ucx://host:port, "
+        f"in this process inproc://host/pid/number; got {spec!r}.{suggest(spec, NAMED)}"
     )
 
 

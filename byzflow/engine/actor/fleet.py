@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.quiet import QUIET
 from byzflow.engine.config import seconds
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
@@ -25,7 +25,7 @@ TURN = 1.0
 """How long one look for a worker takes [s]."""
 
 
-class NoWorkersError(TimeoutError):
+class NoWorkersError(DeadlineError):
     """A cluster has no worker at all."""
 
 
@@ -43,6 +43,8 @@ class Fleet:
         self._runtime = runtime
         self._hosts: dict[str, HostRef] = {}
         self._foreign: dict[str, HostRef] = {}
+        self._alive: set[str] = set()
+        self._most = 0  # workers that were alive at the same time
         self._listener: Any = None
         self._is_current = False  # whether no worker has come or gone since the hosts were made
         self._making = asyncio.Lock()
@@ -85,7 +87,15 @@ class Fleet:
                 *(self._make(a) for a in addresses if a not in self._hosts and a not in self._departed)
             )
             self._hosts = {a: self._hosts[a] for a in addresses if a in self._hosts}
+            self._alive.update(addresses)
+            self._alive -= self._departed
+            self._most = max(self._most, len(self._alive))
             return dict(self._hosts)
+
+    @property
+    def can_spare(self) -> bool:
+        """Whether there are as many workers as there ever were, and more than one."""
+        return len(self._alive) >= max(self._most, 2)
 
     async def place(self, count: int = 1, patient: bool = True) -> list[HostRef]:
         """Return a host for each of some objects, the one with the fewest, and count them there."""
@@ -147,11 +157,14 @@ class Fleet:
         action = message.get("action") if isinstance(message, dict) else None
         if action in ("add-worker", "remove-worker"):
             self._is_current = False
+        if action == "add-worker":
+            self._alive.add(message["worker"])
         if action == "remove-worker":
             self._lose(message["worker"])
 
     def _lose(self, address: str) -> None:
         self._departed.add(address)
+        self._alive.discard(address)
         for host in (*self._hosts.values(), *self._foreign.values()):
             if host.address == address:
                 host.lose()

@@ -79,8 +79,9 @@ class NodeHost:
         return self._lanes[object_id].subject
 
     async def spawn_many(self, object_ids: Sequence[str], blob: Parcel) -> Parcel:
-        """Build objects side by side, each in a new lane, and return how that went, in order.
+        """Build objects, each in a new lane, and return how that went, in order.
 
+        They are built one after another: constructors may seed, or draw from, streams of the whole process.
         The parcel holds one more for each object, with ``(factory, args, kwargs)``: so they share nothing.
         """
         batch = Batch(len(object_ids), portable=self._portable)
@@ -88,6 +89,7 @@ class NodeHost:
             Lane(self._crew, partial(_build, recipe), partial(batch.settle, index))
             for index, recipe in enumerate(blob.open())
         ]
+        self._crew.run(partial(_move, lanes))
         await batch.wait(None)
         outcomes = batch.close()
         made = zip(object_ids, lanes, strict=True)
@@ -97,7 +99,7 @@ class NodeHost:
     async def call_many(self, blob: Parcel, count: int, deadline: float | None) -> Parcel:
         """Run `count` calls, different objects side by side, and return their outcomes in order.
 
-        A call that is not done after `deadline` [seconds] has a `TimeoutError` as its outcome, and does
+        A call that is not done after `deadline` [seconds] has a `DeadlineError` as its outcome, and does
         not keep the others from theirs.
         """
         calls: Sequence[Call] = []
@@ -160,6 +162,11 @@ class NodeHost:
 def _build(recipe: Parcel) -> Any:
     factory, args, kwargs = recipe.open()
     return factory(*args, **kwargs)
+
+
+def _move(lanes: Iterable[Lane]) -> None:
+    for lane in lanes:
+        lane.move()
 
 
 def _names(calls: Sequence[Call]) -> Iterable[str]:

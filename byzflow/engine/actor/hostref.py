@@ -15,7 +15,7 @@ from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.config import seconds, setting
-from byzflow.exceptions import ConfigError, NodeLostError
+from byzflow.exceptions import ConfigError, DeadlineError, NodeLostError
 
 if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
@@ -74,7 +74,7 @@ class HostRef:
             A `Sweep`, where they are all the same. Calls of different objects run side by side, those of one
             object in the order given. Equal arguments (``is``) travel once and are one object on the host.
         deadline : float, optional
-            After this many seconds a call that is not done counts as failed with `TimeoutError`; the
+            After this many seconds a call that is not done counts as failed with `DeadlineError`; the
             others keep their outcomes. Default: ``byzflow.host.call-deadline``.
 
         Returns
@@ -87,7 +87,7 @@ class HostRef:
         ------
         NodeLostError
             If the worker is gone or goes away meanwhile.
-        TimeoutError
+        DeadlineError
             If the host itself does not answer in time.
         """
         deadline = seconds("host.call-deadline") if deadline is None else deadline
@@ -103,18 +103,20 @@ class HostRef:
         factory: Callable[..., Any],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
     ) -> None:
         """Build ``factory(*args, **kwargs)`` on this host; raise what that raises."""
-        outcomes = await self.spawn_many({object_id: (factory, tuple(args), dict(kwargs or {}))})
+        recipes = {object_id: (factory, tuple(args), dict(kwargs or {}))}
+        outcomes = await self.spawn_many(recipes, deadline)
         outcomes[0].unwrap()
 
-    async def spawn_many(self, recipes: Mapping[str, Recipe]) -> Columns:
+    async def spawn_many(self, recipes: Mapping[str, Recipe], deadline: float | None = None) -> Columns:
         """Build objects ``factory(*args, **kwargs)`` by object id, with one rpc for all; they share nothing.
 
         What a factory raises is in its outcome, not raised.
         """
         blob = self.pack([self.pack(recipe) for recipe in recipes.values()])
-        reply = await self.execute("spawn_many", list(recipes), blob)
+        reply = await self.execute("spawn_many", list(recipes), blob, deadline=deadline)
         outcomes: Columns = reply.open()
         return outcomes
 
@@ -126,7 +128,7 @@ class HostRef:
             return
         try:
             await self.execute("drop", object_ids, deadline=seconds("comm.connect-timeout"))
-        except (NodeLostError, TimeoutError):
+        except (NodeLostError, DeadlineError):
             return
 
     def pack(self, value: Any) -> Parcel:
@@ -177,7 +179,7 @@ class HostRef:
                 return task.result()
             if self._lost.done():
                 raise self._gone("the scheduler removed it")
-            raise TimeoutError(
+            raise DeadlineError(
                 f"Worker {self.address} had to answer within {deadline} s; it did not. "
                 "Raise the deadline, or leave its nodes out."
             )
@@ -192,7 +194,7 @@ class HostRef:
         await self.race(self._create(), limit)
         try:
             await self._execute("ping", (), seconds("comm.connect-timeout"))
-        except (NodeLostError, TimeoutError):
+        except (NodeLostError, DeadlineError):
             if self.lost:
                 raise
             self._direct = False
@@ -222,7 +224,7 @@ class HostRef:
     async def stop(self) -> None:
         """Release the objects and the actor. On the client's loop."""
         if not self.lost:
-            with contextlib.suppress(NodeLostError, TimeoutError):
+            with contextlib.suppress(NodeLostError, DeadlineError):
                 await self._execute("close", (), FAREWELL)
         self.lose()
         if self._actor is not None:

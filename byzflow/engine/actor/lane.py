@@ -46,7 +46,7 @@ WORK: ContextVar[Work | None] = ContextVar("byzflow_work", default=None)
 
 
 class Lane:
-    """One object, and the calls that wait for it.
+    """One object, and the calls that wait for it; it is made when the lane first moves.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Lane:
         self._waiting: deque[tuple[Work, int]] = deque()
         self._turn = threading.Lock()
         self._loop: _Loop | None = None
-        self.submit(_Task(partial(self._build, build), report), 0)
+        self.queue(_Task(partial(self._build, build), report), 0)
 
     def submit(self, work: Work, index: int) -> None:
         """Queue a call, and have the crew make it."""
@@ -82,7 +82,7 @@ class Lane:
         return True
 
     def move(self) -> None:
-        """Do what is queued, in a thread of the crew, unless another is doing it."""
+        """Do what is queued, in the calling thread, which is one of the crew, unless another is doing it."""
         waiting, turn = self._waiting, self._turn
         while waiting and turn.acquire(blocking=False):
             try:

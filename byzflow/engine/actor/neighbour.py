@@ -12,7 +12,7 @@ from distributed.protocol.serialize import to_serialize
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.actor.parcel import Parcel
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Neighbour", "call_neighbours")
 
@@ -34,14 +34,20 @@ async def call_neighbours(
     ------
     NodeLostError
         If a host is gone.
-    TimeoutError
+    DeadlineError
         If one does not answer in time.
     """
     worker: Any = get_worker()
 
     async def everyone() -> list[list[Outcome]]:
-        async with asyncio.timeout(deadline):
-            return await asyncio.gather(*(_call(worker, to, queue, deadline) for to, queue in calls.items()))
+        try:
+            async with asyncio.timeout(deadline):
+                answers = (_call(worker, to, queue, deadline) for to, queue in calls.items())
+                return await asyncio.gather(*answers)
+        except TimeoutError:
+            raise DeadlineError(
+                f"Other hosts had to answer within {deadline} s; they did not. Raise the deadline."
+            ) from None
 
     answers = await asyncio.wrap_future(
         asyncio.run_coroutine_threadsafe(everyone(), worker.loop.asyncio_loop)

@@ -128,6 +128,11 @@ class Runtime(Portal):
         """Return a host for each of `count` objects, evenly loaded, and count them there."""
         return await self.run(self._hosted.place, count)
 
+    @property
+    def can_spare(self) -> bool:
+        """Whether a worker may go: it is not the only one, and those that were lost have been replaced."""
+        return self._hosted.can_spare
+
     def host_at(self, address: str, key: str) -> HostRef:
         """Return the host with this key, whichever runtime or process has made it."""
         for runtime in (self, *tuple(self._live.values())):

@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Self
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorRef
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.hostref import HostRef
+from byzflow.engine.config import seconds
 from byzflow.engine.node.duties import lacks, missing
-from byzflow.engine.node.resident import build
+from byzflow.engine.node.making import build, rebuild
 
 __all__ = ("ByzantineNodeActor", "HonestNodeActor", "NodeActor", "Recipe")
 
@@ -139,13 +141,22 @@ class NodeActor:
         host = getattr(self._ref._backend, "host", None)
         return (host, self._ref._backend.object_id) if isinstance(host, HostRef) else None  # type: ignore[attr-defined]  # a backend with a host has an id
 
-    async def _respawn(self, *, patient: bool = True) -> None:
-        """Make the node anew on a live worker of its runtime, as it was first made."""
+    async def _respawn(self, *, patient: bool = True) -> Outcome:
+        """Make the node anew on a live worker of its runtime, as it was first made; return how that went."""
         backend: Any = self._ref._backend
-        host = await backend.runtime.place(patient=patient)
+        host: HostRef = await backend.runtime.place(patient=patient)
         arguments = (self._recipe.factory, self._recipe.args, self._recipe.kwargs, self.required)
-        await host.spawn(backend.object_id, build, arguments)
-        backend.host = host
+        recipes: dict[str, Any] = {backend.object_id: (rebuild, arguments, {})}
+        try:
+            (outcome,) = await host.spawn_many(recipes, seconds("host.start-deadline"))
+        except BaseException:
+            host.load -= 1
+            raise
+        if outcome.error is None:
+            backend.host = host
+        else:
+            host.load -= 1
+        return outcome
 
     @classmethod
     def _check(cls, factory: Callable[..., Any]) -> None:

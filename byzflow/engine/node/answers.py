@@ -18,7 +18,7 @@ from byzflow.engine.actor.calls import Recorder, text_of
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of, norms_of
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.exceptions import NodeError, NodeLostError
+from byzflow.exceptions import DeadlineError, NodeError, NodeLostError
 
 __all__ = (
     "Answered",
@@ -118,7 +118,7 @@ def refusal(error: BaseException, said: str | None = None) -> tuple[Reason, str]
     text = text_of(error) if said is None else said
     if issubclass(kind, NodeLostError):
         return Reason.LOST, text
-    if issubclass(kind, TimeoutError):
+    if issubclass(kind, DeadlineError):
         return Reason.DEADLINE, text or "no answer in time"
     if kind is NodeError:
         return Reason.RAISED, text

@@ -17,7 +17,7 @@ from byzflow.engine.node.seats import Host
 from byzflow.engine.node.showing import rewritten
 from byzflow.engine.node.sites import Site, shareable
 from byzflow.engine.node.staff import Staff
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Board",)
 
@@ -122,7 +122,7 @@ class Board:
             if domain is not None:
                 await self._mirrors.sheets(domain, {row.site for row in (*rows, *places)})
             await self._mirrors.bring(domain, rows, lasting=True)
-        except (NodeLostError, TimeoutError) as error:
+        except (NodeLostError, DeadlineError) as error:
             return [[Outcome(error=error)] * len(queue) for queue in queues]
         sent = [[self._sent(call, domain) for call in queue] for queue in queues]
         answers = await on_host(host, sent, deadline)
@@ -164,9 +164,9 @@ class Board:
                 domains.add(await self._domain(host))
             except NodeLostError:
                 continue
-            except TimeoutError:
+            except DeadlineError:
                 return False
-        with suppress(NodeLostError, TimeoutError):  # the calls that need the host will find it out
+        with suppress(NodeLostError, DeadlineError):  # the calls that need the host will find it out
             await self._mirrors.protect()
         return domains <= {None} or len(domains) > 1
 

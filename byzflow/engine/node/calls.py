@@ -13,7 +13,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.operators.together import together
 
 __all__ = ("Ask", "Roster", "on_host")
@@ -105,19 +105,20 @@ class Roster:
         self._hosts = by_host(self._seated)
         self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
-    async def respawn(self, index: int, *, patient: bool = True) -> None:
+    async def respawn(self, index: int, *, patient: bool = True) -> Outcome:
         """Make a spawned node anew, as it was first made, on a live worker, waiting for one if `patient`.
+
+        The outcome is that of its constructor.
 
         Raises
         ------
-        NoWorkersError
-            If there is none.
-        NodeLostError
-            If the new one goes too.
+        NodeLostError, DeadlineError
+            If the worker goes too or says nothing, or there is none.
         """
         self._seated.pop(index, None)
         self._hosts = []
-        await self.nodes[index]._respawn(patient=patient)
+        outcome: Outcome = await self.nodes[index]._respawn(patient=patient)
+        return outcome
 
     def close(self) -> None:
         """End the threads of the nodes in this process."""
@@ -236,7 +237,7 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
     begin = time.perf_counter()
     try:
         outcomes = Columns.of(await host.call_many(calls, deadline))
-    except (NodeLostError, TimeoutError) as error:
+    except (NodeLostError, DeadlineError) as error:
         spent = time.perf_counter() - begin
         return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error), [spent] * len(calls))
     for position, raised in outcomes.errors.items():

@@ -102,6 +102,8 @@ def harmless_error(error: BaseException) -> BaseException:
 def _is_plain(error: BaseException) -> bool:
     """Whether an error is of a class without foreign code, and holds nothing but plain values."""
     kind = type(error)
+    if kind is exceptions.DeadlineError:  # it says that a node does not answer; one that raises it does
+        return False
     if kind not in KNOWN and type.__getattribute__(kind, "__flags__") & HEAP:
         return False
     more = (getattr(error, name, None) for name in ("filename", "filename2", "name", "path"))

@@ -17,7 +17,7 @@ from byzflow.engine.config import seconds
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.sites import Site
 from byzflow.engine.node.staff import Pull, Staff
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Domain", "Mirrors", "VectorLostError", "references")
 
@@ -199,7 +199,7 @@ class Mirrors:
         async def look(host: HostRef) -> None:
             try:
                 await host.execute("ping", deadline=seconds("comm.connect-timeout"))
-            except (NodeLostError, TimeoutError):
+            except (NodeLostError, DeadlineError):
                 return
 
         await asyncio.gather(*(look(host) for host in self._staff.hosts))

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 
 from byzflow.engine.actor.calls import is_awaitable
-from byzflow.engine.actor.lane import has_coroutines
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.attributes import State, frozen, take_over
-from byzflow.engine.node.duties import declares, lacks, missing
+from byzflow.engine.node.duties import declares
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
 from byzflow.engine.node.plain import plain
 from byzflow.engine.node.showing import copied, resolved, show
 
-__all__ = ("ASKED", "AsyncResident", "Resident", "build")
+__all__ = ("ASKED", "AsyncResident", "Resident")
 
 ASKED = (
     "resident_call",
@@ -29,26 +28,6 @@ ASKED = (
     "resident_read",
     "resident_tell",
 )  # with round and name of the node's method
-
-
-def build(
-    factory: Any,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    required: Sequence[Sequence[str]] = (),
-) -> Resident:
-    """Make a node from a class or any factory, on the host where it is to live.
-
-    Raises
-    ------
-    TypeError
-        If what the factory returns lacks a required method; the text names it.
-    """
-    node = factory(*args, **(kwargs or {}))
-    lacking = missing(node, required)
-    if lacking is not None:
-        raise TypeError(lacks(type(node).__name__, lacking))
-    return AsyncResident(node) if has_coroutines(node) else Resident(node)
 
 
 class Resident:

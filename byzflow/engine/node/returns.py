@@ -1,19 +1,21 @@
-"""Lost nodes on their way back: made anew on a live worker, and once more if that one goes too."""
+"""Lost nodes on their way back: made anew on a live worker, once more if that goes too, or rounds later."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.mirrors import VectorLostError
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Returns",)
 
-ATTEMPTS = 10  # in one round; a node that takes every worker with it must not go on for ever
-GUILTY = "it took down its worker again and again when nothing else was called there; it is not made again"
+ATTEMPTS = 10  # in one round; nodes that take every worker with them must not go on for ever
+GUILTY = "it took down its worker again and again when nothing else was called there"
 
 
 class Returns:
@@ -32,7 +34,7 @@ class Returns:
     pending : set of int
         Nodes that are not to be called.
     stranded : set of int
-        Nodes that had no worker to go to; one may come.
+        Nodes that had no worker to go to, or took down too many in a round; they may come back later.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -40,16 +42,25 @@ class Returns:
         self.stranded: set[int] = set()
         self._roster = roster
         self._round, self._attempts = -1, 0
+        self._terms: Counter[int] = Counter()
+        self._banned: dict[int, int] = {}
 
-    def recall(self, gone: dict[int, Outcome]) -> tuple[set[int], bool]:
-        """Take nodes that had no worker to go to out of those that are gone, to try again with them.
+    def recall(self, gone: dict[int, Outcome], round: int) -> tuple[set[int], bool]:
+        """Take nodes that may come back in a round out of those that are gone, to try again with them.
+
+        One that took down workers may when the cluster has replaced them and can spare one: 1 round after the
+        first time, then 2, 4 and so on; if one more goes, it is out again. So an accident costs a node one
+        round, and a liar few workers, however long it lasts.
 
         The second value says whether to wait for a worker: no node is left that has one.
         """
         is_deserted = len(gone) == len(self._roster.nodes)
-        again = self.stranded & gone.keys()
+        due = [i for i in self.stranded & gone.keys() if self._banned.get(i, 0) <= round]
+        again = {i for i in due if i not in self._banned or _can_spare(self._roster.seat(i).host)}
         for index in again:
             del gone[index]
+            if self._banned.pop(index, None) is not None:
+                self._roster.suspects.strike(index)
         return again, is_deserted
 
     async def bring_back(
@@ -97,8 +108,17 @@ class Returns:
             failed = {i: out for i, out in failed.items() if i not in todo}
         self.pending.clear()
         self.stranded -= tried
-        self.stranded |= {i for i, out in failed.items() if isinstance(out.error, NoWorkersError)}
+        for index, outcome in failed.items():
+            if isinstance(outcome.error, NoWorkersError):
+                self.stranded.add(index)
+            elif isinstance(outcome.error, NodeLostError) and not isinstance(outcome.error, VectorLostError):
+                self._ban(index)
         return failed
+
+    def _ban(self, index: int) -> None:
+        self._terms[index] += 1
+        self._banned[index] = self._round + 2 ** (self._terms[index] - 1)
+        self.stranded.add(index)
 
     async def _attempt(
         self,
@@ -108,15 +128,24 @@ class Returns:
     ) -> dict[int, Outcome]:
         failed: dict[int, Outcome] = {}
         if self._attempts > ATTEMPTS:
-            error = NodeLostError(f"it lost its worker {ATTEMPTS} times in one round; it is not made again")
+            error = NodeLostError(f"workers went {ATTEMPTS} times in one round while nodes were made anew")
             return {index: Outcome(error=error) for index in indices}
         for index in indices:
             try:
-                await self._roster.respawn(index, patient=patient)
-            except (NodeLostError, TimeoutError) as error:
+                outcome = await self._roster.respawn(index, patient=patient)
+            except (NodeLostError, DeadlineError) as error:
                 failed[index] = Outcome(error=error)
+                if isinstance(error, NodeLostError):
+                    self._roster.suspects.strike(index)
                 patient = patient and not isinstance(error, NoWorkersError)
+            else:
+                failed |= {} if outcome.error is None else {index: outcome}
         return failed | await catch_up([i for i in indices if i not in failed])
+
+
+def _can_spare(host: Any) -> bool:
+    """Whether the cluster of a host has replaced the workers that it lost, and can go on with one less."""
+    return bool(host.runtime.can_spare)
 
 
 class _GuiltyError(NodeLostError):

@@ -19,7 +19,7 @@ from byzflow.engine.config import seconds
 from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.forms import Signature, norm_of
 from byzflow.engine.node.sites import Site, forget, reachable
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.operators.together import together
 
 __all__ = ("Clerk", "Pull", "Staff")
@@ -113,12 +113,11 @@ class Staff:
         ------
         NodeLostError
             If the host is gone.
-        TimeoutError
+        DeadlineError
             If it does not answer in time.
         """
         if host not in self._hosts:
-            async with asyncio.timeout(self.deadline):
-                await host.spawn(self.key, self._factory)
+            await host.spawn(self.key, self._factory, deadline=self.deadline)
             self._hosts[host] = None
 
     async def ask(
@@ -137,7 +136,7 @@ class Staff:
         ------
         NodeLostError
             If a host is gone.
-        TimeoutError
+        DeadlineError
             If one does not answer in time.
         """
         pairs = zip(self.hosts if hosts is None else hosts, work, strict=False)
@@ -153,7 +152,7 @@ class Staff:
         for host in self.hosts if sites else ():
             try:
                 await self._one(host, "forget", (sites,), self.deadline)
-            except (NodeLostError, TimeoutError):
+            except (NodeLostError, DeadlineError):
                 continue
 
     async def close(self) -> None:

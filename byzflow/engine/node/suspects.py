@@ -16,7 +16,7 @@ __all__ = ("Send", "Suspects")
 Send = Callable[[Any, Sequence[Sequence[Call]], float | None], Awaitable[list[list[Outcome]]]]
 """Takes a host, queues of calls and a deadline, as `on_host` does."""
 
-STRIKES = 2  # workers that a node may take down when it is called alone; one may be an accident
+STRIKES = 2  # workers that go when a node is called, or made anew, alone; one may be an accident
 
 
 class Suspects:
@@ -52,6 +52,10 @@ class Suspects:
     def watch(self, indices: Collection[int]) -> None:
         """Note nodes whose worker was lost."""
         self._watched.update(indices)
+
+    def strike(self, index: int) -> None:
+        """Note that a worker went while nothing but this node was called, or made, there."""
+        self._strikes[index] += 1
 
     def clear(self) -> None:
         """Trust everybody again, in a new round."""
@@ -92,7 +96,7 @@ class Suspects:
             found = await send(host, [queues[at] for at in group], left) if group else []
             answers.update(zip(group, found, strict=True))
             if group is not trusted and not was_lost and any(map(_is_loss, found[0])):
-                self._strikes[indices[group[0]]] += 1
+                self.strike(indices[group[0]])
         return [answers[at] for at in range(len(queues))]
 
 

@@ -10,6 +10,7 @@ from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.outcomes import NodeOutcomes
+from byzflow.exceptions import DeadlineError
 
 __all__ = ("Attendance",)
 
@@ -45,11 +46,13 @@ class Attendance:
 
     def owe(self, index: int, round: int, update: Ask) -> None:
         """Note that a node did not get an update; too many of them and it is gone."""
+        if index in self.gone:  # it is not asked, and if it is made anew it catches up by itself
+            return
         owed = self._owed.setdefault(index, [])
         owed.append((round, update))
         if len(owed) > self.limit:
             text = f"it missed more than {self.limit} updates; make the server anew to take it back"
-            self.gone[index] = Outcome(error=TimeoutError(text))
+            self.gone[index] = Outcome(error=DeadlineError(text))
             del self._owed[index]
 
     def settled(self, index: int) -> None:
@@ -61,7 +64,7 @@ class Attendance:
         """Ask nodes for a round; outcomes by index, in node order."""
         if not (self._owed or self._late or self.gone):
             answers = await self._roster.ask(round, asks, self.deadline)
-            self._late = {i for i, error in answers.errors.items() if isinstance(error, TimeoutError)}
+            self._late = {i for i, error in answers.errors.items() if isinstance(error, DeadlineError)}
             return answers
         return NodeOutcomes.of(await self._ask_each(round, asks))
 
@@ -75,8 +78,8 @@ class Attendance:
             outcomes = dict(await self._roster.ask(round, quick, self.deadline))
             spent = time.perf_counter() - begin
             await asyncio.wait([waiting], timeout=max(PATIENCE, spent) if quick else None)
-            late = dict.fromkeys(slow, Outcome(error=TimeoutError("it has not answered an earlier call yet")))
-            outcomes |= waiting.result() if waiting.done() else late
+            behind = Outcome(error=DeadlineError("it has not answered an earlier call yet"))
+            outcomes |= waiting.result() if waiting.done() else dict.fromkeys(slow, behind)
         finally:
             waiting.cancel()
         for index, outcome in outcomes.items():
@@ -85,7 +88,7 @@ class Attendance:
         return outcomes
 
     def _note(self, index: int, outcome: Outcome) -> None:
-        if isinstance(outcome.error, TimeoutError):
+        if isinstance(outcome.error, DeadlineError):
             self._late.add(index)
             return
         self._late.discard(index)

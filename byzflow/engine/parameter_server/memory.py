@@ -11,7 +11,7 @@ from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.isolation import isolated
 from byzflow.engine.node.rota import Rota
 from byzflow.engine.parameter_server.plan import Cohort
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Memory", "Snapshot")
 
@@ -135,7 +135,7 @@ class Memory:
             if i not in failed
         }
         outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)
-        lost = {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | TimeoutError)}
+        lost = {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | DeadlineError)}
         return {**failed, **lost}
 
     def _past(self, index: int, round: int, *, decided: bool, update_byz: bool) -> list[tuple[int, Ask]]:

@@ -78,7 +78,7 @@ class Rounds:
     async def run(self, rule: Any, pre: Any) -> Any:
         """Run the next round, or what is left of this one, and return the aggregate."""
         if self._open is None:
-            again, is_deserted = self._returns.recall(self._attendance.gone)
+            again, is_deserted = self._returns.recall(self._attendance.gone, self.number)
             if again:
                 await self._bring_back(again, patient=is_deserted)
         while True:

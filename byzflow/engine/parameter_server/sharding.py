@@ -21,6 +21,7 @@ from byzflow.engine.node.isolation import isolated
 from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.engine.node.sites import Site, mapped, reachable, shareable
 from byzflow.engine.node.staff import Clerk, Staff
+from byzflow.exceptions import DeadlineError
 from byzflow.kernels.blocks import Span, Tree, shards, widest
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
@@ -95,7 +96,7 @@ class Sharding:
             await self.close()
             try:
                 await self._open(signature, hosts)
-            except TimeoutError:
+            except DeadlineError:
                 return False
             self._form = form
         return self._possible
@@ -113,7 +114,7 @@ class Sharding:
         ------
         NodeLostError
             If a host is gone, or hangs.
-        TimeoutError
+        DeadlineError
             If one hangs for the second time in a round.
         """
         rule.check(len(refs))
@@ -130,7 +131,7 @@ class Sharding:
         async def work(method: str, asks: Sequence[tuple[Any, ...]]) -> list[Any]:
             try:
                 return await self._staff.ask(method, asks, hosts, patient=True)
-            except TimeoutError as error:
+            except DeadlineError as error:
                 if self._hung == round:
                     raise
                 self._hung = round

@@ -12,6 +12,7 @@ from byzflow.engine.node.cluster import DecentralizedCluster
 from byzflow.engine.node.context import InProcessContext, NodeContext
 from byzflow.engine.node.decentralized import DecentralizedNode
 from byzflow.engine.peer_to_peer.letters import Came
+from byzflow.exceptions import DeadlineError
 
 __all__ = ("MESSAGE", "Carrier", "ContextFactory", "Edges")
 
@@ -98,7 +99,7 @@ class Carrier:
         try:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=deadline)
-            late = Came(error=TimeoutError("its vector did not arrive before the deadline"))
+            late = Came(error=DeadlineError("its vector did not arrive before the deadline"))
             return {edge: task.result() if task.done() else late for edge, task in tasks.items()}
         finally:
             for task in tasks.values():

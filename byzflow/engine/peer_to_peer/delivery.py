@@ -82,8 +82,8 @@ class Delivery:
         return found
 
     async def call_back(self) -> None:
-        """Try again with nodes that had no worker to go to; wait for one if there are no others."""
-        again, is_deserted = self._memory.returns.recall(self._peers.gone)
+        """Try again with nodes that may come back; wait for one if there are no others."""
+        again, is_deserted = self._memory.returns.recall(self._peers.gone, self._number)
         if again:
             await self._bring_back(again, patient=is_deserted)
 

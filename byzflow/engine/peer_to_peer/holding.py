@@ -13,7 +13,7 @@ from byzflow.engine.node.showing import resolved
 from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.engine.peer_to_peer.consensus import COLUMNS, block_spreads, consensus_distance, total_spread
 from byzflow.engine.peer_to_peer.peers import FORGE, Peers
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.kernels.blocks import Span, shards
 
 __all__ = ("Holding", "Surveyor")
@@ -92,7 +92,7 @@ class Holding:
                 for host, span in zip(surveyors, spans, strict=False)
             ]
             found = await self._staff.ask("survey", work, surveyors)
-        except (NodeLostError, TimeoutError):
+        except (NodeLostError, DeadlineError):
             found = []
         if not found and await self.here(rows):
             found = [await asyncio.to_thread(block_spreads, resolved(list(rows)), Span(0, d))]
@@ -102,7 +102,7 @@ class Holding:
         """Have rows where this process can read them; False if one of them is lost."""
         try:
             await self._board.bring([row for row in rows if isinstance(row, RowRef)])
-        except (NodeLostError, TimeoutError):
+        except (NodeLostError, DeadlineError):
             return False
         return True
 

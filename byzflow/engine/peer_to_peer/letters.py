@@ -22,7 +22,7 @@ class Came:
 
     Examples
     --------
-    >>> Came(error=TimeoutError("late")).value is None
+    >>> Came(error=ValueError("no")).value is None
     True
     """
 

@@ -16,7 +16,7 @@ from byzflow.engine.node.attributes import State
 from byzflow.engine.node.returns import Returns
 from byzflow.engine.node.rota import Rota
 from byzflow.engine.peer_to_peer.peers import Peers
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("PeerMemory",)
 
@@ -47,6 +47,7 @@ class PeerMemory:
     def __init__(self, peers: Peers, every: int) -> None:
         self.returns = Returns(peers.roster)
         self._peers, self._rota = peers, Rota(len(peers), every)
+        self._patience = every + int(setting("round.backlog"))
         self._pasts: dict[int, _Past] = {}
         self._number = 0
         self._sizes: dict[int, dict[int, int]] = {}
@@ -65,11 +66,9 @@ class PeerMemory:
         if self.returns.pending:  # the round before was cancelled on the way
             self._peers.gone |= await self.bring_back((), number, deadline)
         self._number = number
-        due = self._rota.due(number, self._oldest() if self._is_full() else ())
-        gone = [i for i in due if i in self._peers.gone]
-        for index in gone:  # who could not be made anew until now keeps no vectors any longer
-            self._pasts.pop(index, None)
-        self.returns.stranded.difference_update(gone)
+        costly = self._oldest() if self._is_full() else []
+        self._give_up(number, costly)
+        due = self._rota.due(number, costly)
         away = [i for i in due if i not in self._peers.gone and not self._peers.is_here(i)]
         if away:
             await self._save(away, number, deadline)
@@ -77,6 +76,14 @@ class PeerMemory:
         self._rota.saved(number, sizes)
         oldest = self.oldest(number)
         self._sizes = {past: sizes for past, sizes in self._sizes.items() if past >= oldest}
+
+    def _give_up(self, number: int, costly: Collection[int]) -> None:
+        """Forget nodes that are gone for good, or for so long that too many vectors are kept for them."""
+        for index in [i for i in self._pasts if i in self._peers.gone]:
+            if index in costly or number - self._pasts[index].since > self._patience:
+                self.returns.stranded.discard(index)
+            if index not in self.returns.stranded:
+                del self._pasts[index]
 
     def _is_full(self) -> bool:
         return sum(size for sizes in self._sizes.values() for size in sizes.values()) >= self._budget
@@ -122,7 +129,7 @@ class PeerMemory:
         pasts = {i: (i, self._replay(i)) for i in indices}
         for index, outcomes in (await self._peers.call(pasts, deadline)).items():
             first, *rest = outcomes
-            lost = [out for out in rest if isinstance(out.error, NodeLostError | TimeoutError)]
+            lost = [out for out in rest if isinstance(out.error, NodeLostError | DeadlineError)]
             if first.error is not None or lost:
                 failed[index] = first if first.error is not None else lost[0]
         return failed

@@ -17,6 +17,7 @@ from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
 from byzflow.engine.node.seats import Seat, by_host, is_remote
 from byzflow.engine.node.suspects import Send
+from byzflow.exceptions import DeadlineError
 
 __all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
 
@@ -161,7 +162,7 @@ class Peers:
             outcomes = await self._call(quick, deadline)
             spent = time.perf_counter() - begin
             await asyncio.wait([waiting], timeout=max(PATIENCE, spent) if quick else None)
-            behind = Outcome(error=TimeoutError("it has not answered an earlier call yet"))
+            behind = Outcome(error=DeadlineError("it has not answered an earlier call yet"))
             late = {key: [behind] * len(queue) for key, (_, queue) in slow.items()}
             outcomes |= waiting.result() if waiting.done() else late
         finally:
@@ -176,7 +177,7 @@ class Peers:
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], outcomes: Mapping[Key, Sequence[Outcome]]
     ) -> None:
         for key, (index, _) in calls.items():
-            if any(isinstance(outcome.error, TimeoutError) for outcome in outcomes[key]):
+            if any(isinstance(outcome.error, DeadlineError) for outcome in outcomes[key]):
                 self._late.add(index)
             else:
                 self._late.discard(index)

@@ -25,7 +25,7 @@ from byzflow.engine.peer_to_peer.messages import (
     Instruction,
 )
 from byzflow.engine.peer_to_peer.topology import Topology
-from byzflow.exceptions import ToleranceError
+from byzflow.exceptions import DeadlineError, ToleranceError
 
 __all__ = ("PeerRound",)
 
@@ -130,7 +130,7 @@ class PeerRound:
                 return [] if task is None else self._answered(task, outcome)
             case DeadlinePassed(asked):
                 late = tuple(self.pending) if asked is None else asked
-                out = Came(error=TimeoutError("no answer before the deadline"))
+                out = Came(error=DeadlineError("no answer before the deadline"))
                 return [new for task in late for new in self._answered(task, out)]
 
     def failure(self) -> ToleranceError | None:

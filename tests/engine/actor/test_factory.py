@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.backends.gpu import GPUActorBackend, UCXRemoteActorBackend
 from byzflow.engine.actor.backends.process import ProcessActorBackend
 from byzflow.engine.actor.backends.remote import RemoteActorBackend
@@ -19,6 +20,7 @@ from byzflow.engine.actor.factory import resolve_backend
         ("tls://scheduler.example:8786", RemoteActorBackend),
         ("tcp://[::1]:8786", RemoteActorBackend),
         ("ucx://10.0.0.1:8786", UCXRemoteActorBackend),
+        ("inproc://10.0.0.1/4711/2", DaskActorBackend),
     ],
 )
 def test_each_string_has_its_backend(spec, kind):
@@ -38,6 +40,9 @@ def test_each_string_has_its_backend(spec, kind):
         "tcp://host:port",
         "http://host:80",
         "tcp:host:1",
+        "inproc://",
+        "inproc://10.0.0.1:8786",
+        "inproc://10.0.0.1/here/2",
     ],
 )
 def test_anything_else_is_a_value_error_that_says_what_is_valid(spec):

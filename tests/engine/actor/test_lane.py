@@ -36,6 +36,7 @@ class Probe:
         self.built: Future[Outcome] = Future()
         self.crew = Crew("probe", 2)
         self.lane = Lane(self.crew, build, lambda *outcome: self.built.set_result(Outcome(*outcome)))
+        self.crew.run(self.lane.move)
 
     def submit(self, work, wanted=lambda: True) -> Future[Outcome]:
         errand = Errand(work, wanted)
@@ -109,6 +110,16 @@ def test_a_lane_uses_one_torch_thread_and_leaves_the_caller_its_own(probe):
     before = torch.get_num_threads()
     assert probe.call(torch.get_num_threads).value == 1
     assert torch.get_num_threads() == before
+
+
+@asynchronous
+def test_all_calls_of_an_object_with_an_async_method_run_in_one_thread(probe):
+    async def wait():
+        await asyncio.sleep(0)
+        return threading.get_ident()
+
+    works = [threading.get_ident, wait] * 10
+    assert len({future.result(5).value for future in [probe.submit(work) for work in works]}) == 1
 
 
 def test_a_constructor_that_raises_is_reported():

@@ -10,6 +10,8 @@ from distributed.security import Security
 
 from byzflow.engine.actor.backends.remote import RemoteActorBackend, RemoteActorServer, start_actor_server
 from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
+from byzflow.operators.base import SubTask
 from tests.engine.actor.subjects import Subject
 
 
@@ -27,6 +29,24 @@ async def test_an_address_joins_the_cluster_that_is_there(tcp_address):
     assert (await backend.get_endpoint()).scheme == "tcp"
     await use(resolve_backend(tcp_address))
     await backend.close()
+
+
+async def test_an_address_of_this_process_joins_the_cluster_and_passes_by_reference():
+    async with LocalCluster(
+        n_workers=1, processes=False, asynchronous=True, dashboard_address=":0", memory_limit=0
+    ) as cluster:
+        backend = resolve_backend(cluster.scheduler_address)
+        await backend.construct(Subject)
+        assert (await backend.get_endpoint()).scheme == "inproc"
+        assert await backend.call("echo", backend) is backend
+        await backend.close()
+        async with ActorPool([ActorPoolConfig(cluster.scheduler_address, count=2)]) as pool:
+            assert await pool.run_many([SubTask(pow, (2, n)) for n in range(4)]) == [1, 2, 4, 8]
+
+
+async def test_an_address_of_another_process_is_refused_with_the_reason():
+    with pytest.raises(ConnectionError, match=r"does not match host .* or pid"):
+        await resolve_backend("inproc://10.0.0.1/1/1").start()
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +97,11 @@ async def cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_an_actor_server_does_not_mind_other_schedulers_on_its_machine():
+    async with RemoteActorServer("127.0.0.1", 0) as one, RemoteActorServer("127.0.0.1", 0) as other:
+        assert one.address != other.address
 
 
 async def test_an_actor_server_serves_until_it_is_cancelled():

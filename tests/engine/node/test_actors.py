@@ -42,6 +42,31 @@ class Liar:
         return honest_grads[0]
 
 
+class Drawing(Honest):
+    """Its model is drawn from torch's global stream, which it may seed."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        if seed is not None:
+            torch.manual_seed(seed)
+        self.model = torch.nn.Linear(50, 50)
+
+    def drawn(self) -> list[float]:
+        return torch.nn.utils.parameters_to_vector(self.model.parameters()).tolist()
+
+
+@pytest.mark.parametrize("is_seeding", [False, True])
+async def test_nodes_draw_their_models_as_in_a_loop(is_seeding: bool) -> None:
+    seeds = [i if is_seeding else None for i in range(20)]
+    for _ in range(5):
+        torch.manual_seed(0)
+        want = [Drawing(seed).drawn() for seed in seeds]
+        torch.manual_seed(0)
+        nodes = await HonestNodeActor.spawn_many([Recipe(Drawing, (s,)) for s in seeds], backend="thread")
+        assert [await node.drawn() for node in nodes] == want
+        await HonestNodeActor.close_many(nodes)
+
+
 @pytest.mark.parametrize("backend", ["thread", ThreadActorBackend])
 async def test_a_handle_has_the_nodes_methods_as_coroutines(backend: Any) -> None:
     backend = backend if isinstance(backend, str) else backend()

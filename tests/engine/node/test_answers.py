@@ -14,7 +14,7 @@ from byzflow.engine.node.answers import Exclusion, Reason, judge
 from byzflow.engine.node.forms import norm_of, signature_of
 from byzflow.engine.parameter_server.plan import Cohort, RoundPlan
 from byzflow.engine.peer_to_peer.letters import Letters
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 from tests.engine.node.malformed import VALUES, BitingTensor, malformed
 
 
@@ -34,7 +34,8 @@ NAMES = [f"node-{i}" for i in range(5)]
         (Outcome(error=ValueError("no")), Reason.RAISED),
         (Outcome(error=KeyboardInterrupt()), Reason.RAISED),
         (Outcome(error=NodeLostError("worker gone")), Reason.LOST),
-        (Outcome(error=TimeoutError()), Reason.DEADLINE),
+        (Outcome(error=TimeoutError()), Reason.RAISED),
+        (Outcome(error=DeadlineError()), Reason.DEADLINE),
         (Outcome(None), Reason.TYPE),
         (Outcome("vector"), Reason.TYPE),
         (Outcome([1.0, 2.0, 3.0]), Reason.TYPE),

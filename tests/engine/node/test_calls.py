@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.node.actors import NodeActor
+from byzflow.engine.node.answers import Reason, refusal
 from byzflow.engine.node.calls import Ask, Roster
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 
 class Echo:
@@ -21,8 +23,8 @@ class Echo:
         self.seen.append(value)
         return value
 
-    def fail(self) -> None:
-        raise ValueError("no")
+    def fail(self, error: Exception | None = None) -> None:
+        raise error or ValueError("no")
 
 
 class AsyncEcho:
@@ -82,7 +84,7 @@ async def test_there_is_one_rpc_for_each_host_whatever_the_number_of_nodes() -> 
     assert [outcome.value for outcome in outcomes.values()] == [f"node-{i}" for i in range(100)]
 
 
-@pytest.mark.parametrize("error", [NodeLostError("gone"), TimeoutError("mute")])
+@pytest.mark.parametrize("error", [NodeLostError("gone"), DeadlineError("mute")])
 async def test_a_lost_host_costs_its_own_nodes_only(error: Exception) -> None:
     hosts = [FakeHost(), FakeHost(error)]
     roster = Roster([Spawned(hosts[i % 2], f"node-{i}") for i in range(4)])
@@ -104,11 +106,24 @@ async def test_an_error_is_an_outcome() -> None:
     assert isinstance(outcomes[0].error, ValueError)
 
 
+@pytest.mark.parametrize("error", [TimeoutError("mine"), DeadlineError("mine")], ids=repr)
+@pytest.mark.parametrize("backend", [None, "thread"])
+async def test_a_node_that_raises_a_timeout_has_raised_and_is_not_late(
+    error: Exception, backend: str | None
+) -> None:
+    nodes: list[Any] = [Echo()] if backend is None else [await NodeActor.spawn(Echo, backend=backend)]
+    outcome = (await Roster(nodes).ask(0, {0: Ask("fail", (error,))}, 5.0))[0]
+    assert outcome.error is not None
+    assert refusal(outcome.error, outcome.said)[0] is Reason.RAISED
+    assert "mine" in str(outcome.error)
+    await NodeActor.close_many([node for node in nodes if isinstance(node, NodeActor)])
+
+
 async def test_a_stuck_node_is_late_and_does_not_keep_the_others() -> None:
     stuck = Stuck()
     roster = Roster([stuck, Echo()])
     outcomes = await roster.ask(0, dict.fromkeys(range(2), Ask("say", (1,))), 0.05)
-    assert isinstance(outcomes[0].error, TimeoutError)
+    assert isinstance(outcomes[0].error, DeadlineError)
     assert outcomes[1].value == 1
     stuck.free.set()
     assert (await roster.ask(1, {0: Ask("say", (2,))}, 5.0))[0].value == 2

@@ -16,7 +16,7 @@ N = len(ACTS) + 3
 OPTIONS: dict[str, Any] = {
     "processes": False,
     "protocol": "tcp",
-    "dashboard_address": None,
+    "dashboard_address": ":0",
     "memory_limit": 0,
 }
 

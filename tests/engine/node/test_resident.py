@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from byzflow.engine.node.resident import AsyncResident, Resident, build
+from byzflow.engine.node.making import build
+from byzflow.engine.node.resident import AsyncResident, Resident
 
 
 class Learner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +20,17 @@ class Respawning:
 
     def __init__(self, losses: int) -> None:
         self.losses, self.made = losses, list[int]()
-        self.suspects = Suspects()
+        self.suspects, self.nodes = Suspects(), range(9)
+        self.runtime = SimpleNamespace(can_spare=True)
 
-    async def respawn(self, index: int, *, patient: bool = True) -> None:
+    def seat(self, index: int) -> Any:
+        return SimpleNamespace(host=SimpleNamespace(runtime=self.runtime))
+
+    async def respawn(self, index: int, *, patient: bool = True) -> Outcome:
         self.made.append(index)
         if len(self.made) <= self.losses:
             raise NodeLostError("gone again")
+        return Outcome()
 
 
 async def caught_up(indices: Any) -> dict[int, Outcome]:
@@ -32,18 +38,58 @@ async def caught_up(indices: Any) -> dict[int, Outcome]:
 
 
 async def test_a_node_whose_new_worker_is_lost_is_made_once_more() -> None:
-    roster: Any = Respawning(losses=2)
+    roster: Any = Respawning(losses=STRIKES - 1)
     assert await Returns(roster).bring_back([3], 0, caught_up) == {}
-    assert roster.made == [3, 3, 3]
+    assert roster.made == [3] * STRIKES
 
 
-async def test_a_node_that_takes_every_worker_with_it_is_given_up() -> None:
+async def test_a_node_that_takes_down_workers_when_it_is_made_is_left_out_of_the_round() -> None:
     roster: Any = Respawning(losses=10**6)
     returns = Returns(roster)
     failed = await returns.bring_back([3], 0, caught_up)
     assert isinstance(failed[3].error, NodeLostError)
-    assert len(roster.made) == ATTEMPTS
+    assert len(roster.made) == STRIKES
     assert returns.pending == set()
+
+
+async def test_workers_that_are_lost_for_no_reason_end_the_attempts_of_a_round() -> None:
+    async def lost(indices: Any) -> dict[int, Outcome]:
+        return {index: Outcome(error=NodeLostError("gone")) for index in indices}
+
+    roster: Any = Respawning(losses=0)
+    returns = Returns(roster)
+    assert list(await returns.bring_back([3], 0, lost)) == [3]
+    assert len(roster.made) == ATTEMPTS
+    assert list(await returns.bring_back([4], 0, caught_up)) == [4]
+    assert returns.recall({3: Outcome(), 4: Outcome()}, 1)[0] == {3, 4}
+
+
+async def test_a_node_that_takes_down_workers_is_tried_again_ever_more_rarely() -> None:
+    roster: Any = Respawning(losses=10**6)
+    returns, gone, tried = Returns(roster), dict[int, Outcome](), list[int]()
+    gone |= await returns.bring_back([3], 0, caught_up)
+    for round in range(1, 40):
+        roster.suspects.clear()
+        again, _ = returns.recall(gone, round)
+        if again:
+            tried.append(round)
+            gone |= await returns.bring_back(again, round, caught_up)
+    assert tried == [1, 3, 7, 15, 31]
+    assert len(roster.made) == STRIKES + len(tried)
+
+
+async def test_a_node_that_took_down_workers_is_tried_again_once_they_are_replaced() -> None:
+    roster: Any = Respawning(losses=STRIKES)
+    returns, gone = Returns(roster), dict[int, Outcome]()
+    gone |= await returns.bring_back([3], 0, caught_up)
+    roster.suspects.clear()
+    roster.runtime.can_spare = False
+    assert [returns.recall(gone, round)[0] for round in (0, 1, 2)] == [set()] * 3
+    roster.runtime.can_spare = True
+    assert returns.recall(gone, 2)[0] == {3}
+    assert await returns.bring_back([3], 2, caught_up) == {}
+    assert returns.stranded == set()
+    assert gone == {}
 
 
 async def test_a_node_that_was_made_but_has_not_caught_up_stays_pending() -> None:

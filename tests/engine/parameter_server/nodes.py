@@ -69,6 +69,8 @@ class Bad(Honest):
             self.free.wait(20)
         if self.how == "raises":
             raise OSError("disk full")
+        if self.how == "times out":
+            raise TimeoutError("no data in time")
         return {
             "shape": torch.zeros(self.d + 1),
             "dtype": torch.zeros(self.d, dtype=torch.float64),

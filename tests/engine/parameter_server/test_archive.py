@@ -128,7 +128,7 @@ async def lied_to(kind: Any, where: Any, store: Checkpoint) -> Any:
 @pytest.mark.parametrize("is_far", [False, True])
 async def test_a_state_with_code_in_it_is_left_out(kind: Any, is_far: bool, tmp_path: Path) -> None:
     store = Checkpoint(tmp_path / "run.safetensors", every=1)
-    options: Any = {"processes": False, "protocol": "tcp", "dashboard_address": None, "memory_limit": 0}
+    options: Any = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "memory_limit": 0}
     async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
         where = cluster if is_far else None
         async with await lied_to(kind, where, store) as run:

@@ -11,7 +11,7 @@ from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.node.calls import Ask
 from byzflow.engine.parameter_server.memory import Memory
 from byzflow.engine.parameter_server.plan import Cohort
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 EVERY, LOST = 2, 1
 
@@ -21,6 +21,7 @@ class FakeRoster:
 
     def __init__(self) -> None:
         self.lost: set[int] = set()
+        self.raised: dict[int, Exception] = {}
 
     def is_away(self, index: int) -> bool:
         return True
@@ -32,6 +33,9 @@ class FakeRoster:
         state = np.zeros(1, dtype=np.uint8)
         gone = NodeLostError("gone")
         return {i: Outcome(error=gone) if i in self.lost else Outcome(state) for i in calls}
+
+    async def ask(self, round: int, asks: Any, deadline: Any) -> dict[int, Outcome]:
+        return {i: Outcome(error=self.raised.get(i)) for i in asks}
 
 
 async def memory_after(rounds: int, given_up: bool) -> Memory:
@@ -57,3 +61,12 @@ async def test_nothing_is_kept_for_a_node_that_was_given_up() -> None:
     memory = await memory_after(10, given_up=True)
     assert not memory.knows(LOST)
     assert len(memory._updates) <= EVERY
+
+
+async def test_a_node_that_raises_again_what_it_raised_has_caught_up_but_not_one_that_hangs() -> None:
+    roster: Any = FakeRoster()
+    memory = Memory(roster, Cohort(2, 0), EVERY, Ask("gradient"))
+    await memory.keep(0, None)
+    memory.applied(0, Ask("update", (np.zeros(2),)))
+    roster.raised = {0: TimeoutError("no data in time"), 1: DeadlineError("it is still running")}
+    assert set(await memory.catch_up([0, 1], 1, None, decided=False, update_byz=True)) == {1}

@@ -10,7 +10,7 @@ import pytest
 
 from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server.plan import Cohort, RoundPlan, lowered
-from byzflow.exceptions import NodeLostError, ToleranceError
+from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def test_a_byzantine_answer_must_have_the_honest_form() -> None:
 def test_an_exclusion_counts_against_f() -> None:
     plan = RoundPlan(Cohort(4, 1), 0, Rule(2))
     plan.gradients({**vectors(range(4)), 0: Outcome(error=NodeLostError("gone"))})
-    plan.attacks({4: Outcome(error=TimeoutError())})
+    plan.attacks({4: Outcome(error=DeadlineError())})
     combine = plan.combine()
     assert combine.nodes == (1, 2, 3)
     assert combine.rules == ((None, Rule(2)), (None, Rule(0)))

@@ -145,6 +145,7 @@ def test_sync_rounds_work_without_a_loop() -> None:
     ("how", "reason"),
     [
         ("raises", Reason.RAISED),
+        ("times out", Reason.RAISED),
         ("shape", Reason.SHAPE),
         ("dtype", Reason.DTYPE),
         ("type", Reason.TYPE),

@@ -32,7 +32,7 @@ class Tasks(SchedulerPlugin):
 
 @pytest.fixture(scope="module")
 def client() -> Any:
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": None, "memory_limit": 0}
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "memory_limit": 0}
     with (
         LocalCluster(n_workers=WORKERS, threads_per_worker=1, **options) as cluster,
         Client(cluster) as client,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dask
 import numpy as np
+import pytest
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.rota import HEAVY
-from byzflow.engine.peer_to_peer.memory import PeerMemory
+from byzflow.engine.peer_to_peer.memory import PeerMemory, _Past
+from byzflow.exceptions import DeadlineError
 
 
 class Away:
@@ -30,6 +34,25 @@ class Away:
     async def call(self, queues, deadline):
         self.saved += len(queues)
         return {index: [Outcome(self.state)] for index in queues}
+
+
+class Replaying(Away):
+    """Peers that raise again what they raised, or hang."""
+
+    def __init__(self, errors):
+        super().__init__(len(errors))
+        self.errors = errors
+        self.roster.seat = lambda index: SimpleNamespace(object_id=str(index))
+
+    async def call(self, queues, deadline):
+        errors = {i: self.errors[i] if len(calls) > 1 else None for i, (_, calls) in queues.items()}
+        return {i: [Outcome(self.state), Outcome(error=error)] for i, error in errors.items()}
+
+
+async def test_a_peer_that_raises_again_what_it_raised_has_caught_up_but_not_one_that_hangs():
+    memory = PeerMemory(Replaying([TimeoutError("no data in time"), DeadlineError("it is running")]), 25)
+    memory._pasts = {i: _Past(0, b"state", [Call(str(i), "resident_call")]) for i in range(2)}
+    assert set(await memory._catch_up([0, 1], None)) == {1}
 
 
 async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memory():
@@ -61,3 +84,21 @@ async def test_heavy_states_are_kept_in_turns_and_the_oldest_sooner_for_the_sake
         memory.done(0, [Call("0", "step", (vector,))], [vector])
     assert saved == [4, 0, 1, 0, 3, 0, 1, 0, 3]
     assert oldest == [0, 0, 0, 0, 2, 2, 4, 4, 6]
+
+
+@pytest.mark.parametrize(("size", "rounds"), [(1, 8), (64, 2)], ids=["few bytes", "too many"])
+async def test_what_brings_a_peer_back_is_kept_while_it_may_come(size, rounds):
+    peers = Away(count=3)
+    peers.gone = {}
+    with dask.config.set({"byzflow.round.replay-memory": "1 kB", "byzflow.round.backlog": 3}):
+        memory = PeerMemory(peers, every=5)
+    await memory.keep(0, None)
+    peers.gone, memory.returns.stranded = {1: None, 2: None}, {1}
+    known = []
+    for number in range(1, 11):
+        await memory.keep(number, None)
+        vector = np.zeros(size)
+        memory.done(0, [Call("0", "step", (vector,))], [vector])
+        known.append([i for i in range(3) if memory.knows(i)])
+    assert known == [[0, 1]] * rounds + [[0]] * (10 - rounds)
+    assert memory.returns.stranded == set()

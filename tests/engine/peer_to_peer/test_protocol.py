@@ -19,7 +19,7 @@ from byzflow.engine.peer_to_peer.messages import (
 )
 from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.topology import Topology
-from byzflow.exceptions import NodeLostError, ToleranceError
+from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 
 def vector(value=0.0, size=2):
@@ -82,7 +82,7 @@ def test_a_byzantine_node_without_honest_receivers_is_not_asked():
     [
         (Came(error=ZeroDivisionError("oops")), "raised: ZeroDivisionError: oops"),
         (Came(error=NodeLostError("worker gone")), "lost: worker gone"),
-        (Came(error=TimeoutError("too slow")), "deadline: too slow"),
+        (Came(error=DeadlineError("too slow")), "deadline: too slow"),
         (Came("text"), "type"),
         (Came(np.array([np.inf, 0.0])), "non-finite"),
     ],

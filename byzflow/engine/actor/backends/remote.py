@@ -107,7 +107,8 @@ class RemoteActorServer:
         """
         if self._scheduler is not None:
             return
-        self._scheduler = Scheduler(port=self.port, dashboard=False, **self._options)
+        web: dict[str, Any] = {"dashboard": False, "dashboard_address": ":0"}  # HTTP it speaks all the same
+        self._scheduler = Scheduler(port=self.port, **web, **self._options)
         try:
             await self._scheduler
             self._worker = await Worker(

@@ -1,4 +1,4 @@
-"""Objects in a thread of this process; objects and data pass by reference."""
+"""Objects in threads of this process; objects and data pass by reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ __all__ = ("ThreadActorBackend",)
 
 
 class ThreadActorBackend(DaskActorBackend):
-    """One object in a thread of this process; objects and data pass by reference.
+    """One object in threads of this process; objects and data pass by reference.
+
+    Its calls run one after another, but not all in the same thread: with a thread for each object, a round
+    of a thousand nodes would wait for threads rather than for nodes. What is bound to one thread, such as a
+    connection of `sqlite3`, is for a class with an ``async`` method: all calls of such an object, though not
+    its constructor, run in one thread.
 
     Examples
     --------

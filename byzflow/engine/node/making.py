@@ -1,0 +1,53 @@
+"""Nodes as they are made on their host: for whoever asked for them, and anew for a run that lost them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from byzflow.engine.actor.calls import Recorder
+from byzflow.engine.actor.lane import has_coroutines
+from byzflow.engine.node.duties import lacks, missing
+from byzflow.engine.node.harmless import harmless_error
+from byzflow.engine.node.resident import AsyncResident, Resident
+
+__all__ = ("build", "rebuild")
+
+
+def build(
+    factory: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    required: Sequence[Sequence[str]] = (),
+) -> Resident:
+    """Make a node from a class or any factory, on the host where it is to live.
+
+    Raises
+    ------
+    TypeError
+        If what the factory returns lacks a required method; the text names it.
+    """
+    node = factory(*args, **(kwargs or {}))
+    lacking = missing(node, required)
+    if lacking is not None:
+        raise TypeError(lacks(type(node).__name__, lacking))
+    return AsyncResident(node) if has_coroutines(node) else Resident(node)
+
+
+def rebuild(
+    factory: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    required: Sequence[Sequence[str]] = (),
+) -> Resident:
+    """Make a node anew, as `build` does; of an error, raise what is harmless.
+
+    Examples
+    --------
+    >>> rebuild(list).__len__()
+    0
+    """
+    with Recorder() as record:
+        return build(factory, args, kwargs, required)
+    assert record.error is not None
+    raise harmless_error(record.error)
