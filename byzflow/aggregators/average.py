@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import field
-from typing import ClassVar
+from collections.abc import Collection, Sequence
+from dataclasses import field, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import node_weights, one_for_each
+from byzflow.operators.checks import node_weights, one_for_each, weights_without
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("Average",)
@@ -63,6 +63,10 @@ class Average(LinearAggregator):
     def check(self, n: int) -> None:
         """Raise ValueError unless there are n node weights or none at all."""
         one_for_each("Average", self.node_weights, n)
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule with the weights of the nodes that are left."""
+        return replace(self, node_weights=weights_without(self.node_weights, nodes))
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the node weights of the finite rows, scaled to sum to 1."""

@@ -93,6 +93,9 @@ class StatefulAggregator(Aggregator):
     The state is a mapping of names to arrays, or None before the first round.
     """
 
+    by_node: ClassVar[bool] = False
+    """Whether the state has something for each node, so that it fits no other rows."""
+
     @abstractmethod
     def step(
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
@@ -11,6 +11,7 @@ from byzflow.operators.base import Operator, frozen
 from byzflow.operators.checks import pre_aggregators
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.lazy import as_lazy, lazy_rows
+from byzflow.operators.missing import without
 from byzflow.operators.rows import RowOperator
 
 __all__ = ("Pipeline",)
@@ -72,6 +73,16 @@ class Pipeline(StatefulAggregator):
     def operators(self) -> tuple[Operator, ...]:
         """All parts in order."""
         return (*self.pre_aggregators, self.aggregator)
+
+    @property
+    def by_node(self) -> bool:  # type: ignore[override]  # as its aggregator
+        """Whether the state has something for each node."""
+        return getattr(self.aggregator, "by_node", False)
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the pipeline for the rows that are left when those of some nodes are missing."""
+        *before, last = without(self.operators, nodes)
+        return type(self)(before, last)
 
     def step(
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError, dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar, cast, dataclass_transform
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, dataclass_transform
 
 from byzflow.operators.together import together
 
@@ -121,6 +121,13 @@ class Operator:
             f"{type(self).__name__} ({self.name}) supports barriered subtasks but does not override "
             f"run_barriered_subtasks()."
         )
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return this operator for the rows that are left when those of some nodes are missing.
+
+        An operator with options that count nodes, as the index of a trusted one does, overrides it.
+        """
+        return self
 
     async def run(self, inputs: Mapping[str, Any], *, context: OpContext, pool: Pool | None) -> Any:
         """Run in place or on `pool`, as the operator supports."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = (
@@ -12,6 +12,7 @@ __all__ = (
     "choice",
     "finite",
     "index",
+    "index_without",
     "node_weights",
     "nonnegative",
     "one_for_each",
@@ -20,6 +21,7 @@ __all__ = (
     "pre_aggregators",
     "real",
     "several",
+    "weights_without",
 )
 
 
@@ -154,6 +156,28 @@ def one_for_each(who: str, weights: Sequence[float] | None, n: int) -> None:
             f"{who} needs one weight for each node; got {len(weights)} for n={n}. "
             f"Pass n node_weights, or none."
         )
+
+
+def index_without(index: int, nodes: Collection[int]) -> int | None:
+    """Return where a node's row stands when those of other nodes are missing; None if it is missing itself.
+
+    Examples
+    --------
+    >>> index_without(3, {0, 5}), index_without(3, {3})
+    (2, None)
+    """
+    return None if index in nodes else index - sum(node < index for node in nodes)
+
+
+def weights_without(weights: Sequence[float] | None, nodes: Collection[int]) -> tuple[float, ...] | None:
+    """Return the node weights of the rows that are left when those of some nodes are missing.
+
+    Examples
+    --------
+    >>> weights_without((3.0, 1.0, 2.0), {1})
+    (3.0, 2.0)
+    """
+    return None if weights is None else tuple(w for i, w in enumerate(weights) if i not in nodes)
 
 
 def pre_aggregators(value: Any) -> tuple[Any, ...]:

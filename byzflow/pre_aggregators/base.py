@@ -20,6 +20,8 @@ class PreAggregator(Operator, ABC):
 
     name: ClassVar[str] = "pre_aggregator"
     input_key: ClassVar[str] = "vectors"
+    keeps_nodes: ClassVar[bool] = True
+    """Whether vector i of the answer is still that of node i."""
 
     @abstractmethod
     def pre_aggregate(self, xs: Sequence[Array]) -> list[Array]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterable
-from dataclasses import field
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterable
+from dataclasses import field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import index, positive, several
+from byzflow.operators.checks import index, index_without, positive, several
 from byzflow.operators.geometry import Geometry
 from byzflow.pre_aggregators.base import LinearPreAggregator
 
@@ -65,6 +65,7 @@ class Bucketing(LinearPreAggregator):
     rng: random.Random | None = field(default=None, kw_only=True)
     uses: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pre-agg/bucketing"
+    keeps_nodes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         positive("bucket_size", self.bucket_size)
@@ -84,6 +85,13 @@ class Bucketing(LinearPreAggregator):
                 f"Bucketing needs perm to be a permutation of range({n}), n being the number of vectors; "
                 f"got {len(tuple(self.perm))} indices. Pass each of 0..{n - 1} once."
             )
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule with the order of the rows that are left."""
+        if self.perm is None:
+            return self
+        places = (index_without(i, nodes) for i in self.perm)
+        return replace(self, perm=tuple(place for place in places if place is not None))
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of weights for each group."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import ClassVar
+from collections.abc import Collection
+from dataclasses import field, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from byzflow.kernels.blocks import Span
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.star import star_block
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import index_without, nonnegative, positive
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.linear import Weights, as_plan, geometry_of
 from byzflow.operators.rows import Stats
@@ -34,7 +35,8 @@ class MoNNA(LinearAggregator):
     f : int
         Byzantine rows tolerated; ``2 f < n``, checked at call.
     reference_index : int, default 0
-        Index of the trusted row in node order; ``0 <= reference_index < n``.
+        Index of the trusted row in node order; ``0 <= reference_index < n``. In a round that leaves that node
+        out the first one that is left takes its place.
     chunk_size : int, default 32
         Scheduling hint [rows]; never changes the result.
 
@@ -80,6 +82,10 @@ class MoNNA(LinearAggregator):
                 f"MoNNA needs reference_index < n; got reference_index={self.reference_index}, n={n}. "
                 f"Name one of the rows."
             )
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule for the rows that are left, the first of which stands in for the trusted one."""
+        return replace(self, reference_index=index_without(self.reference_index, nodes) or 0)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return equal weights for the rows nearest to the reference."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import field
-from typing import ClassVar
+from collections.abc import Collection, Sequence
+from dataclasses import field, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import node_weights, one_for_each, positive, positive_real
+from byzflow.operators.checks import (
+    node_weights,
+    one_for_each,
+    positive,
+    positive_real,
+    weights_without,
+)
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("SmoothedGeometricMedian",)
@@ -76,6 +82,10 @@ class SmoothedGeometricMedian(LinearAggregator):
     def check(self, n: int) -> None:
         """Raise ValueError unless there are n node weights or none at all."""
         one_for_each("SmoothedGeometricMedian", self.node_weights, n)
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule with the weights of the nodes that are left."""
+        return replace(self, node_weights=weights_without(self.node_weights, nodes))
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the weights of the last step."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import ClassVar
+from collections.abc import Collection
+from dataclasses import field, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative
+from byzflow.operators.checks import index_without, nonnegative
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("FLTrust",)
@@ -31,7 +32,8 @@ class FLTrust(LinearAggregator):
     Parameters
     ----------
     reference_index : int, default 0
-        Index of the trusted row; it is not averaged itself.
+        Index of the trusted row; it is not averaged itself. In a round that leaves that node out no other
+        one takes its place: the round fails.
 
     Raises
     ------
@@ -78,6 +80,16 @@ class FLTrust(LinearAggregator):
                 f"FLTrust needs reference_index < n; got reference_index={self.reference_index}, n={n}. "
                 f"Name one of the rows."
             )
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule for the rows that are left; `ToleranceError` without the trusted one."""
+        place = index_without(self.reference_index, nodes)
+        if place is None:
+            raise ToleranceError(
+                f"FLTrust needs the vector of its trusted node, number {self.reference_index}; it is left "
+                f"out. Repair that node."
+            )
+        return replace(self, reference_index=place)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the trust in each row, times what scales it to the trusted row's norm."""

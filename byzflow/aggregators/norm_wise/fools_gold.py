@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field, replace
+from typing import ClassVar, Self
 
 import array_api_compat
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import carried, positive_real
+from byzflow.operators.checks import carried, nonnegative, positive_real, several
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.lazy import as_lazy, lazy_below, lazy_rows
 from byzflow.operators.linear import LinearOperator
@@ -59,13 +59,14 @@ def history_weights(products: np.ndarray, confidence: float, present: np.ndarray
 
 @frozen
 class _Step(LinearOperator):
-    """From n vectors, and n histories after them unless it is the first round, to 1 + n rows.
+    """From the vectors of n nodes but the absent ones, and n histories after them, to 1 + n rows.
 
-    These are the aggregate and the histories with the vectors added.
+    These are the aggregate and the histories with the vectors added. A first round has no histories yet.
     """
 
     confidence: float
     histories: int
+    absent: tuple[int, ...]
     single: ClassVar[bool] = False
     name: ClassVar[str] = "foolsgold"
 
@@ -78,12 +79,16 @@ class _Step(LinearOperator):
         return ("zero",)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
-        n = geometry.n - self.histories
-        finite = geometry.finite[:n]
-        sums = np.hstack((np.diag(finite.astype(np.float64)), np.eye(n)[:, : self.histories]))
-        trust = history_weights(geometry.mix(sums).products, self.confidence, finite)
+        k = geometry.n - self.histories
+        n = k + len(self.absent)
+        here = np.setdiff1d(np.arange(n), self.absent)
+        present = np.zeros(n, bool)
+        present[here] = geometry.finite[:k]
+        added = np.diag(present.astype(np.float64))[:, here]
+        sums = np.hstack((added, np.eye(n)[:, : self.histories]))
+        trust = history_weights(geometry.mix(sums).products, self.confidence, present)
         first = np.zeros(geometry.n)
-        first[:n] = trust / max(trust.sum(), 1e-300)
+        first[:k] = trust[here] / max(trust.sum(), 1e-300)
         return np.vstack((first, sums))
 
 
@@ -101,6 +106,9 @@ class FoolsGold(StatefulAggregator):
     ----------
     confidence : float, default 1.0
         Slope of the logit, the paper's kappa.
+    absent : sequence of int, default ()
+        Nodes without a vector in this round, of the n nodes of the run: their histories still tell what
+        resembles them. A server fills it in for the nodes that it leaves out.
 
     Raises
     ------
@@ -130,10 +138,20 @@ class FoolsGold(StatefulAggregator):
     """
 
     confidence: float = field(default=1.0, kw_only=True)
+    absent: Sequence[int] = field(default=(), kw_only=True)
     name: ClassVar[str] = "foolsgold"
+    by_node: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive_real("confidence", self.confidence)
+        absent = several("absent", self.absent)
+        for node in absent:
+            nonnegative("absent", node)
+        object.__setattr__(self, "absent", tuple(sorted(set(absent))))
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule for rounds in which these nodes are absent."""
+        return replace(self, absent=tuple(nodes))
 
     def step(
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
@@ -146,11 +164,17 @@ class FoolsGold(StatefulAggregator):
             If the state is of another number of nodes.
         """
         history = () if state is None else carried("FoolsGold", state, "history")[0]
-        op = _Step(self.confidence, len(history))
-        if state is not None and len(history) != len(gradients):
+        op = _Step(self.confidence, len(history), tuple(self.absent))
+        n = len(gradients) + len(op.absent)
+        if state is not None and len(history) != n:
             raise ValueError(
-                f"FoolsGold needs as many histories as vectors; got {len(history)} for n={len(gradients)}. "
+                f"FoolsGold needs as many histories as vectors; got {len(history)} for n={n}. "
                 f"Start with state=None when the nodes change."
+            )
+        if op.absent and op.absent[-1] >= n:
+            raise ValueError(
+                f"FoolsGold needs absent nodes to be some of the n={n}; got absent={op.absent}. "
+                f"Name nodes below {n}."
             )
         if (lazy := as_lazy(gradients)) is not None:
             answer = lazy_rows(op, lazy if state is None else lazy_below(lazy, history))

@@ -6,8 +6,7 @@ business (``ps.py``); who is left out, whether the round may go on and which rul
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -16,10 +15,11 @@ from typing import Any
 from byzflow.engine.node.answers import Answered, Exclusion, Verdict, judge, refusal
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.outcomes import NodeOutcomes
+from byzflow.engine.parameter_server.fitting import candidates, tolerance
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.exceptions import ToleranceError
 
-__all__ = ("Cohort", "Combine", "RoundPlan", "lowered", "tolerance")
+__all__ = ("Cohort", "Combine", "RoundPlan")
 
 GRADIENTS, ATTACK, AGGREGATE, APPLY = "gradients", "attack", "aggregate", "apply"
 
@@ -72,29 +72,6 @@ class Combine:
     nodes: tuple[int, ...]
     rows: tuple[Any, ...]
     rules: tuple[tuple[Any, Any], ...]
-
-
-def tolerance(rules: Sequence[Any], n: int) -> int:
-    """Return how many of n nodes the rules let go: the smallest ``f`` they carry, else a minority.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> tolerance([SimpleNamespace(f=2)], 10), tolerance([object()], 10)
-    (2, 4)
-    """
-    known = [rule.f for rule in rules if isinstance(getattr(rule, "f", None), int)]
-    return min(known) if known else (n - 1) // 2
-
-
-def lowered(rule: Any, by: int) -> Any:
-    """Return the rule with `by` Byzantine rows fewer, as those have given themselves away."""
-    f = getattr(rule, "f", None)
-    if not isinstance(f, int) or not dataclasses.is_dataclass(rule) or isinstance(rule, type):
-        return rule
-    if "f" not in {item.name for item in dataclasses.fields(rule) if item.init}:
-        return rule
-    return dataclasses.replace(rule, f=max(0, f - by))
 
 
 class RoundPlan:
@@ -178,15 +155,18 @@ class RoundPlan:
         """Say what to aggregate.
 
         The rules run as given if they can; if what is left is too small for that, with ``f`` lowered by the
-        number of nodes that are out: those were the liars.
+        number of nodes that are out: those were the liars. Options that count nodes are those of the rest.
         """
         vectors = {**self.honest.vectors, **self.byzantine.vectors}
         nodes = tuple(sorted(vectors))
         if len(nodes) < self.quorum:
             raise self._too_few(len(nodes))
-        return Combine(
-            nodes, tuple(vectors[i] for i in nodes), tuple(self._candidates(self.cohort.n - len(nodes)))
-        )
+        out = frozenset(range(self.cohort.n)).difference(nodes)
+        try:
+            rules = tuple(candidates(*self._rules, out))
+        except ToleranceError as error:
+            raise self.refused(error) from error
+        return Combine(nodes, tuple(vectors[i] for i in nodes), rules)
 
     def refused(self, error: ValueError) -> ToleranceError:
         """Return the error to raise when no candidate rule runs on what is left."""
@@ -222,12 +202,6 @@ class RoundPlan:
             norms=tuple(norms.get(i) for i in order),
             respawned=tuple(names[i] for i in sorted(set(respawned))),
         )
-
-    def _candidates(self, out: int) -> Iterator[tuple[Any, Any]]:
-        yield self._rules
-        if out:
-            pre, rule = self._rules
-            yield lowered(pre, out), lowered(rule, out)
 
     def _too_few(self, came: int) -> ToleranceError:
         return ToleranceError(

@@ -100,3 +100,20 @@ def test_lazy_rounds_equal_eager_ones():
     expected, eager_state = rule.step(X[::-1], eager_state)
     np.testing.assert_array_equal(aggregate.compute(scheduler="synchronous"), expected)
     np.testing.assert_array_equal(state["history"].compute(scheduler="synchronous"), eager_state["history"])
+
+
+def test_an_absent_node_is_as_one_whose_row_is_not_finite():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(2, 5, 4))
+    for states in (None, FoolsGold().step(X[0], None)[1]):
+        missing = X[1].copy()
+        missing[2] = np.nan
+        want, after = FoolsGold().step(missing, states)
+        got, known = FoolsGold(absent=(2,)).step(np.delete(X[1], 2, axis=0), states)
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(known["history"], after["history"])
+
+
+def test_absent_nodes_are_nodes_of_the_run():
+    with pytest.raises(ValueError, match=r"absent nodes to be some of the n=4; got absent=\(7,\)"):
+        FoolsGold(absent=(7,)).step(np.ones((3, 2)), None)

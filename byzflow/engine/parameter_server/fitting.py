@@ -1,0 +1,64 @@
+"""How a server's rules are fitted to a round that leaves nodes out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from byzflow.aggregators.pipeline import Pipeline
+from byzflow.operators.missing import without
+
+__all__ = ("candidates", "lowered", "tolerance")
+
+
+def tolerance(rules: Sequence[Any], n: int) -> int:
+    """Return how many of n nodes the rules let go: the smallest ``f`` they carry, else a minority.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> tolerance([SimpleNamespace(f=2)], 10), tolerance([object()], 10)
+    (2, 4)
+    """
+    parts: list[Any] = []
+    for rule in rules:
+        parts += rule.operators if isinstance(rule, Pipeline) else (rule,)
+    known = [part.f for part in parts if isinstance(getattr(part, "f", None), int)]
+    return min(known) if known else (n - 1) // 2
+
+
+def lowered(rule: Any, by: int) -> Any:
+    """Return the rule with `by` Byzantine rows fewer, as those have given themselves away."""
+    if isinstance(rule, Pipeline):
+        before = tuple(lowered(part, by) for part in rule.pre_aggregators)
+        return Pipeline(before, lowered(rule.aggregator, by))
+    f = getattr(rule, "f", None)
+    if not isinstance(f, int) or not dataclasses.is_dataclass(rule) or isinstance(rule, type):
+        return rule
+    if "f" not in {item.name for item in dataclasses.fields(rule) if item.init}:
+        return rule
+    return dataclasses.replace(rule, f=max(0, f - by))
+
+
+def candidates(pre: Any, rule: Any, out: Collection[int]) -> Iterator[tuple[Any, Any]]:
+    """Yield pre-aggregator and aggregator as they may run without some nodes, first fit first.
+
+    Raises
+    ------
+    ToleranceError
+        If one of them cannot do without a node's row.
+
+    Examples
+    --------
+    >>> from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+    >>> [rule.f for _, rule in candidates(None, CoordinateWiseTrimmedMean(f=2), {4})]
+    [2, 1]
+    """
+    if not out:
+        yield pre, rule
+        return
+    parts = without([rule] if pre is None else [pre, rule], out)
+    pre, rule = None if pre is None else parts[0], parts[-1]
+    yield pre, rule
+    yield lowered(pre, len(out)), lowered(rule, len(out))
