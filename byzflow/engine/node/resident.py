@@ -17,6 +17,7 @@ from byzflow.engine.node.attributes import State, frozen, take_over
 from byzflow.engine.node.duties import declares
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
+from byzflow.engine.node.memo import Memo
 from byzflow.engine.node.plain import plain
 from byzflow.engine.node.showing import copied, resolved, show
 
@@ -52,7 +53,7 @@ class Resident:
 
     def __init__(self, node: Any) -> None:
         self._resident_node = node
-        self._resident_answers: dict[str, tuple[int, Any]] = {}
+        self._resident_memo = Memo()
         self._resident_latest = -1
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
@@ -76,8 +77,8 @@ class Resident:
 
         Rounds never go back: for one that is past, the latest answer is given and nothing runs. Arguments
         are copied first, so that the node can change nothing that others hold, unless the node says of
-        itself that it ``only_reads``. A node with ``begin_round`` is told the number. An answer that was an
-        error is not remembered.
+        itself that it ``only_reads``. A node with ``begin_round`` is told the number. An error is an answer
+        too, but that of an update: see `Memo`.
 
         Parameters
         ----------
@@ -92,16 +93,20 @@ class Resident:
         save : bool, default False
             Return a pair of the answer and the node's state after it.
         """
-        key = purpose or method
-        known = self._resident_answers.get(key)
-        if known is not None and known[0] >= round:
-            answer = known[1]
+        key, memo = purpose or method, self._resident_memo
+        if memo.knows(key, round):
+            answer = memo.recall(key)
         else:
-            answer = guarded(self._resident_answer, round, method, args, kwargs or {})
+            memo.began = False
+            try:
+                answer = guarded(self._resident_answer, round, method, args, kwargs or {})
+            except Exception as error:
+                memo.failed(key, round, error)
+                raise
             if is_awaitable(answer):
-                answer = _later(self._resident_answers, key, round, answer)
+                answer = memo.awaited(key, round, answer)
             else:
-                self._resident_answers[key] = (round, answer)
+                memo.note(key, round, answer)
         if not save:
             return answer
         if is_awaitable(answer):
@@ -145,17 +150,18 @@ class Resident:
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         if round > self._resident_latest:
-            self._resident_answers.clear()
+            self._resident_memo.clear()
             self._resident_latest = round
         if self._resident_counts:
             self._resident_node.begin_round(round)
+        call = self._resident_memo.watched(getattr(self._resident_node, method))
         if not (args or kwargs):
-            return getattr(self._resident_node, method)()
+            return call()
         if self._resident_reads:
-            return getattr(self._resident_node, method)(*resolved(tuple(args)), **resolved(dict(kwargs)))
+            return call(*resolved(tuple(args)), **resolved(dict(kwargs)))
         if not kwargs and (own := copied(args)) is not None:
-            return getattr(self._resident_node, method)(*own)
-        return show(getattr(self._resident_node, method), tuple(args), dict(kwargs))
+            return call(*own)
+        return show(call, tuple(args), dict(kwargs))
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.
@@ -193,7 +199,7 @@ class Resident:
     def _resident_take(self, content: Callable[[], Any]) -> None:
         node, saves = self._resident_node, self._resident_saves
         guarded(lambda: node.load_state_dict(content()) if saves else take_over(node, content()))
-        self._resident_answers.clear()
+        self._resident_memo.clear()
         self._resident_latest = -1
 
 
@@ -215,9 +221,3 @@ async def _held(
 
 async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, State]:
     return await answer, resident.resident_save()
-
-
-async def _later(answers: dict[str, tuple[int, Any]], key: str, round: int, answer: Awaitable[Any]) -> Any:
-    value = await answer
-    answers[key] = (round, value)
-    return value

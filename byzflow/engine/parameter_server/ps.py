@@ -14,6 +14,7 @@ from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.duties import lacks, missing
 from byzflow.engine.node.limits import check_limits
+from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.seats import is_remote
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.parameter_server.archive import Archive
@@ -21,7 +22,7 @@ from byzflow.engine.parameter_server.decision import GRADIENT_OF, LIE_OF
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import RoundReport
-from byzflow.engine.parameter_server.rounds import UPDATE, Rounds
+from byzflow.engine.parameter_server.rounds import Rounds
 
 __all__ = ("ParameterServer",)
 

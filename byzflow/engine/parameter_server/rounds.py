@@ -14,6 +14,7 @@ from typing import Any
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.node.calls import Ask, Roster
+from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.node.returns import Returns
 from byzflow.engine.parameter_server.archive import Archive
@@ -26,9 +27,7 @@ from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import History, RoundReport
 from byzflow.exceptions import NodeLostError, ToleranceError
 
-__all__ = ("UPDATE", "Rounds")
-
-UPDATE = "apply_server_gradient"
+__all__ = ("Rounds",)
 
 
 class Rounds:

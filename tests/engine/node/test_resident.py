@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.making import build
 from byzflow.engine.node.resident import AsyncResident, Resident
 
@@ -63,20 +64,49 @@ def test_a_node_cannot_change_what_it_is_shown(make: Any) -> None:
     assert all(float(abs(vector).sum()) == 0.0 for vector in vectors)
 
 
-def test_an_error_is_not_remembered() -> None:
-    class Shy:
-        calls = 0
+class Shy:
+    calls = 0
 
-        def speak(self) -> int:
-            self.calls += 1
-            if self.calls == 1:
-                raise OSError("not yet")
-            return self.calls
+    def speak(self, vector: Any = None) -> int:
+        self.calls += 1
+        if self.calls == 1:
+            raise OSError(2, "not yet")
+        return self.calls
 
+    apply_server_gradient = speak
+
+
+class AsyncShy(Shy):
+    async def speak(self, vector: Any = None) -> int:  # type: ignore[override]  # the async kind
+        return super().speak(vector)
+
+
+@pytest.mark.parametrize("node", [Shy, AsyncShy])
+def test_an_error_is_the_answer_of_its_round(node: Any) -> None:
+    resident = Resident(node())
+    for _ in range(2):
+        with pytest.raises(OSError, match="not yet"):
+            asyncio.run(_value(resident.resident_call(0, "speak")))
+    assert asyncio.run(_value(resident.resident_call(1, "speak"))) == 2
+
+
+def test_an_update_that_failed_is_made_again() -> None:
     resident = Resident(Shy())
     with pytest.raises(OSError, match="not yet"):
-        resident.resident_call(0, "speak")
-    assert resident.resident_call(0, "speak") == 2
+        resident.resident_call(0, "apply_server_gradient")
+    assert resident.resident_call(0, "apply_server_gradient") == 2
+
+
+def test_what_fails_before_a_node_is_called_is_no_answer_of_it() -> None:
+    class Lost(Stack):
+        def lend(self) -> Any:
+            raise FileNotFoundError("the host is gone")
+
+    node = Shy()
+    resident, node.calls = Resident(node), 1
+    with pytest.raises(FileNotFoundError):
+        resident.resident_call(0, "speak", (Lost(np.zeros((1, 1))),))
+    assert resident.resident_call(0, "speak", (np.zeros(1),)) == 2
 
 
 def test_coroutines_are_remembered_too_and_tell_the_host() -> None:

@@ -1,0 +1,94 @@
+"""What a node came to in a round, its error too: asked again, it comes to the same and does nothing twice."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+__all__ = ("UPDATE", "Memo")
+
+UPDATE = "apply_server_gradient"
+"""The one method whose error is forgotten: a node is asked again until it has the update."""
+
+
+class Memo:
+    """The latest answer of a node for each purpose.
+
+    Only errors of the node's own code count as answers. One that came up before that began, as when a vector
+    to be shown is lost, is forgotten.
+
+    Attributes
+    ----------
+    began : bool
+        Whether the method of `watched` was called.
+
+    Examples
+    --------
+    >>> memo = Memo()
+    >>> memo.note("half-step", 3, 1.5)
+    >>> memo.knows("half-step", 3), memo.knows("half-step", 4), memo.recall("half-step")
+    (True, False, 1.5)
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[str, tuple[int, Any]] = {}
+        self.began = False
+
+    def knows(self, key: str, round: int) -> bool:
+        """Whether there is an answer for this round, or for a later one."""
+        known = self._answers.get(key)
+        return known is not None and known[0] >= round
+
+    def recall(self, key: str) -> Any:
+        """Return the answer, or raise the error again."""
+        answer = self._answers[key][1]
+        if type(answer) is _Raised:
+            raise answer.error()
+        return answer
+
+    def note(self, key: str, round: int, answer: Any) -> None:
+        """Remember an answer."""
+        self._answers[key] = (round, answer)
+
+    def watched(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method that notes that it was called."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.began = True
+            return method(*args, **kwargs)
+
+        return call
+
+    def failed(self, key: str, round: int, error: Exception) -> None:
+        """Remember an error, if the method had begun."""
+        if self.began and key != UPDATE:
+            self._answers[key] = (round, _Raised(error))
+
+    async def awaited(self, key: str, round: int, answer: Awaitable[Any]) -> Any:
+        """Await an answer and remember what it came to."""
+        try:
+            value = await answer
+        except Exception as error:
+            if key != UPDATE:
+                self._answers[key] = (round, _Raised(error))
+            raise
+        self._answers[key] = (round, value)
+        return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._answers.clear()
+
+
+class _Raised:
+    """An error without the frames that it went through, which hold what the node was shown."""
+
+    __slots__ = ("_blob",)
+
+    def __init__(self, error: Exception) -> None:
+        self._blob = pickle.dumps(error)
+
+    def error(self) -> Exception:
+        error: Exception = pickle.loads(self._blob)
+        return error

@@ -1,0 +1,65 @@
+"""Nodes that raise once: left out of that round wherever they live, and whatever is asked again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from distributed import LocalCluster
+
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.parameter_server import ParameterServer
+from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from tests.engine.sine_node import SineNode
+
+N, ROUNDS = 4, 3
+
+
+class Stumbling(SineNode):
+    """Raises in the round of its number; its vector depends on how often it was called."""
+
+    def misbehave(self) -> None:
+        if self.steps == self.number + 1:
+            raise ValueError("stumbled")
+        self.vector = self.vector + 0.01 * self.steps
+
+    def get_param_vector(self) -> Any:
+        return self.vector
+
+
+def server(nodes: list[Any]) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseMedian(), deadline=30.0)
+
+
+def peers(nodes: list[Any]) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(N), deadline=30.0)
+
+
+async def expected(make: Any) -> list[torch.Tensor]:
+    nodes = [Stumbling(i) for i in range(N)]
+    async with make(nodes) as run:
+        for _ in range(ROUNDS):
+            await run.round()
+    return [node.vector for node in nodes]
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_stumbles_steps_once_a_round(make: Any, lossy: bool) -> None:
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
+        nodes = await HonestNodeActor.spawn_many([Recipe(Stumbling, (i,)) for i in range(N)], backend=cluster)
+        async with make(nodes) as run:
+            for number in range(ROUNDS):
+                if lossy and number == ROUNDS - 1:
+                    cluster.scale(1)
+                    await cluster
+                await run.round()
+            got = [await node.get_param_vector() for node in nodes]
+    assert [[e.node for e in report.excluded] for report in run.history] == [
+        [f"honest-{number}"] for number in range(ROUNDS)
+    ]
+    assert any(report.respawned for report in run.history) == lossy
+    assert all(map(torch.equal, got, await expected(make)))
