@@ -39,6 +39,8 @@ class P2PHonestMixin:
     p2p_agg: Any
     p2p_pre: Any = None
     p2p_seed: int | None = None
+    p2p_state: Any = None
+    """What a rule with a state, as `StatefulCenteredClipping`, carries to the next round."""
 
     def get_param_vector(self) -> torch.Tensor:
         """Return a copy of all parameters in ``model.parameters()`` order, shape ``(d,)``."""
@@ -73,14 +75,22 @@ class P2PHonestMixin:
         return self.get_param_vector()
 
     def p2p_aggregate_and_set(self, self_theta_half: Any, neighbor_vectors: Sequence[Any]) -> None:
-        """Mix the own half step with the neighbours' by ``p2p_pre`` and ``p2p_agg``, and keep the result."""
+        """Mix the own half step with the neighbours' by ``p2p_pre`` and ``p2p_agg``, and keep the result.
+
+        A rule with a state starts from that of the last round; one whose state has something for each node
+        does not, as other neighbours may have sent.
+        """
         rows = [self_theta_half, *neighbor_vectors]
         pre, rule = (
             seeded(part, self.p2p_seed, 0, len(rows), "rule") for part in (self.p2p_pre, self.p2p_agg)
         )
         if pre is not None:
             rows = pre.pre_aggregate(rows)
-        self.set_param_vector(rule.aggregate(rows))
+        if callable(getattr(rule, "step", None)) and not getattr(rule, "by_node", False):
+            mixed, self.p2p_state = rule.step(rows, self.p2p_state)
+        else:
+            mixed = rule.aggregate(rows)
+        self.set_param_vector(mixed)
 
     def p2p_set_mixing(self, weights: Sequence[float]) -> None:
         """Take this round's weights of the own row and the neighbours', for a rule that has any."""

@@ -8,10 +8,13 @@ from `generator`, or gives its ``torch.Generator`` a `torch_seed`.
 from __future__ import annotations
 
 import dataclasses
+import random
 import zlib
 from typing import Any
 
 import numpy as np
+
+from byzflow.aggregators.pipeline import Pipeline
 
 __all__ = ("generator", "seeded", "torch_seed")
 
@@ -52,20 +55,42 @@ def torch_seed(seed: int, node: int | str, round: int, purpose: str) -> int:
     return int(generator(seed, node, round, purpose).integers(2**63))
 
 
-def seeded(rule: Any, seed: int | None, round: int, n: int, node: int | str = "server") -> Any:
+def seeded(rule: Any, seed: int | None, round: int, n: int | None, node: int | str = "server") -> Any:
     """Give a rule that draws at random, and was given no source to draw from, one for this round.
+
+    Parameters
+    ----------
+    rule : object
+        A rule or a `Pipeline`, whose parts are seen to one by one.
+    seed : int or None
+        Seed of the run; None leaves the rule as it is.
+    round : int
+        Number of the round.
+    n : int or None
+        Rows that the rule gets; None if that is not known.
+    node : int or str
+        Where the rule runs.
 
     Examples
     --------
     >>> seeded("a rule without fields", 3, 0, 5)
     'a rule without fields'
     """
+    if seed is None:
+        return rule
+    if isinstance(rule, Pipeline):
+        parts = enumerate(rule.operators)
+        *before, last = (seeded(part, seed, round, None, f"{node}/{place}") for place, part in parts)
+        return Pipeline(before, last)
     unset = object()
     sources = {name: getattr(rule, name, unset) for name in ("perm", "rng", "seed")}
     change: dict[str, Any] = {}
     if sources["perm"] is None and sources["rng"] is None:
-        order = generator(seed, node, round, "permutation").permutation(n) if seed is not None else ()
-        change = {"perm": tuple(int(i) for i in order)}
-    elif sources["seed"] is None and seed is not None:
+        stream = generator(seed, node, round, "permutation")
+        if n is None:
+            change = {"rng": random.Random(int(stream.integers(2**63)))}
+        else:
+            change = {"perm": tuple(int(i) for i in stream.permutation(n))}
+    elif sources["seed"] is None:
         change = {"seed": int(generator(seed, node, round, "rule").integers(2**63))}
-    return dataclasses.replace(rule, **change) if seed is not None and change else rule
+    return dataclasses.replace(rule, **change) if change else rule

@@ -147,13 +147,15 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         """Return all that changes from round to round, in copies."""
         model = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         velocity = {} if self._velocity is None else {"velocity": self._velocity.clone()}
-        return {"round": self.round, "model": model, **velocity}
+        rule = {} if self.p2p_state is None else {"rule": dict(self.p2p_state)}
+        return {"round": self.round, "model": model, **velocity, **rule}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         velocity = state.get("velocity")
         self._velocity = None if velocity is None else velocity.clone()
+        self.p2p_state = state.get("rule")
         self.round, self._answer = int(state["round"]), None
 
     def _step(self, vec: torch.Tensor, lr: float) -> None:

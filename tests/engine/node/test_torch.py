@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from byzflow.aggregators.norm_wise import FoolsGold, StatefulCenteredClipping
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
 
 DATA = (torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2)
@@ -228,3 +229,28 @@ def test_peers_get_parameters_also_from_an_attack_on_gradients() -> None:
     own = TorchHonestNode(net, DATA)
     own.set_param_vector(theta)
     torch.testing.assert_close(sent, theta + 0.1 * own.honest_gradient_for_next_batch())
+
+
+def test_mixing_goes_on_from_the_state_of_the_rule() -> None:
+    rule = StatefulCenteredClipping(c_tau=1.0, init="median")
+    node = TorchHonestNode(net, DATA, p2p_agg=rule)
+    state, twin = None, TorchHonestNode(net, DATA, p2p_agg=rule)
+    for round in range(3):
+        rows = [
+            torch.randn(26, generator=torch.Generator().manual_seed(10 * round + i)) + 9 for i in range(4)
+        ]
+        mixed, state = rule.step(rows, state)
+        if round == 2:
+            twin.load_state_dict(node.state_dict())
+            twin.p2p_aggregate_and_set(rows[0], rows[1:])
+        node.p2p_aggregate_and_set(rows[0], rows[1:])
+        assert torch.equal(node.get_param_vector(), mixed)
+    assert torch.equal(twin.get_param_vector(), node.get_param_vector())
+
+
+def test_a_state_by_node_does_not_outlive_the_neighbours() -> None:
+    node = TorchHonestNode(net, DATA, p2p_agg=FoolsGold())
+    for n in (4, 3):
+        rows = [torch.randn(26, generator=torch.Generator().manual_seed(i)) for i in range(n)]
+        node.p2p_aggregate_and_set(rows[0], rows[1:])
+        assert torch.equal(node.get_param_vector(), FoolsGold().aggregate(rows))
