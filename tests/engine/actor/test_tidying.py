@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import dask
 import pytest
@@ -15,6 +16,12 @@ async def test_worker_processes_of_ours_look_for_garbage_less_often_and_this_pro
     found = await process_runtime.run(lambda: process_runtime.client.run(gc.get_threshold))
     assert {threshold[0] for threshold in found.values()} == {tidying.NEW}
     assert gc.get_threshold()[0] != tidying.NEW
+
+
+@pytest.mark.processes
+async def test_worker_processes_of_ours_leave_ctrl_c_to_this_process(process_runtime):
+    found = await process_runtime.run(lambda: process_runtime.client.run(signal.getsignal, signal.SIGINT))
+    assert set(found.values()) == {signal.SIG_IGN}
 
 
 @pytest.mark.parametrize(
