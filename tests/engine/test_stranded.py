@@ -99,3 +99,19 @@ async def test_a_run_that_lost_every_node_goes_on_where_it_was(make: Any, cluste
             await undisturbed.round()
         assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
         assert run.history[-1].excluded == ()
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_run_whose_scheduler_came_back_without_its_hosts_makes_new_ones(
+    make: Any, cluster: LocalCluster
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=cluster)
+    plain = [Learner(i) for i in range(AWAY)]
+    async with make(nodes) as run, make(plain) as undisturbed:
+        for number in range(3):
+            await run.round()
+            await undisturbed.round()
+            if number < 2:  # whoever serves the next connection knows nothing of the client
+                nodes[0]._place()[0].runtime.client.scheduler_comm.comm.abort()
+        assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
+        assert [len(report.respawned) for report in run.history] == [0, AWAY, AWAY]

@@ -46,6 +46,7 @@ class Fleet:
         self._alive: set[str] = set()
         self._most = 0  # workers that were alive at the same time
         self._listener: Any = None
+        self._line: Any = None  # the connection over which the scheduler says who goes
         self._is_current = False  # whether no worker has come or gone since the hosts were made
         self._making = asyncio.Lock()
         self._departed: set[str] = set()  # workers that went while the list of them was on its way
@@ -57,7 +58,18 @@ class Fleet:
     async def watch(self) -> None:
         """Listen for workers that go."""
         self._listener = await self._runtime.connection.listener()
+        self._line = self._listener.scheduler_comm
         self._listener.subscribe_topic("all", self._hear)
+
+    def look(self) -> None:
+        """Notice that the client had to connect anew: whoever it speaks to now does not know these hosts."""
+        line = None if self._listener is None else self._listener.scheduler_comm
+        if line is None or line is self._line:
+            return
+        self._line, self._is_current = line, False
+        self._listener.subscribe_topic("all", self._hear)
+        for address in {host.address for host in (*self._hosts.values(), *self._foreign.values())}:
+            self._lose(address)
 
     async def workers(self) -> list[str]:
         """Return the addresses of the live workers, sorted; `ConnectionError` if the scheduler is gone."""
@@ -74,6 +86,7 @@ class Fleet:
     async def hosts(self, *, patient: bool = True) -> dict[str, HostRef]:
         """Return the hosts of the live workers, making those that are missing; wait for one if `patient`."""
         async with self._making:
+            self.look()
             if self._is_current and self._hosts:
                 return dict(self._hosts)
             self._is_current = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ __all__ = ("HostRef",)
 
 Recipe = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
+TURN = 1.0  # [seconds] between two looks whether the scheduler is still the same
 FAREWELL = 0.5  # [seconds] for a cancelled rpc, or a host that is closed, to end in order
 
 
@@ -174,7 +176,7 @@ class HostRef:
         """Await `work` on the client's loop until it ends, the worker is lost, or the deadline passes."""
         task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait([task, self._lost], timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+            await self._first(task, deadline)
             if task.done():
                 return task.result()
             if self._lost.done():
@@ -187,6 +189,17 @@ class HostRef:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=FAREWELL)
+
+    async def _first(self, task: asyncio.Task[Any], deadline: float | None) -> None:
+        """Wait for a task, for the loss of the worker, or for the deadline."""
+        clock = asyncio.get_running_loop().time
+        end = math.inf if deadline is None else clock() + deadline
+        waiting: set[asyncio.Future[Any]] = {task, self._lost}
+        while len(waiting) == 2 and (left := end - clock()) > 0:
+            self.runtime.look()
+            _, waiting = await asyncio.wait(
+                waiting, timeout=min(TURN, left), return_when=asyncio.FIRST_COMPLETED
+            )
 
     async def start(self) -> None:
         """Create the actor on its worker and find out whether that can be reached directly."""

@@ -141,6 +141,11 @@ class Runtime(Portal):
                 return host
         return self._hosted.adopt(address, key)
 
+    def look(self) -> None:
+        """Mark all hosts as lost if the scheduler that knew them is gone. On the client's loop."""
+        if self._fleet is not None:
+            self._fleet.look()
+
     def on_lost(self, callback: Callable[[str], object]) -> Callable[[], None]:
         """Call `callback` with the address of every worker that goes away, on the client's loop.
 
