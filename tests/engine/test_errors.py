@@ -8,8 +8,9 @@ import pytest
 import torch
 from distributed import LocalCluster
 
+from byzflow.aggregators.average import Average
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
-from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from tests.engine.sine_node import SineNode
@@ -35,6 +36,22 @@ def server(nodes: list[Any]) -> ParameterServer:
 
 def peers(nodes: list[Any]) -> PeerToPeer:
     return PeerToPeer(nodes, [], Topology.complete(N), deadline=30.0)
+
+
+class StumblingLiar:
+    """Raises every other time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def byzantine_gradient_for_next_batch(self, honest_grads: Any) -> torch.Tensor:
+        self.asked += 1
+        if self.asked % 2:
+            raise ValueError("stumbled")
+        return torch.full((3,), 0.1 * self.asked)
+
+    def p2p_broadcast_vector(self, neighbor_vectors: Any = None, like: Any = None) -> torch.Tensor:
+        return self.byzantine_gradient_for_next_batch(neighbor_vectors)
 
 
 async def expected(make: Any) -> list[torch.Tensor]:
@@ -63,3 +80,20 @@ async def test_a_node_that_stumbles_steps_once_a_round(make: Any, lossy: bool) -
     ]
     assert any(report.respawned for report in run.history) == lossy
     assert all(map(torch.equal, got, await expected(make)))
+
+
+@pytest.mark.parametrize("kind", [ParameterServer, PeerToPeer])
+async def test_a_liar_that_stumbled_comes_back_as_it_was_after_that(kind: Any) -> None:
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    how = Average() if kind is ParameterServer else Topology.complete(N + 1)
+    async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
+        liar = await ByzantineNodeActor.spawn(StumblingLiar, backend=cluster)
+        async with kind([SineNode(i + N) for i in range(N)], [liar], how, quorum=N) as run:
+            await run.round()
+            address = liar._place()[0].address
+            await cluster.scheduler.remove_worker(address, stimulus_id="test")
+            await run.round()
+            await run.round()
+    out = [[exclusion.node for exclusion in report.excluded] for report in run.history]
+    assert [report.respawned for report in run.history] == [(), ("byzantine-0",), ()]
+    assert out == [["byzantine-0"], [], ["byzantine-0"]]

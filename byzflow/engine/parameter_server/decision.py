@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.stack import stacked
 from byzflow.engine.node.answers import judge
 from byzflow.engine.node.calls import Ask, Roster
@@ -16,7 +17,7 @@ from byzflow.engine.parameter_server.plan import AGGREGATE, ATTACK, GRADIENTS, C
 from byzflow.engine.parameter_server.progress import Progress
 from byzflow.engine.parameter_server.reduction import Reduction, row_weights
 from byzflow.engine.parameter_server.sharding import Sharding
-from byzflow.exceptions import ToleranceError
+from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 __all__ = ("GRADIENT_OF", "LIE_OF", "Decision")
 
@@ -91,6 +92,7 @@ class Decision:
             lies = self._asks(run, here, LIE_OF, (shown,), light)
             lies |= self._asks(run, away, LIE_OF, (stacked(plan.shown) if away else (),), light)
             answers = run.without_states(await self._ask(lies), light)
+            await self._save_raised(run, [i for i in light if _raised(answers[i].error)])
             mine = {i: owned(answers[i]) for i in liars if not self._roster.is_away(i)}
             plan.attacks({**answers, **mine} if mine else answers, held=run.held)
         with run.clock(AGGREGATE):
@@ -120,6 +122,15 @@ class Decision:
         asks = {save: Ask(method, args, save=save, held=run.held, places=places) for save in (False, True)}
         return {i: asks[i in light] for i in nodes}
 
+    async def _save_raised(self, run: Progress, nodes: Collection[int]) -> None:
+        """Note the states of Byzantine nodes whose answer, an error, has none with it."""
+        calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in nodes}
+        for index, outcome in (await self._roster.call(calls, self._deadline)).items():
+            if isinstance(outcome.error, NodeLostError):
+                raise outcome.error
+            if outcome.error is None:
+                run.states[index] = outcome.value
+
     async def _aggregate(self, run: Progress) -> None:
         combine = run.plan.combine()
         refusal: ToleranceError | None = None
@@ -145,3 +156,8 @@ class Decision:
         run.aggregate, plan, run.kept_at = await self._sharding.run(fused, rows, run.plan.number)
         run.state = self._reduction.state
         return row_weights(plan)
+
+
+def _raised(error: BaseException | None) -> bool:
+    """Whether a node has answered with an error of its own."""
+    return error is not None and not isinstance(error, NodeLostError | DeadlineError)
