@@ -154,14 +154,16 @@ class Resident:
             self._resident_latest = round
         if self._resident_counts:
             self._resident_node.begin_round(round)
-        call = self._resident_memo.watched(getattr(self._resident_node, method))
-        if not (args or kwargs):
-            return call()
+        call = getattr(self._resident_node, method)
+        own: Sequence[Any] | None = None
         if self._resident_reads:
-            return call(*resolved(tuple(args)), **resolved(dict(kwargs)))
-        if not kwargs and (own := copied(args)) is not None:
-            return call(*own)
-        return show(call, tuple(args), dict(kwargs))
+            own, kwargs = resolved(tuple(args)), resolved(dict(kwargs))
+        elif not kwargs:
+            own = copied(args)
+        if own is None:
+            return show(self._resident_memo.watched(call), tuple(args), dict(kwargs))
+        self._resident_memo.began = True
+        return call(*own, **kwargs)
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.
