@@ -42,11 +42,8 @@ What vanishes of a product is less than 2**-126, or a millionth of this.
 _SHORT = 2.0**-12
 """How much shorter, squared, than the centre a row may be: angles at the true origin lose as many digits."""
 
-_STRIP = 48
+_STRIP = 128
 """Rows of a symmetric product that are taken at once: BLAS is slow on fewer, and more repeat more [rows]."""
-
-_STRIPPED = 64
-"""From how many rows on the strips pay [rows], in blocks that are not small."""
 
 
 def norms_block(rows: Rows, span: Span) -> dict[str, np.ndarray]:
@@ -161,7 +158,7 @@ def _product(X: Array) -> np.ndarray:
     if isinstance(X, np.ndarray):
         block = torch.from_numpy(X)
         n = len(X)
-        if n < _STRIPPED or X.size <= _FEW:
+        if n <= _STRIP or X.size <= _FEW:
             return torch.mm(block, block.T).numpy()
         out = np.empty((n, n), X.dtype)
         for lo in range(0, n, _STRIP):
