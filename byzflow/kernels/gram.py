@@ -83,25 +83,35 @@ def gram_block(rows: Rows, span: Span, anchors: tuple[str, ...] = ()) -> dict[st
     """
     n = rows.n
     points = [anchor for anchor in anchors if anchor != "zero"]  # zero is a point without a row
-    X = rows.read(span, spare=len(points))
-    for row in range(n, n + len(points)):
-        X[row, :] = median_anchor(_copy(X[:n, :]))
     k = n + len(points)
-    gram = np.empty((k, k))
+    gram, norms = np.empty((k, k)), np.empty(n)
     to_zero = np.zeros(k + 1 if "zero" in anchors else 0)
-    if rows.host:
-        norms = np.empty(n)
-        native.marked_norms(X, norms)
-        if X.size <= _FEW and _accepted(X, norms, _NEAR, gram):
-            return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
-        native.centre_rows(X, norms, to_zero)
-    else:
-        norms = _squared_norms(X[:n, :])
-        _centre(X, norms, to_zero)
+    X = None if points else _read_centred(rows, span, norms, to_zero)
+    if X is None:
+        X = rows.read(span, spare=len(points))
+        for row in range(n, k):
+            X[row, :] = median_anchor(_copy(X[:n, :]))
+        if not rows.host:
+            norms = _squared_norms(X[:n, :])
+            _centre(X, norms, to_zero)
+        else:
+            native.marked_norms(X, norms)
+            if X.size <= _FEW and _accepted(X, norms, _NEAR, gram):
+                return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
+            native.centre_rows(X, norms, to_zero)
     short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
     if short or not _accepted(X, norms, _OFF_CENTRE, gram):
         return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
     return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
+
+
+def _read_centred(rows: Rows, span: Span, norms: np.ndarray, to_zero: np.ndarray) -> np.ndarray | None:
+    """Return a block about one of its rows, read once; None where it has to be read before it is centred."""
+    if rows.addresses is None or rows.n * span.width <= _FEW:
+        return None
+    X = rows.empty(rows.n, span.width)
+    start = span.lo - rows.offset
+    return X if native.gather_centred(rows.addresses, start, X, norms, to_zero) else None
 
 
 def _accepted(X: Array, norms: np.ndarray, limit: float, gram: np.ndarray) -> bool:

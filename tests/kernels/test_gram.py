@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from byzflow.kernels import gram as module
+from byzflow.kernels import native
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.gram import gram_block, norms_block
 from byzflow.kernels.intake import as_rows
@@ -170,3 +171,45 @@ def test_a_row_of_zeros_is_at_the_true_origin(monkeypatch):
     gram = rows_and_gram(X, ("median", "zero"))
     got = gram[4] - gram[4, 12] - gram[12] + gram[12, 12]
     assert np.abs(got).max() <= 1e-12 * gram[12, 12]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [range(64, 3064), range(5, 1029)])
+@pytest.mark.parametrize("value", [1.0, np.nan, -np.inf])
+def test_a_block_is_read_about_one_of_its_finite_rows(dtype, columns, value):
+    X = (np.random.default_rng(1).normal(size=(33, 4000)) + 3.0).astype(dtype)
+    X[7, 333] = value
+    width, start = len(columns), columns.start
+    block, norms, to_zero = np.empty((33, width), dtype), np.empty(33), np.empty(34)
+    assert native.gather_centred(as_rows(list(X)).addresses, start, block, norms, to_zero)
+    X = X[:, start : start + width]
+    finite = np.isfinite(X).all(axis=1)
+    (chosen,) = np.flatnonzero((block == 0.0).all(axis=1) & finite)
+    moved = np.where(finite[:, None], X, dtype(0.0)) - X[chosen]
+    np.testing.assert_array_equal(block, moved)
+    squares = (X.astype(np.float64) ** 2).sum(axis=1)
+    np.testing.assert_allclose(norms, np.where(finite, squares, np.inf), rtol=1e-12)
+    products = -moved.astype(np.float64) @ X[chosen].astype(np.float64)
+    np.testing.assert_allclose(to_zero[:33], np.where(finite, products, 0.0), atol=1e-10 * squares[chosen])
+    np.testing.assert_allclose(to_zero[33], squares[chosen], rtol=1e-12)
+
+
+def test_a_block_is_read_again_if_its_origin_turns_out_not_to_be_finite():
+    X = np.random.default_rng(2).normal(size=(33, 2048)).astype(np.float32)
+    X[:, 1] = np.inf  # beside what is sampled
+    X[4, 1] = 0.0
+    got = gram_block(as_rows(list(X)), Span(0, 2048), ("zero",))
+    assert np.isfinite(got["norms"]).tolist() == [i == 4 for i in range(33)]
+    assert np.isfinite(got["gram"]).all()
+    np.testing.assert_allclose(distances(got["gram"])[4, 33], (X[4].astype(float) ** 2).sum(), rtol=1e-6)
+
+
+def test_many_rows_are_measured_alike_wherever_their_columns_lie():
+    X = (np.random.default_rng(3).normal(size=(33, 2048)) + 50.0).astype(np.float32)
+    got = gram_block(as_rows(list(X)), Span(0, 2048))
+    np.testing.assert_allclose(distances(got["gram"]), exact(X), rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(got["norms"], (X.astype(float) ** 2).sum(1), rtol=1e-12)
+    scattered = np.zeros((33, 2 * 2048 + 1), np.float32)[:, 1::2]
+    scattered[:] = X
+    again = gram_block(as_rows(list(scattered)), Span(0, 2048))
+    np.testing.assert_array_equal(got["gram"], again["gram"])

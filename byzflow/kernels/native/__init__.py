@@ -6,18 +6,16 @@ Every loop over columns is element-wise, hence the bits do not depend on where a
 from __future__ import annotations
 
 from byzflow.kernels.native.addresses import TILE, combine, gather, squared_norms_at
-from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
-from byzflow.kernels.native.gram import (
-    accept_gram,
+from byzflow.kernels.native.centre import (
     centre_rows,
-    insert_point,
+    gather_centred,
     is_finite,
-    keeps_digits,
     marked_norms,
     pick_centre,
     squared_norms,
-    underflows,
 )
+from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
+from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, underflows
 from byzflow.kernels.native.sorting import compare_exchange, steps
 
 __all__ = (
@@ -27,6 +25,7 @@ __all__ = (
     "combine",
     "compare_exchange",
     "gather",
+    "gather_centred",
     "insert_point",
     "is_finite",
     "keeps_digits",

@@ -1,4 +1,4 @@
-"""Loops over one block on its way to a Gram matrix: norms, the choice of an origin, the digits left."""
+"""Loops over the Gram matrix of one block: whether it kept the digits, and one more point of it."""
 
 from __future__ import annotations
 
@@ -7,118 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from byzflow.kernels.native.addresses import FAST, TILE, part_of
+from byzflow.kernels.native.addresses import TILE, part_of
 
-__all__ = (
-    "accept_gram",
-    "centre_rows",
-    "insert_point",
-    "is_finite",
-    "keeps_digits",
-    "marked_norms",
-    "pick_centre",
-    "squared_norms",
-    "underflows",
-)
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
-def squared_norms(block: Any, out: Any) -> None:
-    """Write the squared norm of every row of `block` into `out` (float64; inf or NaN if a value is)."""
-    for i in range(block.shape[0]):
-        row = part_of(block, i, 0, block.shape[1])
-        total = 0.0
-        for c in range(row.shape[0]):
-            value = np.float64(row[c])
-            total += value * value
-        out[i] = total
-
-
-@njit(nogil=True, cache=True)
-def is_finite(block: Any) -> bool:
-    """Whether `block` holds neither NaN nor infinities."""
-    for i in range(block.shape[0]):
-        row = part_of(block, i, 0, block.shape[1])
-        finite = True
-        for c in range(row.shape[0]):
-            finite &= abs(row[c]) < np.inf
-        if not finite:
-            return False
-    return True
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
-def pick_centre(block: Any, finite: Any) -> Any:
-    """Return the row, of about four candidates, that lies nearest to most rows on 16 sampled columns."""
-    n, columns = block.shape[0], block.shape[1]
-    step = max(1, columns // 16)
-    stride = max(1, n // 4)
-    distances = np.empty(n)
-    best, best_score = 0, np.inf
-    for j in range(0, n, stride):
-        if not finite[j]:
-            continue
-        count = 0
-        for i in range(n):
-            if finite[i]:
-                total = 0.0
-                for c in range(0, columns, step):
-                    gap = np.float64(block[i, c]) - np.float64(block[j, c])
-                    total += gap * gap
-                distances[count] = total
-                count += 1
-        score = np.sort(distances[:count])[count // 2]
-        if score < best_score:
-            best, best_score = j, score
-    if best_score == np.inf:
-        for j in range(n):
-            if finite[j]:
-                return j
-    return best
-
-
-@njit(nogil=True, cache=True)
-def marked_norms(block: Any, norms: Any) -> None:
-    """Write the squared norms of the first ``len(norms)`` rows; +inf for a row that is not finite."""
-    squared_norms(block[: norms.shape[0]], norms)
-    for i in range(norms.shape[0]):
-        if not np.isfinite(norms[i]):
-            norms[i] = np.inf
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
-def _dot(a: Any, b: Any) -> Any:
-    total = 0.0
-    for c in range(a.shape[0]):
-        total += np.float64(a[c]) * np.float64(b[c])
-    return total
-
-
-@njit(nogil=True, cache=True)
-def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
-    """Move the origin of the whole block to one of its rows; `norms` come from `marked_norms`.
-
-    A row that is not finite becomes 0 before the move and -origin after it. `to_zero`, if it is not empty,
-    receives the inner product of every moved row with the moved zero, and last the latter's squared norm.
-    """
-    n = norms.shape[0]
-    finite = np.isfinite(norms)
-    for i in range(n):
-        if not finite[i]:
-            block[i] = 0
-    origin = block[pick_centre(block[:n], finite)].copy()
-    to_zero[:] = 0.0
-    for tile in range(0, block.shape[1], TILE):
-        end = min(tile + TILE, block.shape[1])
-        near = origin[tile:end]
-        for i in range(block.shape[0]):
-            row = part_of(block, i, tile, end)
-            for c in range(row.shape[0]):
-                row[c] -= near[c]
-            if to_zero.shape[0] > 0 and (i >= n or finite[i]):
-                to_zero[i] -= _dot(row, near)
-    if to_zero.shape[0] > 0:
-        to_zero[block.shape[0]] = _dot(origin, origin)
+__all__ = ("accept_gram", "insert_point", "keeps_digits", "underflows")
 
 
 @njit(nogil=True, cache=True)

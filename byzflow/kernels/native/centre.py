@@ -1,0 +1,166 @@
+"""Loops over one block before its Gram matrix is taken: its norms, and the choice of an origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit
+
+from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer
+
+__all__ = (
+    "centre_rows",
+    "gather_centred",
+    "is_finite",
+    "marked_norms",
+    "pick_centre",
+    "squared_norms",
+)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _square(row: Any) -> Any:
+    total = 0.0
+    for c in range(row.shape[0]):
+        value = np.float64(row[c])
+        total += value * value
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def squared_norms(block: Any, out: Any) -> None:
+    """Write the squared norm of every row of `block` into `out` (float64; inf or NaN if a value is)."""
+    for i in range(block.shape[0]):
+        out[i] = _square(part_of(block, i, 0, block.shape[1]))
+
+
+@njit(nogil=True, cache=True)
+def is_finite(block: Any) -> bool:
+    """Whether `block` holds neither NaN nor infinities."""
+    for i in range(block.shape[0]):
+        row = part_of(block, i, 0, block.shape[1])
+        finite = True
+        for c in range(row.shape[0]):
+            finite &= abs(row[c]) < np.inf
+        if not finite:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def pick_centre(block: Any, finite: Any) -> Any:
+    """Return the row, of about four candidates, that lies nearest to most rows on 16 sampled columns."""
+    n, columns = block.shape[0], block.shape[1]
+    step = max(1, columns // 16)
+    stride = max(1, n // 4)
+    distances = np.empty(n)
+    best, best_score = 0, np.inf
+    for j in range(0, n, stride):
+        if not finite[j]:
+            continue
+        count = 0
+        for i in range(n):
+            if finite[i]:
+                total = 0.0
+                for c in range(0, columns, step):
+                    gap = np.float64(block[i, c]) - np.float64(block[j, c])
+                    total += gap * gap
+                distances[count] = total
+                count += 1
+        score = np.sort(distances[:count])[count // 2]
+        if score < best_score:
+            best, best_score = j, score
+    if best_score == np.inf:
+        for j in range(n):
+            if finite[j]:
+                return j
+    return best
+
+
+@njit(nogil=True, cache=True)
+def marked_norms(block: Any, norms: Any) -> None:
+    """Write the squared norms of the first ``len(norms)`` rows; +inf for a row that is not finite."""
+    squared_norms(block[: norms.shape[0]], norms)
+    for i in range(norms.shape[0]):
+        if not np.isfinite(norms[i]):
+            norms[i] = np.inf
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _dot(a: Any, b: Any) -> Any:
+    total = 0.0
+    for c in range(a.shape[0]):
+        total += np.float64(a[c]) * np.float64(b[c])
+    return total
+
+
+@njit(nogil=True, cache=True)
+def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
+    """Move the origin of the whole block to one of its rows; `norms` come from `marked_norms`.
+
+    A row that is not finite becomes 0 before the move and -origin after it. `to_zero`, if it is not empty,
+    receives the inner product of every moved row with the moved zero, and last the latter's squared norm.
+    """
+    n = norms.shape[0]
+    finite = np.isfinite(norms)
+    for i in range(n):
+        if not finite[i]:
+            block[i] = 0
+    origin = block[pick_centre(block[:n], finite)].copy()
+    to_zero[:] = 0.0
+    for tile in range(0, block.shape[1], TILE):
+        end = min(tile + TILE, block.shape[1])
+        near = origin[tile:end]
+        for i in range(block.shape[0]):
+            row = part_of(block, i, tile, end)
+            for c in range(row.shape[0]):
+                row[c] -= near[c]
+            if to_zero.shape[0] > 0 and (i >= n or finite[i]):
+                to_zero[i] -= _dot(row, near)
+    if to_zero.shape[0] > 0:
+        to_zero[block.shape[0]] = _dot(origin, origin)
+
+
+@njit(nogil=True, cache=True)
+def gather_centred(addresses: Any, start: Any, block: Any, norms: Any, to_zero: Any) -> bool:
+    """Do what `gather`, `marked_norms` and `centre_rows` do, in one pass over columns of rows at addresses.
+
+    False if the row that was to be the origin turns out not to be finite: then nothing of it counts.
+    """
+    n, width = block.shape
+    step = max(1, width // 16)
+    shift = np.uintp(start * block.itemsize)
+    sample, finite = np.empty((n, -(-width // step)), block.dtype), np.ones(n, np.bool_)
+    for i in range(n):
+        source = carray(pointer(addresses[i] + shift, block), width)
+        for k in range(sample.shape[1]):
+            sample[i, k] = source[k * step]
+            finite[i] &= abs(sample[i, k]) < np.inf
+    chosen = pick_centre(sample, finite)
+    origin = carray(pointer(addresses[chosen] + shift, block), width)
+    to_zero[:] = 0.0
+    for i in range(n):
+        norms[i] = 0.0
+        for tile in range(0, width, TILE):
+            end = min(tile + TILE, width)
+            near = origin[tile:end]
+            source = carray(
+                pointer(addresses[i] + shift + np.uintp(tile * block.itemsize), block), end - tile
+            )
+            row = part_of(block, i, tile, end)
+            norms[i] += _square(source)
+            for c in range(row.shape[0]):
+                row[c] = source[c] - near[c]
+            if to_zero.shape[0] > 0:
+                to_zero[i] -= _dot(row, near)
+        if not np.isfinite(norms[i]):
+            if i == chosen:
+                return False
+            norms[i] = np.inf
+            block[i] = -origin
+            if to_zero.shape[0] > 0:
+                to_zero[i] = 0.0
+    if to_zero.shape[0] > 0:
+        to_zero[n] = _dot(origin, origin)
+    return True
