@@ -168,7 +168,7 @@ def _product(X: Array) -> np.ndarray:
     if isinstance(X, np.ndarray):
         block = torch.from_numpy(X)
         n = len(X)
-        if n <= _STRIP or X.size <= _FEW:
+        if n < 2 * _STRIP or X.size <= _FEW:
             return torch.mm(block, block.T).numpy()
         out = np.empty((n, n), X.dtype)
         for lo in range(0, n, _STRIP):

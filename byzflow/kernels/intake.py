@@ -137,6 +137,42 @@ def _torch_template(dtype: torch.dtype, device: torch.device, shape: torch.Size)
     return Template("torch", dtype, device, tuple(shape))
 
 
+def _are_flat(items: Sequence[Array]) -> bool:
+    """Whether all are flat tensors of one form, rows as they are: a third less work than to look at each."""
+    first = items[0]
+    shape, dtype = first.shape, first.dtype
+    if dtype not in COMPUTED or first.dim() != 1:
+        return False
+    return all(
+        type(item) is torch.Tensor
+        and item.dtype is dtype
+        and item.shape == shape
+        and item.is_cpu
+        and item.layout is torch.strided
+        and not item.requires_grad
+        and item.is_contiguous()
+        for item in items
+    )
+
+
+def _flat(index: int, item: Any, first: torch.Tensor, keep: torch.dtype) -> torch.Tensor:
+    """Return a vector as a flat tensor like the first one, of dtype `keep`."""
+    tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(_array(item))))
+    if tensor.shape != first.shape:
+        raise _shapes_differ(index, tuple(first.shape), tuple(tensor.shape))
+    if tensor.dtype.is_complex:
+        raise TypeError(
+            f"Vectors must hold real numbers; got {tensor.dtype}. Pass real and imaginary parts apart."
+        )
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"Vectors must be dense; got {tensor.layout}. Call to_dense() on them.")
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.dtype != keep or tensor.device != first.device:
+        tensor = tensor.to(device=first.device, dtype=keep)
+    return tensor if tensor.dim() == 1 and tensor.is_contiguous() else tensor.reshape(-1).contiguous()
+
+
 def _torch_rows(items: Sequence[Array]) -> Rows:
     first = items[0]
     if (stacked := _stack_rows(items)) is not None:
@@ -145,24 +181,7 @@ def _torch_rows(items: Sequence[Array]) -> Rows:
     result = dtype if dtype.is_floating_point else torch.get_default_dtype()
     compute = torch.float64 if not dtype.is_floating_point or dtype == torch.float64 else torch.float32
     keep = compute if compute == dtype or dtype not in _HALF else dtype
-    vectors = []
-    for index, item in enumerate(items):
-        tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(_array(item))))
-        if tensor.shape != shape:
-            raise _shapes_differ(index, tuple(shape), tuple(tensor.shape))
-        if tensor.dtype.is_complex:
-            raise TypeError(
-                f"Vectors must hold real numbers; got {tensor.dtype}. Pass real and imaginary parts apart."
-            )
-        if tensor.layout is not torch.strided:
-            raise TypeError(f"Vectors must be dense; got {tensor.layout}. Call to_dense() on them.")
-        if tensor.requires_grad:
-            tensor = tensor.detach()
-        if tensor.dtype != keep or tensor.device != device:
-            tensor = tensor.to(device=device, dtype=keep)
-        vectors.append(
-            tensor if tensor.dim() == 1 and tensor.is_contiguous() else tensor.reshape(-1).contiguous()
-        )
+    vectors = items if _are_flat(items) else [_flat(at, item, first, keep) for at, item in enumerate(items)]
     template = Template("torch", result, device, tuple(shape))
     host = device.type == "cpu"
     addresses = None
