@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
 from types import TracebackType
@@ -15,7 +15,7 @@ import numpy as np
 
 from byzflow.exceptions import DeadlineError
 
-__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "text_of")
+__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "maker", "text_of")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,17 @@ class Sweep(Sequence[Call]):
 
     def _options(self, index: int) -> dict[str, Any]:
         return self.kwargs | {name: values[index] for name, values in self.each.items()}
+
+
+def maker(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
+    """Return what makes one of the calls, by its number, on the object itself.
+
+    Examples
+    --------
+    >>> maker([Call("node-3", "upper"), Call("node-3", "lower")])(0, "a")
+    'A'
+    """
+    return calls.make if isinstance(calls, Sweep) else lambda index, subject: calls[index].make(subject)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ Only what runs on the worker is here; the client's handle is `HostRef`.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from distributed import get_worker
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Recorder, Sweep, late
+from byzflow.engine.actor.calls import Call, Recorder, Sweep, late, maker
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
@@ -107,7 +107,7 @@ class NodeHost:
             calls = blob.open()
         if opening.error is not None:
             return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)))
-        batch = Batch(count, _work(calls), self._portable)
+        batch = Batch(count, maker(calls), self._portable)
         lanes: list[Lane] = []
         for index, object_id in enumerate(_names(calls)):
             lane = self._lanes.get(object_id)
@@ -171,10 +171,6 @@ def _move(lanes: Iterable[Lane]) -> None:
 
 def _names(calls: Sequence[Call]) -> Iterable[str]:
     return calls.object_ids if isinstance(calls, Sweep) else [call.object_id for call in calls]
-
-
-def _work(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
-    return calls.make if isinstance(calls, Sweep) else lambda index, subject: calls[index].make(subject)
 
 
 def _unknown(object_id: str) -> LookupError:

@@ -34,13 +34,8 @@ def build(
     return AsyncResident(node) if has_coroutines(node) else Resident(node)
 
 
-def rebuild(
-    factory: Any,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    required: Sequence[Sequence[str]] = (),
-) -> Resident:
-    """Make a node anew, as `build` does; of an error, raise what is harmless.
+def rebuild(*recipe: Any) -> Resident:
+    """Make a node anew, as `build` does of the same; of an error, raise what is harmless.
 
     Examples
     --------
@@ -48,6 +43,6 @@ def rebuild(
     0
     """
     with Recorder() as record:
-        return build(factory, args, kwargs, required)
+        return build(*recipe)
     assert record.error is not None
     raise harmless_error(record.error)

@@ -21,7 +21,7 @@ class Memo:
     Attributes
     ----------
     began : bool
-        Whether the method of `watched` was called.
+        Whether the method was called.
 
     Examples
     --------
@@ -62,23 +62,26 @@ class Memo:
 
     def failed(self, key: str, round: int, error: Exception) -> None:
         """Remember an error, if the method had begun."""
-        if self.began and key != UPDATE:
-            self._answers[key] = (round, _Raised(error))
+        if self.began:
+            self._note_error(key, round, error)
 
     async def awaited(self, key: str, round: int, answer: Awaitable[Any]) -> Any:
         """Await an answer and remember what it came to."""
         try:
             value = await answer
         except Exception as error:
-            if key != UPDATE:
-                self._answers[key] = (round, _Raised(error))
+            self._note_error(key, round, error)
             raise
-        self._answers[key] = (round, value)
+        self.note(key, round, value)
         return value
 
     def clear(self) -> None:
         """Forget everything."""
         self._answers.clear()
+
+    def _note_error(self, key: str, round: int, error: Exception) -> None:
+        if key != UPDATE:
+            self.note(key, round, _Raised(error))
 
 
 class _Raised:

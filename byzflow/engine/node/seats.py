@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from dask.system import CPU_COUNT
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Outcome, Recorder, late
+from byzflow.engine.actor.calls import Call, Outcome, Recorder, late, maker
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
@@ -59,7 +59,7 @@ class LocalHost:
         queues: dict[str, list[int]] = {}
         for position, call in enumerate(calls):
             queues.setdefault(call.object_id, []).append(position)
-        batch = Batch(len(calls), lambda position, resident: calls[position].make(resident))
+        batch = Batch(len(calls), maker(calls))
         moves: list[Callable[[], None]] = []
         tasks: set[asyncio.Task[None]] = set()
         for name, positions in queues.items():

@@ -18,7 +18,6 @@ from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
 
 __all__ = ("Showing", "copied", "resolved", "rewritten", "show")
 
-
 COPIED = 1 << 20  # [bytes] up to which a copy costs less than a mapping of its own
 
 

@@ -92,7 +92,8 @@ class Decision:
             lies = self._asks(run, here, LIE_OF, (shown,), light)
             lies |= self._asks(run, away, LIE_OF, (stacked(plan.shown) if away else (),), light)
             answers = run.without_states(await self._ask(lies), light)
-            await self._save_raised(run, [i for i in light if _raised(answers[i].error)])
+            if raised := [i for i in light if _raised(answers[i].error)]:
+                await self._save_raised(run, raised)
             mine = {i: owned(answers[i]) for i in liars if not self._roster.is_away(i)}
             plan.attacks({**answers, **mine} if mine else answers, held=run.held)
         with run.clock(AGGREGATE):

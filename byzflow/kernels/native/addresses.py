@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-__all__ = ("FAST", "TILE", "combine", "gather", "part_of", "pointer", "squared_norms_at")
+__all__ = ("FAST", "TILE", "combine", "gather", "part_of", "pointer", "squared_norm", "squared_norms_at")
 
 FAST = {"reassoc", "contract", "nsz"}
 """How loops may be compiled that only add up."""
@@ -86,13 +86,18 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
+def squared_norm(row: Any) -> Any:
+    """Return the squared norm of a contiguous row (float64; inf or NaN if a value is)."""
+    total = 0.0
+    for c in range(row.shape[0]):
+        value = np.float64(row[c])
+        total += value * value
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
 def squared_norms_at(addresses: Any, start: Any, width: Any, like: Any, out: Any) -> None:
     """Write the squared norms of ``start : start + width`` of every row, of `like`'s dtype, into `out`."""
     shift = np.uintp(start * like.itemsize)
     for i in range(addresses.shape[0]):
-        row = carray(pointer(addresses[i] + shift, like), width)
-        total = 0.0
-        for c in range(width):
-            value = np.float64(row[c])
-            total += value * value
-        out[i] = total
+        out[i] = squared_norm(carray(pointer(addresses[i] + shift, like), width))

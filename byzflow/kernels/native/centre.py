@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer
+from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer, squared_norm
 
 __all__ = (
     "centre_rows",
@@ -20,19 +20,10 @@ __all__ = (
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def _square(row: Any) -> Any:
-    total = 0.0
-    for c in range(row.shape[0]):
-        value = np.float64(row[c])
-        total += value * value
-    return total
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
 def squared_norms(block: Any, out: Any) -> None:
     """Write the squared norm of every row of `block` into `out` (float64; inf or NaN if a value is)."""
     for i in range(block.shape[0]):
-        out[i] = _square(part_of(block, i, 0, block.shape[1]))
+        out[i] = squared_norm(part_of(block, i, 0, block.shape[1]))
 
 
 @njit(nogil=True, cache=True)
@@ -149,7 +140,7 @@ def gather_centred(addresses: Any, start: Any, block: Any, norms: Any, to_zero: 
                 pointer(addresses[i] + shift + np.uintp(tile * block.itemsize), block), end - tile
             )
             row = part_of(block, i, tile, end)
-            norms[i] += _square(source)
+            norms[i] += squared_norm(source)
             for c in range(row.shape[0]):
                 row[c] = source[c] - near[c]
             if to_zero.shape[0] > 0:
