@@ -20,6 +20,8 @@ from byzflow.engine.actor.lane import Lane
 from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.sendable import portable, sendable
+from byzflow.engine.actor.shared import Spot
+from byzflow.engine.actor.tray import Left, Waiter
 
 __all__ = ("NodeHost",)
 
@@ -45,6 +47,7 @@ class NodeHost:
         worker = get_worker()
         self._remote = not worker.address.startswith("inproc://")
         self._portable = portable if self._remote else None
+        self._waiter = Waiter()
         self._crew = Crew("host", worker.state.nthreads)
         self._here[key] = self
         weakref.finalize(self, _stop, self._lanes, self._crew)
@@ -78,7 +81,7 @@ class NodeHost:
             raise _unknown(object_id)
         return self._lanes[object_id].subject
 
-    async def spawn_many(self, object_ids: Sequence[str], blob: Parcel) -> Parcel:
+    async def spawn_many(self, object_ids: Sequence[str], blob: Parcel) -> Parcel | Left:
         """Build objects, each in a new lane, and return how that went, in order.
 
         They are built one after another: constructors may seed, or draw from, streams of the whole process.
@@ -96,17 +99,20 @@ class NodeHost:
         self._lanes.update(pair for i, pair in enumerate(made) if i not in outcomes.errors)
         return self._reply(outcomes)
 
-    async def call_many(self, blob: Parcel, count: int, deadline: float | None) -> Parcel:
+    async def call_many(
+        self, blob: Parcel, count: int, deadline: float | None, tray: tuple[Any, ...] | None = None
+    ) -> Parcel | Left:
         """Run `count` calls, different objects side by side, and return their outcomes in order.
 
         A call that is not done after `deadline` [seconds] has a `DeadlineError` as its outcome, and does
-        not keep the others from theirs.
+        not keep the others from theirs. What is large in the reply is left in the caller's tray, if there
+        is one.
         """
         calls: Sequence[Call] = []
         with Recorder() as opening:
             calls = blob.open()
         if opening.error is not None:
-            return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)))
+            return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)), tray)
         batch = Batch(count, maker(calls), self._portable)
         lanes: list[Lane] = []
         for index, object_id in enumerate(_names(calls)):
@@ -117,7 +123,7 @@ class NodeHost:
                 lanes.append(lane)
         self._crew.run(*(lane.move for lane in lanes))
         await batch.wait(deadline)
-        return self._reply(batch.close(lambda index: late(calls[index], deadline)))
+        return self._reply(batch.close(lambda index: late(calls[index], deadline)), tray)
 
     async def drop(self, object_ids: Iterable[str]) -> None:
         """Forget objects, their threads and their mailboxes; unknown ones are ignored."""
@@ -155,8 +161,11 @@ class NodeHost:
         self.peek(object_id)
         return self._mailboxes.setdefault((object_id, name), Mailbox(self._capacity))
 
-    def _reply(self, outcomes: Columns) -> Parcel:
-        return sendable(outcomes) if self._remote else Parcel(outcomes)
+    def _reply(self, outcomes: Columns, tray: tuple[Any, ...] | None = None) -> Parcel | Left:
+        if not self._remote:
+            return Parcel(outcomes)
+        reply = sendable(outcomes)
+        return reply if tray is None else self._waiter.serve(reply, Spot(*tray))
 
 
 def _build(recipe: Parcel) -> Any:

@@ -15,6 +15,7 @@ from byzflow.engine.actor.calls import Call, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
+from byzflow.engine.actor.tray import Trays
 from byzflow.engine.config import seconds, setting
 from byzflow.exceptions import ConfigError, DeadlineError, NodeLostError
 
@@ -55,6 +56,7 @@ class HostRef:
         self.key = key or f"byzflow-host-{uuid4().hex}"
         self.load = 0
         self.mail = Mail(self)
+        self._trays = Trays()
         self._lost: asyncio.Future[None] = runtime.loop.create_future()
         self._actor: Any = None
         self._direct = True
@@ -95,8 +97,10 @@ class HostRef:
         deadline = seconds("host.call-deadline") if deadline is None else deadline
         allowed = None if deadline is None else deadline + (seconds("host.grace") or 0.0)
         blob = self.pack(calls if isinstance(calls, Sweep) else list(calls))
-        reply = await self.execute("call_many", blob, len(calls), deadline, deadline=allowed)
-        outcomes: Columns = reply.open()
+        with self._trays.lent() as tray:
+            spot = None if tray is None else tray.spot
+            reply = await self.execute("call_many", blob, len(calls), deadline, spot, deadline=allowed)
+            outcomes: Columns = self._trays.opened(reply, tray).open()
         return outcomes
 
     async def spawn(

@@ -44,6 +44,11 @@ class Parcel:
         self._value = value
         self._frames = frames
 
+    @property
+    def frames(self) -> list[Any]:
+        """The bytes of a sealed parcel: the pickle, and what is large in it."""
+        return [] if self._frames is None else self._frames
+
     def open(self) -> Any:
         """Return what is inside: the object itself in the process that packed it, else a copy."""
         return self._value if self._frames is None else unseal(self._frames)

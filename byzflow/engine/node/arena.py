@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import mmap
-import os
-import secrets
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from byzflow.engine.actor.shared import Shared
 from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.sites import TOKEN, Site, mapped, rows_in
+from byzflow.engine.node.sites import Site, mapped, rows_in
 
 __all__ = ("Arena", "RowRef")
 
@@ -37,13 +35,9 @@ class Arena:
     """
 
     def __init__(self, rows: int, signature: Signature) -> None:
-        descriptor = os.memfd_create("byzflow-arena", os.MFD_CLOEXEC)
-        weakref.finalize(self, os.close, descriptor)
-        self.site = Site(os.getpid(), descriptor, secrets.token_bytes(16), rows, signature)
-        os.ftruncate(descriptor, TOKEN + self.site.size)
-        self._memory = mmap.mmap(descriptor, TOKEN + self.site.size)
-        self._memory[: len(self.site.token)] = self.site.token
-        self._matrix = rows_in(self._memory, self.site)
+        self._shared = Shared(rows * signature.nbytes)
+        self.site = Site(self._shared.spot, rows, signature)
+        self._matrix = rows_in(self._shared.memory, self.site)
 
     def write(self, row: int, vector: Any) -> None:
         """Copy a vector into a row."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from byzflow.engine.actor.calls import is_awaitable
+from byzflow.engine.actor.shared import TOKEN
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.isolation import is_bare, isolated
-from byzflow.engine.node.sites import TOKEN, mapping, vectors_in
+from byzflow.engine.node.sites import mapping, vectors_in
 
 __all__ = ("Showing", "copied", "resolved", "rewritten", "show")
 

@@ -1,8 +1,4 @@
-"""Shared memory of this machine as one process sees it: where it lies, and its mapping.
-
-Memory is an anonymous file of its owner; others map it by process id and descriptor. Nothing has a name in a
-file system, so nothing is left behind, however a process ends.
-"""
+"""Rows in memory that the processes of this machine share, as one of them sees them: where, and mapped."""
 
 from __future__ import annotations
 
@@ -16,25 +12,22 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from byzflow.engine.actor.shared import TOKEN, Spot, opened
 from byzflow.engine.node.forms import Signature
 
-__all__ = ("TOKEN", "Site", "forget", "mapped", "mapping", "reachable", "rows_in", "shareable", "vectors_in")
-
-TOKEN = 64  # bytes before the first row
+__all__ = ("Site", "forget", "mapped", "mapping", "reachable", "rows_in", "shareable", "vectors_in")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where the rows of one arena are, and what they look like."""
 
-    pid: int
-    descriptor: int
-    token: bytes
+    spot: Spot
     rows: int
     signature: Signature
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Site, (self.pid, self.descriptor, self.token, self.rows, self.signature)
+        return _site, (*self.spot, self.rows, self.signature)
 
     @property
     def size(self) -> int:
@@ -96,17 +89,8 @@ def mapping(site: Site, access: int, start: int, size: int) -> mmap.mmap:
     with _Maps.lock:
         descriptor = _Maps.descriptors.get((site, access))
         if descriptor is None:
-            descriptor = _Maps.descriptors[site, access] = _opened(site, access)
+            descriptor = _Maps.descriptors[site, access] = opened(site.spot, access)
         return mmap.mmap(descriptor, size, access=access, offset=start)
-
-
-def _opened(site: Site, access: int) -> int:
-    mode = os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY
-    descriptor = os.open(f"/proc/{site.pid}/fd/{site.descriptor}", mode)
-    if os.pread(descriptor, len(site.token), 0) != site.token:
-        os.close(descriptor)
-        raise ValueError(f"Process {site.pid} holds something else than the arena that was named.")
-    return descriptor
 
 
 def rows_in(memory: mmap.mmap, site: Site) -> Any:
@@ -122,3 +106,7 @@ def vectors_in(memory: mmap.mmap, site: Site, count: int, offset: int) -> Any:
         dtype = getattr(torch, site.signature.dtype)
         return torch.frombuffer(memory, dtype=dtype, count=count, offset=offset)
     return np.frombuffer(memory, dtype=np.dtype(site.signature.dtype), count=count, offset=offset)
+
+
+def _site(pid: int, descriptor: int, token: bytes, rows: int, signature: Signature) -> Site:
+    return Site(Spot(pid, descriptor, token), rows, signature)

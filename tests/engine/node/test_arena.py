@@ -106,9 +106,9 @@ def test_only_what_has_the_arenas_form_is_kept() -> None:
 def test_a_foreign_or_closed_arena_is_not_reachable() -> None:
     arena = Arena(1, FORMS[0])
     assert reachable([arena.site])
-    assert not reachable([replace(arena.site, token=bytes(16))])
-    assert not reachable([replace(arena.site, descriptor=10_000)])
-    assert not reachable([replace(arena.site, pid=2**22 + 1)])
+    assert not reachable([replace(arena.site, spot=arena.site.spot._replace(token=bytes(16)))])
+    assert not reachable([replace(arena.site, spot=arena.site.spot._replace(descriptor=10_000))])
+    assert not reachable([replace(arena.site, spot=arena.site.spot._replace(pid=2**22 + 1))])
 
 
 def test_arenas_leave_no_descriptor_and_no_mapping_behind() -> None:
