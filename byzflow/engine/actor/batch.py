@@ -33,7 +33,9 @@ class Batch:
         portable: Callable[[BaseException], BaseException] | None = None,
     ) -> None:
         self.context = contextvars.copy_context()
-        self._work, self._portable = work, portable
+        self._portable = portable
+        if work is not None:
+            self.run = work
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}
         self._said: dict[int, str] = {}
@@ -48,11 +50,6 @@ class Batch:
     def is_open(self) -> bool:
         """Whether outcomes are still wanted."""
         return self._open
-
-    def run(self, index: int, subject: Any) -> Any:
-        """Make one of the calls."""
-        assert self._work is not None
-        return self._work(index, subject)
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Put in the outcome of one call, from the thread that made it; too late is not an error."""

@@ -168,7 +168,7 @@ class Recorder:
         return True
 
 
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, np.ndarray})
+_PLAIN = {type(None), bool, int, float, str, bytes, tuple, list, dict, np.ndarray}  # and tensors, once seen
 
 
 def is_awaitable(value: Any) -> bool:
@@ -180,7 +180,10 @@ def is_awaitable(value: Any) -> bool:
     (False, False)
     """
     kind = type(value)
-    if kind in _PLAIN or kind is getattr(sys.modules.get("torch"), "Tensor", None):
+    if kind in _PLAIN:
+        return False
+    if kind is getattr(sys.modules.get("torch"), "Tensor", None):
+        _PLAIN.add(kind)
         return False
     return inspect.isawaitable(value)
 

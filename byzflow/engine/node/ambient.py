@@ -82,9 +82,15 @@ class Ambient:
 
 
 def _of_process() -> tuple[torch.dtype, bool]:
-    return torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
+    return _dtype(), _is_strict()
 
 
 def _of_thread() -> tuple[int, bool, int]:
-    modes = torch._C._len_torch_function_stack()  # one is a default device, slower to ask for
-    return torch.get_num_threads(), torch.is_grad_enabled(), modes
+    return _threads(), _is_graded(), _modes()  # one mode is a default device, slower to ask for
+
+
+_dtype, _is_strict = torch.get_default_dtype, torch._C._get_deterministic_algorithms
+_threads, _is_graded, _modes = (
+    *(torch.get_num_threads, torch.is_grad_enabled),
+    torch._C._len_torch_function_stack,
+)

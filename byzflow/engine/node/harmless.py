@@ -47,18 +47,19 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
     >>> guarded(lambda: print)
     Digest(signature=None, norm=0.0, row=None, kind='builtin_function_or_method')
     """
-    found: Any = None
     ambient = Ambient()
-    with Recorder() as record:
+    try:
         answer = work(*args)
         if made is not None:
-            found = made(answer)
-        else:
-            found = _later(answer) if is_awaitable(answer) else harmless(answer)
-    ambient.restore()
-    if record.error is not None:
-        raise harmless_error(record.error)
-    return found
+            return made(answer)
+        return _later(answer) if is_awaitable(answer) else harmless(answer)
+    except BaseException as error:
+        stand_in = harmless_error(error)
+        if stand_in is error:
+            raise
+    finally:
+        ambient.restore()
+    raise stand_in  # here, so that it does not hold the other one as its context
 
 
 def harmless(answer: Any) -> Any:

@@ -31,6 +31,8 @@ class Memo:
     (True, False, 1.5)
     """
 
+    __slots__ = ("_answers", "began")
+
     def __init__(self) -> None:
         self._answers: dict[str, tuple[int, Any]] = {}
         self.began = False

@@ -51,6 +51,11 @@ class Resident:
     [2, 2]
     """
 
+    __slots__ = (
+        *("_resident_counts", "_resident_latest", "_resident_memo", "_resident_node"),
+        *("_resident_reads", "_resident_saves"),
+    )
+
     def __init__(self, node: Any) -> None:
         self._resident_node = node
         self._resident_memo = Memo()
@@ -155,11 +160,11 @@ class Resident:
         if self._resident_counts:
             self._resident_node.begin_round(round)
         call = getattr(self._resident_node, method)
-        own: Sequence[Any] | None = None
+        own: Sequence[Any] | None = ()
         if self._resident_reads:
             own, kwargs = resolved(tuple(args)), resolved(dict(kwargs))
-        elif not kwargs:
-            own = copied(args)
+        elif args or kwargs:
+            own = None if kwargs else copied(args)
         if own is None:
             return show(self._resident_memo.watched(call), tuple(args), dict(kwargs))
         self._resident_memo.began = True
@@ -207,6 +212,8 @@ class Resident:
 
 class AsyncResident(Resident):
     """A resident whose host keeps an event loop for it, so that a waiting method lets the next call in."""
+
+    __slots__ = ()
 
     async def resident_idle(self) -> None:
         """Do nothing; a coroutine is what tells the host."""

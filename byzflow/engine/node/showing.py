@@ -87,9 +87,12 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
     """
     own: list[Any] = []
     for value in args:
-        if not is_bare(value) and not (isinstance(value, RowRef) and value.nbytes <= COPIED):
+        if is_bare(value):
+            own.append(isolated(value))
+        elif isinstance(value, RowRef) and value.nbytes <= COPIED:
+            own.append(isolated(value.open()))
+        else:
             return None
-        own.append(isolated(value.open() if isinstance(value, RowRef) else value))
     return own
 
 
