@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import array_api_compat
@@ -49,7 +48,7 @@ class Mixture(NamedTuple):
         Their weights.
     sparse : tuple of ndarray, or None
         W less `common` in compressed sparse rows (first, column, value), if that has few entries, in a row or
-        in a column.
+        in a column. The columns are those of all rows.
     common : ndarray, (len(picked),), or None
         What is taken from every row of W first.
     """
@@ -81,14 +80,14 @@ class Mixture(NamedTuple):
             picked = W[0].nonzero()[0]
             if len(picked) < W.shape[1]:
                 W = W[:, picked]
-            return cls(picked, W, (*_all_of(len(picked)), W[0]))
+            return cls(picked, W, (np.array((0, len(picked))), picked, W[0]))
         picked, W, sparse = _entries(np.ascontiguousarray(W))
         if sparse is not None:
             return cls(picked, W, sparse)
         if k >= _MANY and sq_norms is not None:
             common, count = _most_common(W)
             if count * _REST <= W.size and _harmless(W, common, np.sqrt(sq_norms[picked])):
-                return cls(picked, W, _compressed(W - common, count), common)
+                return cls(picked, W, _compressed(W - common, picked, count), common)
         return cls(picked, W, None)
 
     @property
@@ -98,15 +97,15 @@ class Mixture(NamedTuple):
 
 
 @compiled
-def _compressed(W: np.ndarray, count: int) -> _Sparse:
-    """Return where the entries of each row begin, and the last one ends, their columns, and their values."""
+def _compressed(W: np.ndarray, names: np.ndarray, count: int) -> _Sparse:
+    """Return where the entries of each row begin, and the last one ends, their columns' names, and values."""
     first, column, value = np.empty(W.shape[0] + 1, np.int64), np.empty(count, np.int64), np.empty(count)
     k = 0
     for i in range(W.shape[0]):
         first[i] = k
         for j in range(W.shape[1]):
             if W[i, j] != 0.0:
-                column[k], value[k] = j, W[i, j]
+                column[k], value[k] = names[j], W[i, j]
                 k += 1
     first[W.shape[0]] = k
     return first, column, value
@@ -125,7 +124,7 @@ def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Sparse | None]:
     if len(picked) < W.shape[1]:
         W = W[:, picked]
     if count * _SPARSE <= W.size or count <= _FEW * len(picked):
-        return picked, W, _compressed(W, count)
+        return picked, W, _compressed(W, picked, count)
     return picked, W, None
 
 
@@ -150,12 +149,6 @@ def _harmless(W: np.ndarray, common: np.ndarray, sizes: np.ndarray) -> bool:
     return bool(0.0 < dot(np.abs(common), sizes) <= _COMMON * mixed.min())
 
 
-@lru_cache(maxsize=64)
-def _all_of(k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the one row of k weights begins and ends, and their columns."""
-    return np.array((0, k)), np.arange(k)
-
-
 def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
     """Write W X over `span` into the (k, w) array `out`.
 
@@ -173,35 +166,41 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
     if not len(mixture.picked):
         out[:, :] = 0.0
         return
+    if rows.host and mixture.sparse is not None:
+        _combine_sparse(rows, mixture, mixture.sparse, span, out)
+        return
     if len(mixture.picked) < rows.n:
         rows = rows.pick(mixture.picked)
+    X = rows.read(span)
     if not rows.host:
-        X = rows.read(span)
         xp = array_api_compat.array_namespace(X)
         W = xp.asarray(mixture.W, dtype=rows.dtype, device=array_api_compat.device(X))
         out[:, :] = xp.matmul(W, X)
-    elif mixture.sparse is not None:
-        first, column, value = mixture.sparse
-        if rows.dtype is np.float64 or _in_range(value):
-            value = value.astype(rows.dtype)
-        addresses, start = rows.addresses, span.lo - rows.offset
-        if addresses is None:
-            addresses, start = _addresses(rows.read(span)), 0
-        if mixture.common is None:
-            native.combine(addresses, first, column, value, start, value[:0], out)
-            return
-        # Rows are read for many rows of the answer: a few columns of all of them at a time.
-        common = mixture.common.astype(rows.dtype)
-        for part in blocks(Span(0, span.width), native.TILE):
-            base, target = np.empty((1, part.width), rows.dtype), out[:, part.lo : part.hi]
-            where = start + part.lo
-            native.combine(addresses, *_all_of(rows.n), common, where, base[0, :0], base)
-            native.combine(addresses, first, column, value, where, base[0], target)
     else:
         # Not into `out` itself: BLAS lets the bits follow the layout of what it writes to, and `out` is a
         # view whose stride depends on how the columns were cut.
         W = mixture.W.astype(rows.dtype)
-        out[:, :] = torch.mm(torch.from_numpy(W), torch.from_numpy(rows.read(span))).numpy()
+        out[:, :] = torch.mm(torch.from_numpy(W), torch.from_numpy(X)).numpy()
+
+
+def _combine_sparse(rows: Rows, mixture: Mixture, sparse: _Sparse, span: Span, out: np.ndarray) -> None:
+    first, column, value = sparse
+    if rows.dtype is np.float64 or _in_range(value):
+        value = value.astype(rows.dtype)
+    picked, addresses, start = mixture.picked, rows.addresses, span.lo - rows.offset
+    if addresses is None:
+        addresses, start = np.zeros(rows.n, np.uintp), 0
+        addresses[picked] = _addresses(rows.pick(picked).read(span))
+    if mixture.common is None:
+        native.combine(addresses, first, column, value, start, value[:0], out)
+        return
+    # Rows are read for many rows of the answer: a few columns of all of them at a time.
+    common, whole = mixture.common.astype(rows.dtype), np.array((0, len(picked)))
+    for part in blocks(Span(0, span.width), native.TILE):
+        base, target = np.empty((1, part.width), rows.dtype), out[:, part.lo : part.hi]
+        where = start + part.lo
+        native.combine(addresses, whole, picked, common, where, base[0, :0], base)
+        native.combine(addresses, first, column, value, where, base[0], target)
 
 
 @compiled

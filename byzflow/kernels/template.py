@@ -35,12 +35,12 @@ class Template:
 
     def restore(self, flat: Array) -> Array:
         """Give a flat compute-dtype vector the template's library, dtype and shape."""
-        if self.library == "numpy":
-            return flat.astype(self.dtype, copy=False).reshape(self.shape)
         if self.library == "torch":
             tensor = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
-            tensor = tensor if tensor.dtype == self.dtype else tensor.to(self.dtype)
+            tensor = tensor if tensor.dtype is self.dtype else tensor.to(self.dtype)
             return tensor if len(self.shape) == 1 else tensor.reshape(self.shape)
+        if self.library == "numpy":
+            return flat.astype(self.dtype, copy=False).reshape(self.shape)
         xp = array_api_compat.array_namespace(flat)
         return xp.reshape(xp.astype(flat, self.dtype, copy=False), self.shape)
 
