@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,15 +20,16 @@ __all__ = ("NormalColumns", "NormalStream", "fresh_seed", "uniform")
 _WORDS = 4
 """Numbers that one step of the Philox counter gives."""
 
-_WORD = (1 << 64) - 1
+_WORD = (1 << 63) - 1
+"""The bits of a key that are one number to compiled loops."""
 
 _PIECE = 8192
 """How many numbers are drawn at a time on the way to a later column."""
 
 
 def fresh_seed() -> int:
-    """Return a seed that nobody has used, from the operating system; below 2**128."""
-    return secrets.randbits(128)
+    """Return a seed that nobody has used, from the operating system; below 2**126."""
+    return secrets.randbits(126)
 
 
 def uniform(key: tuple[int, ...], span: Span) -> np.ndarray:
@@ -89,7 +90,7 @@ class NormalStream:
         return values
 
 
-class NormalColumns:
+class NormalColumns(NamedTuple):
     """Normal numbers of nobody's stream: each follows from a seed and its column, whoever draws it.
 
     Examples
@@ -100,9 +101,9 @@ class NormalColumns:
     True
     """
 
-    def __init__(self, seed: int, mu: float, sigma: float) -> None:
-        self.key = np.uint64(seed & _WORD), np.uint64(seed >> 64 & _WORD)
-        self.mu, self.sigma = mu, sigma
+    seed: int
+    mu: float
+    sigma: float
 
     def read(self, span: Span, dtype: Any) -> np.ndarray:
         """Return the numbers of columns `span`, (w,), rounded to `dtype`, float32 or float64."""
@@ -112,4 +113,5 @@ class NormalColumns:
 
     def write(self, span: Span, values: np.ndarray) -> None:
         """Write the numbers of columns `span` into `values`, (w,), rounded to its dtype."""
-        native.write_normals(*self.key, span.lo, self.mu, self.sigma, *native.ziggurat(), values)
+        key = self.seed & _WORD, self.seed >> 63 & _WORD
+        native.write_normals(*key, span.lo, self.mu, self.sigma, *native.ziggurat(), values)

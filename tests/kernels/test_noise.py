@@ -86,6 +86,6 @@ def test_normal_columns_are_normal_out_to_the_tails():
 
 def test_normal_columns_of_other_seeds_and_columns_are_unlike():
     whole = NormalColumns(3, 0.0, 1.0).read(Span(0, D + 1), np.float64)
-    others = [NormalColumns(seed, 0.0, 1.0).read(Span(0, D), np.float64) for seed in (2, 4, 3 | 1 << 64)]
+    others = [NormalColumns(seed, 0.0, 1.0).read(Span(0, D), np.float64) for seed in (2, 4, 3 | 1 << 63)]
     for other in (*others, whole[1:]):
         assert abs(np.corrcoef(whole[:-1], other)[0, 1]) < 0.04

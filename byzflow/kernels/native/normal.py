@@ -83,10 +83,11 @@ def _beside(h: Any, x: Any, density: Any) -> Any:
 def write_normals(a: Any, b: Any, start: Any, mu: Any, sigma: Any, x: Any, density: Any, out: Any) -> None:
     """Write numbers of N(mu, sigma²) for the columns from `start` on into `out`, (w,).
 
-    `a` and `b`, uint64, are the key; `x` and `density` come from `ziggurat`.
+    `a` and `b`, whole numbers, are the key; `x` and `density` come from `ziggurat`.
     """
+    first, second = np.uint64(a), np.uint64(b)
     for c in range(out.shape[0]):
-        h = _mixed(_mixed(a + np.uint64(start + c) * _STEP) ^ b)
+        h = _mixed(_mixed(first + np.uint64(start + c) * _STEP) ^ second)
         layer = h & _LAYER
         value = _unit(h) * x[layer]
         if value < x[layer + np.uint64(1)]:
