@@ -86,8 +86,8 @@ class Mixture(NamedTuple):
             return cls(picked, W, sparse)
         if k >= _MANY and sq_norms is not None:
             common, count = _most_common(W)
-            if count * _REST <= W.size and _harmless(W, common, np.sqrt(sq_norms[picked])):
-                return cls(picked, W, _compressed(W - common, picked, count), common)
+            if count * _REST <= W.size and _harmless(W, common, sq_norms[picked]):
+                return cls(picked, W, _compressed(W, common, picked, count), common)
         return cls(picked, W, None)
 
     @property
@@ -97,15 +97,15 @@ class Mixture(NamedTuple):
 
 
 @compiled
-def _compressed(W: np.ndarray, names: np.ndarray, count: int) -> _Sparse:
-    """Return where the entries of each row begin, and the last one ends, their columns' names, and values."""
+def _compressed(W: np.ndarray, common: np.ndarray, names: np.ndarray, count: int) -> _Sparse:
+    """Return W less `common`: where its rows begin, and the last one ends, the columns' names, and values."""
     first, column, value = np.empty(W.shape[0] + 1, np.int64), np.empty(count, np.int64), np.empty(count)
     k = 0
     for i in range(W.shape[0]):
         first[i] = k
         for j in range(W.shape[1]):
-            if W[i, j] != 0.0:
-                column[k], value[k] = names[j], W[i, j]
+            if W[i, j] != common[j]:
+                column[k], value[k] = names[j], W[i, j] - common[j]
                 k += 1
     first[W.shape[0]] = k
     return first, column, value
@@ -124,7 +124,7 @@ def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Sparse | None]:
     if len(picked) < W.shape[1]:
         W = W[:, picked]
     if count * _SPARSE <= W.size or count <= _FEW * len(picked):
-        return picked, W, _compressed(W, picked, count)
+        return picked, W, _compressed(W, np.zeros(len(picked)), picked, count)
     return picked, W, None
 
 
@@ -139,12 +139,18 @@ def _most_common(W: np.ndarray) -> tuple[np.ndarray, int]:
             lost = (votes[j] == 0.0) & (row[j] != common[j])
             common[j] = row[j] if lost else common[j]
             votes[j] += 1.0 if lost or row[j] == common[j] else -1.0
-    return common, np.sum(common != W)
+    count = 0
+    for i in range(k):
+        row = W[i]
+        for j in range(n):
+            count += row[j] != common[j]
+    return common, count
 
 
-def _harmless(W: np.ndarray, common: np.ndarray, sizes: np.ndarray) -> bool:
+@compiled
+def _harmless(W: np.ndarray, common: np.ndarray, sq_norms: np.ndarray) -> bool:
     """Whether the common part is no larger than a few times what any row of W mixes."""
-    mixed = np.empty(len(W))
+    sizes, mixed = np.sqrt(sq_norms), np.empty(len(W))
     matvec(np.abs(W), sizes, mixed)
     return bool(0.0 < dot(np.abs(common), sizes) <= _COMMON * mixed.min())
 
