@@ -33,8 +33,11 @@ _COMMON = 4.0
 _RANGE = 2.0**100
 """Weights beyond this, or its inverse, are not rounded to float32: that of a huge row that is clipped."""
 
-_Sparse = tuple[np.ndarray, np.ndarray, np.ndarray]
+_Listed = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A matrix in compressed sparse rows: first, column, value."""
+
+_Sparse = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""The same, and the values for rows of float32: rounded, unless they would leave its range."""
 
 
 class Mixture(NamedTuple):
@@ -47,8 +50,8 @@ class Mixture(NamedTuple):
     W : ndarray, (k, len(picked)) float64
         Their weights.
     sparse : tuple of ndarray, or None
-        W less `common` in compressed sparse rows (first, column, value), if that has few entries, in a row or
-        in a column. The columns are those of all rows.
+        W less `common` in compressed sparse rows (first, column, value, value for float32), if that has few
+        entries, in a row or in a column. The columns are those of all rows.
     common : ndarray, (len(picked),), or None
         What is taken from every row of W first.
     """
@@ -80,14 +83,14 @@ class Mixture(NamedTuple):
             picked = W[0].nonzero()[0]
             if len(picked) < W.shape[1]:
                 W = W[:, picked]
-            return cls(picked, W, (np.array((0, len(picked))), picked, W[0]))
-        picked, W, sparse = _entries(np.ascontiguousarray(W))
-        if sparse is not None:
-            return cls(picked, W, sparse)
+            return cls(picked, W, _ready((np.array((0, len(picked))), picked, W[0])))
+        picked, W, entries = _entries(np.ascontiguousarray(W))
+        if entries is not None:
+            return cls(picked, W, _ready(entries))
         if k >= _MANY and sq_norms is not None:
             common, count = _most_common(W)
             if count * _REST <= W.size and _harmless(W, common, sq_norms[picked]):
-                return cls(picked, W, _compressed(W, common, picked, count), common)
+                return cls(picked, W, _ready(_compressed(W, common, picked, count)), common)
         return cls(picked, W, None)
 
     @property
@@ -97,7 +100,7 @@ class Mixture(NamedTuple):
 
 
 @compiled
-def _compressed(W: np.ndarray, common: np.ndarray, names: np.ndarray, count: int) -> _Sparse:
+def _compressed(W: np.ndarray, common: np.ndarray, names: np.ndarray, count: int) -> _Listed:
     """Return W less `common`: where its rows begin, and the last one ends, the columns' names, and values."""
     first, column, value = np.empty(W.shape[0] + 1, np.int64), np.empty(count, np.int64), np.empty(count)
     k = 0
@@ -112,7 +115,7 @@ def _compressed(W: np.ndarray, common: np.ndarray, names: np.ndarray, count: int
 
 
 @compiled
-def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Sparse | None]:
+def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Listed | None]:
     """Return the columns that are not zero, W without the others, and its entries alone if they are few."""
     used = np.zeros(W.shape[1], np.bool_)
     count = 0
@@ -190,9 +193,8 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
 
 
 def _combine_sparse(rows: Rows, mixture: Mixture, sparse: _Sparse, span: Span, out: np.ndarray) -> None:
-    first, column, value = sparse
-    if rows.dtype is np.float64 or _in_range(value):
-        value = value.astype(rows.dtype)
+    first, column, wide, narrow = sparse
+    value = wide if rows.dtype is np.float64 else narrow
     picked, addresses, start = mixture.picked, rows.addresses, span.lo - rows.offset
     if addresses is None:
         addresses, start = np.zeros(rows.n, np.uintp), 0
@@ -217,6 +219,11 @@ def _in_range(value: np.ndarray) -> bool:
         if size >= _RANGE or 0.0 < size <= 1.0 / _RANGE:
             return False
     return True
+
+
+def _ready(entries: _Listed) -> _Sparse:
+    value = entries[2]
+    return (*entries, value.astype(np.float32) if _in_range(value) else value)
 
 
 def _addresses(X: np.ndarray) -> np.ndarray:

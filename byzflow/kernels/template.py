@@ -66,8 +66,10 @@ class Template:
             return list(map(torch.from_numpy, flat))
         if self.library != "torch" or k * d > SMALL or not self.shape:
             return [self.restore(flat[i, :]) for i in range(k)]
+        flat = flat.reshape(-1)
         whole = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
-        whole = whole if whole.dtype == self.dtype else whole.to(self.dtype)
-        rows, *rest = self.shape
+        whole = whole if whole.dtype is self.dtype else whole.to(self.dtype)
+        if len(self.shape) > 1:
+            whole = whole.reshape(k * self.shape[0], *self.shape[1:])
         # Unlike views of one tensor, these are tensors of their own, and cheaper to make.
-        return list(whole.reshape(k * rows, *rest).unsafe_split_with_sizes([rows] * k))
+        return list(whole.unsafe_split_with_sizes([self.shape[0]] * k))
