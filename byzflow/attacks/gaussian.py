@@ -9,7 +9,7 @@ import numpy as np
 from byzflow.attacks.shape import ShapeAttack
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.host import fill
-from byzflow.kernels.noise import NormalBlocks, NormalStream, fresh_seed
+from byzflow.kernels.noise import NormalColumns, NormalStream, fresh_seed
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import finite, nonnegative, real
@@ -71,15 +71,15 @@ class GaussianAttack(ShapeAttack):
         if self.seed is not None:
             nonnegative("seed", self.seed)
 
-    def solve(self, stats: Stats, n: int) -> NormalStream | NormalBlocks:
+    def solve(self, stats: Stats, n: int) -> NormalStream | NormalColumns:
         """Return the noise, the same for all shards of this call."""
         if self.seed is None:
-            return NormalBlocks(fresh_seed(), float(self.mu), float(self.sigma))
+            return NormalColumns(fresh_seed(), float(self.mu), float(self.sigma))
         return NormalStream(int(self.seed), float(self.mu), float(self.sigma))
 
-    def emit(self, rows: Rows, plan: NormalStream | NormalBlocks, span: Span, out: Array) -> None:
+    def emit(self, rows: Rows, plan: NormalStream | NormalColumns, span: Span, out: Array) -> None:
         """Write the numbers of one block."""
-        if isinstance(plan, NormalBlocks) and isinstance(out, np.ndarray):
+        if isinstance(plan, NormalColumns) and isinstance(out, np.ndarray):
             plan.write(span, out[0])
         elif isinstance(plan, NormalStream):
             fill(out[0, :], plan.read(span))

@@ -43,7 +43,7 @@ class ShapeAttack(RowAttack):
     def _rows(self, key: str, value: Any) -> Sequence[Array]:
         """Return the first honest vector, alone; the others must only be shaped like it."""
         vectors: Any = super()._rows(key, value)
-        if hasattr(vectors, "shape"):
+        if not isinstance(vectors, (list, tuple)) and hasattr(vectors, "shape"):
             return vectors[:1, ...]  # type: ignore[no-any-return]  # a stacked array is a sequence of its rows
         try:
             alike = not vectors or countOf(map(_shape, vectors), vectors[0].shape) == len(vectors)

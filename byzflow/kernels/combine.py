@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import array_api_compat
@@ -34,8 +33,11 @@ _COMMON = 4.0
 _RANGE = 2.0**100
 """Weights beyond this, or its inverse, are not rounded to float32: that of a huge row that is clipped."""
 
-_Sparse = tuple[np.ndarray, np.ndarray, np.ndarray]
+_Listed = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A matrix in compressed sparse rows: first, column, value."""
+
+_Sparse = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""The same, and the values for rows of float32: rounded, unless they would leave its range."""
 
 
 class Mixture(NamedTuple):
@@ -48,8 +50,8 @@ class Mixture(NamedTuple):
     W : ndarray, (k, len(picked)) float64
         Their weights.
     sparse : tuple of ndarray, or None
-        W less `common` in compressed sparse rows (first, column, value), if that has few entries, in a row or
-        in a column.
+        W less `common` in compressed sparse rows (first, column, value, value for float32), if that has few
+        entries, in a row or in a column. The columns are those of all rows.
     common : ndarray, (len(picked),), or None
         What is taken from every row of W first.
     """
@@ -81,14 +83,14 @@ class Mixture(NamedTuple):
             picked = W[0].nonzero()[0]
             if len(picked) < W.shape[1]:
                 W = W[:, picked]
-            return cls(picked, W, (*_all_of(len(picked)), W[0]))
-        picked, W, sparse = _entries(np.ascontiguousarray(W))
-        if sparse is not None:
-            return cls(picked, W, sparse)
+            return cls(picked, W, _ready((np.array((0, len(picked))), picked, W[0])))
+        picked, W, entries = _entries(np.ascontiguousarray(W))
+        if entries is not None:
+            return cls(picked, W, _ready(entries))
         if k >= _MANY and sq_norms is not None:
             common, count = _most_common(W)
-            if count * _REST <= W.size and _harmless(W, common, np.sqrt(sq_norms[picked])):
-                return cls(picked, W, _compressed(W - common, count), common)
+            if count * _REST <= W.size and _harmless(W, common, sq_norms[picked]):
+                return cls(picked, W, _ready(_compressed(W, common, picked, count)), common)
         return cls(picked, W, None)
 
     @property
@@ -98,22 +100,22 @@ class Mixture(NamedTuple):
 
 
 @compiled
-def _compressed(W: np.ndarray, count: int) -> _Sparse:
-    """Return where the entries of each row begin, and the last one ends, their columns, and their values."""
+def _compressed(W: np.ndarray, common: np.ndarray, names: np.ndarray, count: int) -> _Listed:
+    """Return W less `common`: where its rows begin, and the last one ends, the columns' names, and values."""
     first, column, value = np.empty(W.shape[0] + 1, np.int64), np.empty(count, np.int64), np.empty(count)
     k = 0
     for i in range(W.shape[0]):
         first[i] = k
         for j in range(W.shape[1]):
-            if W[i, j] != 0.0:
-                column[k], value[k] = j, W[i, j]
+            if W[i, j] != common[j]:
+                column[k], value[k] = names[j], W[i, j] - common[j]
                 k += 1
     first[W.shape[0]] = k
     return first, column, value
 
 
 @compiled
-def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Sparse | None]:
+def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Listed | None]:
     """Return the columns that are not zero, W without the others, and its entries alone if they are few."""
     used = np.zeros(W.shape[1], np.bool_)
     count = 0
@@ -125,7 +127,7 @@ def _entries(W: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Sparse | None]:
     if len(picked) < W.shape[1]:
         W = W[:, picked]
     if count * _SPARSE <= W.size or count <= _FEW * len(picked):
-        return picked, W, _compressed(W, count)
+        return picked, W, _compressed(W, np.zeros(len(picked)), picked, count)
     return picked, W, None
 
 
@@ -140,20 +142,20 @@ def _most_common(W: np.ndarray) -> tuple[np.ndarray, int]:
             lost = (votes[j] == 0.0) & (row[j] != common[j])
             common[j] = row[j] if lost else common[j]
             votes[j] += 1.0 if lost or row[j] == common[j] else -1.0
-    return common, np.sum(common != W)
+    count = 0
+    for i in range(k):
+        row = W[i]
+        for j in range(n):
+            count += row[j] != common[j]
+    return common, count
 
 
-def _harmless(W: np.ndarray, common: np.ndarray, sizes: np.ndarray) -> bool:
+@compiled
+def _harmless(W: np.ndarray, common: np.ndarray, sq_norms: np.ndarray) -> bool:
     """Whether the common part is no larger than a few times what any row of W mixes."""
-    mixed = np.empty(len(W))
+    sizes, mixed = np.sqrt(sq_norms), np.empty(len(W))
     matvec(np.abs(W), sizes, mixed)
     return bool(0.0 < dot(np.abs(common), sizes) <= _COMMON * mixed.min())
-
-
-@lru_cache(maxsize=64)
-def _all_of(k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the one row of k weights begins and ends, and their columns."""
-    return np.array((0, k)), np.arange(k)
 
 
 def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
@@ -173,35 +175,40 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
     if not len(mixture.picked):
         out[:, :] = 0.0
         return
+    if rows.host and mixture.sparse is not None:
+        _combine_sparse(rows, mixture, mixture.sparse, span, out)
+        return
     if len(mixture.picked) < rows.n:
         rows = rows.pick(mixture.picked)
+    X = rows.read(span)
     if not rows.host:
-        X = rows.read(span)
         xp = array_api_compat.array_namespace(X)
         W = xp.asarray(mixture.W, dtype=rows.dtype, device=array_api_compat.device(X))
         out[:, :] = xp.matmul(W, X)
-    elif mixture.sparse is not None:
-        first, column, value = mixture.sparse
-        if rows.dtype is np.float64 or _in_range(value):
-            value = value.astype(rows.dtype)
-        addresses, start = rows.addresses, span.lo - rows.offset
-        if addresses is None:
-            addresses, start = _addresses(rows.read(span)), 0
-        if mixture.common is None:
-            native.combine(addresses, first, column, value, start, value[:0], out)
-            return
-        # Rows are read for many rows of the answer: a few columns of all of them at a time.
-        common = mixture.common.astype(rows.dtype)
-        for part in blocks(Span(0, span.width), native.TILE):
-            base, target = np.empty((1, part.width), rows.dtype), out[:, part.lo : part.hi]
-            where = start + part.lo
-            native.combine(addresses, *_all_of(rows.n), common, where, base[0, :0], base)
-            native.combine(addresses, first, column, value, where, base[0], target)
     else:
         # Not into `out` itself: BLAS lets the bits follow the layout of what it writes to, and `out` is a
         # view whose stride depends on how the columns were cut.
         W = mixture.W.astype(rows.dtype)
-        out[:, :] = torch.mm(torch.from_numpy(W), torch.from_numpy(rows.read(span))).numpy()
+        out[:, :] = torch.mm(torch.from_numpy(W), torch.from_numpy(X)).numpy()
+
+
+def _combine_sparse(rows: Rows, mixture: Mixture, sparse: _Sparse, span: Span, out: np.ndarray) -> None:
+    first, column, wide, narrow = sparse
+    value = wide if rows.dtype is np.float64 else narrow
+    picked, addresses, start = mixture.picked, rows.addresses, span.lo - rows.offset
+    if addresses is None:
+        addresses, start = np.zeros(rows.n, np.uintp), 0
+        addresses[picked] = _addresses(rows.pick(picked).read(span))
+    if mixture.common is None:
+        native.combine(addresses, first, column, value, start, value[:0], out)
+        return
+    # Rows are read for many rows of the answer: a few columns of all of them at a time.
+    common, whole = mixture.common.astype(rows.dtype), np.array((0, len(picked)))
+    for part in blocks(Span(0, span.width), native.TILE):
+        base, target = np.empty((1, part.width), rows.dtype), out[:, part.lo : part.hi]
+        where = start + part.lo
+        native.combine(addresses, whole, picked, common, where, base[0, :0], base)
+        native.combine(addresses, first, column, value, where, base[0], target)
 
 
 @compiled
@@ -212,6 +219,11 @@ def _in_range(value: np.ndarray) -> bool:
         if size >= _RANGE or 0.0 < size <= 1.0 / _RANGE:
             return False
     return True
+
+
+def _ready(entries: _Listed) -> _Sparse:
+    value = entries[2]
+    return (*entries, value.astype(np.float32) if _in_range(value) else value)
 
 
 def _addresses(X: np.ndarray) -> np.ndarray:

@@ -121,20 +121,21 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         X = torch.stack(items) if n > 1 else first.reshape(1, d).contiguous()  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
-    if X.dtype != dtype or X.layout is not torch.strided:
+    if X.dtype is not dtype or X.layout is not torch.strided:
         return None
     if X.requires_grad:
         X = X.detach()
-    if X.dim() != 2:
+    shape = first.shape
+    if len(shape) != 1:
         X = X.reshape(n, d)
-    start, step = X.data_ptr(), d * X.element_size()
+    start, step = X.data_ptr(), d * X.itemsize
     addresses = np.arange(start, start + n * step, step, dtype=np.uintp) if d else np.full(n, start, np.uintp)
-    return Rows(X, _torch_template(dtype, first.device, first.shape), n, d, kind, addresses, True)
+    return Rows(X, _host_template(dtype, shape), n, d, kind, addresses, True)
 
 
 @lru_cache(maxsize=64)
-def _torch_template(dtype: torch.dtype, device: torch.device, shape: torch.Size) -> Template:
-    return Template("torch", dtype, device, tuple(shape))
+def _host_template(dtype: torch.dtype, shape: torch.Size) -> Template:
+    return Template("torch", dtype, torch.device("cpu"), tuple(shape))
 
 
 def _are_flat(items: Sequence[Array]) -> bool:

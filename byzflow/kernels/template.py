@@ -35,12 +35,12 @@ class Template:
 
     def restore(self, flat: Array) -> Array:
         """Give a flat compute-dtype vector the template's library, dtype and shape."""
-        if self.library == "numpy":
-            return flat.astype(self.dtype, copy=False).reshape(self.shape)
         if self.library == "torch":
             tensor = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
-            tensor = tensor if tensor.dtype == self.dtype else tensor.to(self.dtype)
+            tensor = tensor if tensor.dtype is self.dtype else tensor.to(self.dtype)
             return tensor if len(self.shape) == 1 else tensor.reshape(self.shape)
+        if self.library == "numpy":
+            return flat.astype(self.dtype, copy=False).reshape(self.shape)
         xp = array_api_compat.array_namespace(flat)
         return xp.reshape(xp.astype(flat, self.dtype, copy=False), self.shape)
 
@@ -66,8 +66,10 @@ class Template:
             return list(map(torch.from_numpy, flat))
         if self.library != "torch" or k * d > SMALL or not self.shape:
             return [self.restore(flat[i, :]) for i in range(k)]
+        flat = flat.reshape(-1)
         whole = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
-        whole = whole if whole.dtype == self.dtype else whole.to(self.dtype)
-        rows, *rest = self.shape
+        whole = whole if whole.dtype is self.dtype else whole.to(self.dtype)
+        if len(self.shape) > 1:
+            whole = whole.reshape(k * self.shape[0], *self.shape[1:])
         # Unlike views of one tensor, these are tensors of their own, and cheaper to make.
-        return list(whole.reshape(k * rows, *rest).unsafe_split_with_sizes([rows] * k))
+        return list(whole.unsafe_split_with_sizes([self.shape[0]] * k))

@@ -126,8 +126,9 @@ class RowOperator(Operator, ABC):
         rows = as_rows(vectors, extra)
         n = rows.n - len(extra)
         self.check(n)
-        out = self._attempt(rows, n, measured=self._measures_first)
-        if self.optimistic and not all_finite(out):
+        optimistic = self.optimistic
+        out = self._attempt(rows, n, measured=self.measures and not optimistic)
+        if optimistic and not all_finite(out):
             out = self._attempt(rows, n, measured=True)
         return rows.template.restore_rows(out)
 

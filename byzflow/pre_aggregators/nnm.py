@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.exceptions import ToleranceError
+from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
 from byzflow.operators.geometry import Geometry
@@ -76,17 +77,22 @@ class NearestNeighborMixing(LinearPreAggregator):
         D.ravel()[:: n + 1] = -1.0
         if np.count_nonzero(geometry.finite) < n:
             D[~geometry.finite] = np.where(geometry.finite, 0.0, np.inf)
-        return _smallest(D, k) / k
+        return _shares(D, np.partition(D, k - 1, axis=1)[:, k - 1], k)
 
 
-def _smallest(values: np.ndarray, k: int) -> np.ndarray:
-    """Mark the k smallest entries of every row, ties to the lower index; (n, n) bool."""
-    limit = np.partition(values, k - 1, axis=1)[:, k - 1 : k]
-    chosen = values <= limit
-    if np.count_nonzero(chosen) > k * len(chosen):
-        below = values < limit
-        tied = chosen & ~below
-        room = k - below.sum(axis=1, keepdims=True)
-        chosen = below | (tied & (np.cumsum(tied, axis=1) <= room))
-    marked: np.ndarray = chosen
-    return marked
+@compiled
+def _shares(values: np.ndarray, limits: np.ndarray, k: int) -> np.ndarray:
+    """Return 1 / k for the k smallest entries of every row, whose k-th is given, ties to the lower index."""
+    W = np.empty(values.shape)
+    for i in range(len(values)):
+        row, weights, limit, count = values[i], W[i], limits[i], 0
+        for j in range(len(row)):
+            weights[j] = 1.0 / k if row[j] <= limit else 0.0
+            count += row[j] <= limit
+        last = len(row)
+        while count > k:
+            last -= 1
+            if row[last] == limit:
+                weights[last] = 0.0
+                count -= 1
+    return W

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.combine import Mixture, combine_rows
@@ -66,3 +67,14 @@ def test_the_bits_do_not_depend_on_where_columns_are_cut():
 def test_a_column_that_has_no_value_mostly_is_left_as_it_is():
     W = np.random.default_rng(0).random((N, N))
     assert Mixture.of(W, np.ones(N)).common is None
+
+
+def test_half_precision_rows_that_are_left_out_are_not_read():
+    X = rows_of().astype(np.float16)
+    X[[0, 5]] = np.nan
+    W = np.zeros((2, N))
+    W[0, [7, 3]] = W[1, [3, 79]] = 0.5
+    rows = as_rows([torch.from_numpy(x) for x in X])
+    out = np.empty((2, D), np.float32)
+    combine_rows(rows, Mixture.of(W), Span(0, D), out)
+    np.testing.assert_allclose(out, [(X[3] + X[7]) / 2, (X[3] + X[79]) / 2], rtol=2e-3, atol=2e-3)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from math import erfc, sqrt
 
 import numpy as np
 import pytest
 
 from byzflow.kernels.blocks import Span
-from byzflow.kernels.noise import NormalBlocks, NormalStream, fresh_seed, uniform
+from byzflow.kernels.noise import NormalColumns, NormalStream, fresh_seed, uniform
 
 D = 20_011
 CUTS = [[0, D], [0, 1, 2, 3, 5, 8, 4099, D], [0, 8191, 8192, 8193, D], list(range(0, D, 997)) + [D]]
@@ -63,8 +64,8 @@ def test_fresh_seeds_differ():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_normal_blocks_do_not_depend_on_the_cut(dtype):
-    noise = NormalBlocks(3, -1.0, 2.0)
+def test_normal_columns_do_not_depend_on_the_cut(dtype):
+    noise = NormalColumns(3, -1.0, 2.0)
     whole = noise.read(Span(0, 50_000), dtype)
     cuts = [0, 5, 16_384, 20_000, 40_000, 50_000]
     np.testing.assert_array_equal(np.concatenate([noise.read(span, dtype) for span in spans(cuts)]), whole)
@@ -72,3 +73,19 @@ def test_normal_blocks_do_not_depend_on_the_cut(dtype):
     np.testing.assert_array_equal(np.concatenate(backwards[::-1]), whole)
     assert abs(whole.mean() + 1.0) < 0.05
     assert abs(whole.std() - 2.0) < 0.05
+
+
+def test_normal_columns_are_normal_out_to_the_tails():
+    count = 1_000_000
+    numbers = NormalColumns(1 << 100, 0.0, 1.0).read(Span(0, count), np.float64)
+    for edge in (0.25, 1.0, 2.0, 3.0, 3.65, 4.0):  # the tail has a method of its own from 3.654 on
+        for beyond in (numbers > edge, numbers < -edge):
+            expected = count * erfc(edge / sqrt(2.0)) / 2.0
+            assert abs(beyond.sum() - expected) < 5.0 * sqrt(expected)
+
+
+def test_normal_columns_of_other_seeds_and_columns_are_unlike():
+    whole = NormalColumns(3, 0.0, 1.0).read(Span(0, D + 1), np.float64)
+    others = [NormalColumns(seed, 0.0, 1.0).read(Span(0, D), np.float64) for seed in (2, 4, 3 | 1 << 63)]
+    for other in (*others, whole[1:]):
+        assert abs(np.corrcoef(whole[:-1], other)[0, 1]) < 0.04

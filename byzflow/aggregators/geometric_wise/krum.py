@@ -9,6 +9,7 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
+from byzflow.kernels.small import compiled, dot
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
 from byzflow.operators.geometry import Geometry
@@ -31,9 +32,17 @@ def krum_scores(sq_distances: np.ndarray, f: int) -> np.ndarray:
     >>> krum_scores(np.array([[0.0, 1.0, 9.0], [1.0, 0.0, 4.0], [9.0, 4.0, 0.0]]), f=1)
     array([1., 1., 4.])
     """
-    ascending = np.sort(sq_distances, axis=1)
-    scores: np.ndarray = ascending[:, : len(ascending) - f].sum(axis=1)
+    scores: np.ndarray = _sums(np.sort(sq_distances, axis=1), len(sq_distances) - f)
     return scores
+
+
+@compiled
+def _sums(ascending: np.ndarray, k: int) -> np.ndarray:
+    """Return the sum of the first k entries of every row."""
+    sums, ones = np.empty(len(ascending)), np.ones(k)
+    for i in range(len(ascending)):
+        sums[i] = dot(ascending[i, :k], ones)
+    return sums
 
 
 def _average_of_best(geometry: Geometry, f: int, q: int, rule: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from byzflow.kernels.native.centre import (
 )
 from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
 from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, underflows
+from byzflow.kernels.native.normal import write_normals, ziggurat
 from byzflow.kernels.native.sorting import compare_exchange, steps
 
 __all__ = (
@@ -38,4 +39,6 @@ __all__ = (
     "squared_norms_at",
     "steps",
     "underflows",
+    "write_normals",
+    "ziggurat",
 )
