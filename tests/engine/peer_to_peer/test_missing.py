@@ -214,9 +214,7 @@ def by_hand(rule: Any, topology: Any, rounds: int = ROUNDS) -> list[torch.Tensor
 @pytest.mark.parametrize("rule", STATEFUL, ids=["foolsgold", "pipeline", "clipping", "clustering"])
 async def test_what_a_rule_remembers_stays_with_its_node(rule: Any, topology: Any) -> None:
     got = await thetas(peers(rule, None, FAILS), topology, ROUNDS)
-    for mine, other in zip(
-        got, by_hand(rule, topology), strict=True
-    ):  # which sums more zeros
+    for mine, other in zip(got, by_hand(rule, topology), strict=True):  # which sums more zeros
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
