@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import array_api_compat
+
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
@@ -94,7 +96,10 @@ class StatefulAggregator(Aggregator):
     """
 
     by_node: ClassVar[bool] = False
-    """Whether the state has something for each node, so that it fits no other rows."""
+    """Whether the state has something for each node, so that it fits no other rows; see `regrouped`.
+
+    Such a rule says by `without` how it does without the rows of some of these nodes.
+    """
 
     @abstractmethod
     def step(
@@ -102,6 +107,27 @@ class StatefulAggregator(Aggregator):
     ) -> tuple[Array, Mapping[str, Array]]:
         """Return the aggregate and the state for the next round."""
 
+    def regrouped(self, state: Mapping[str, Array], places: Sequence[int | None]) -> Mapping[str, Array]:
+        """Return the state of a rule that is `by_node` for other nodes, as when a peer's neighbours change.
+
+        By default every array of the state has an entry for each node along its first axis, and zeros for
+        one that is new; override it where that is not so.
+
+        Parameters
+        ----------
+        state : mapping
+            What `step` returned.
+        places : sequence of int or None
+            For each node of the next round its place in `state`; None for a node that is new.
+        """
+        return {name: _taken(value, places) for name, value in state.items()}
+
     def aggregate(self, gradients: Sequence[Array]) -> Array:
         """Aggregate as in a first round."""
         return self.step(gradients, None)[0]
+
+
+def _taken(value: Any, places: Sequence[int | None]) -> Any:
+    """Return the entries of an array at these places; zeros where there is none."""
+    xp = array_api_compat.array_namespace(value)
+    return xp.stack([xp.zeros_like(value[0, ...]) if p is None else value[p, ...] for p in places])

@@ -84,6 +84,11 @@ class Pipeline(StatefulAggregator):
         *before, last = without(self.operators, nodes)
         return type(self)(before, last)
 
+    def regrouped(self, state: Mapping[str, Array], places: Sequence[int | None]) -> Mapping[str, Array]:
+        """Return the aggregator's state for other nodes; see `StatefulAggregator.regrouped`."""
+        regrouped: Mapping[str, Array] = self.aggregator.regrouped(state, places)
+        return regrouped
+
     def step(
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
     ) -> tuple[Array, Mapping[str, Array]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-__all__ = ("without",)
+__all__ = ("keeps_nodes", "without")
 
 
 def without(operators: Sequence[Any], nodes: Collection[int]) -> list[Any]:
@@ -26,9 +26,20 @@ def without(operators: Sequence[Any], nodes: Collection[int]) -> list[Any]:
     >>> without([rule], {0})[0].reference_index, without([Bucketing(2), rule], {0})[1].reference_index
     (1, 2)
     """
-    left, by_node = [], True
-    for operator in operators:
-        change = getattr(operator, "without", None) if by_node else None
+    left: list[Any] = []
+    for place, operator in enumerate(operators):
+        change = getattr(operator, "without", None) if keeps_nodes(operators[:place]) else None
         left.append(operator if change is None else change(nodes))
-        by_node = by_node and getattr(operator, "keeps_nodes", True)
     return left
+
+
+def keeps_nodes(operators: Sequence[Any]) -> bool:
+    """Whether what a chain of pre-aggregators returns has one row for each node.
+
+    Examples
+    --------
+    >>> from byzflow.pre_aggregators import Bucketing, Clipping
+    >>> keeps_nodes([Clipping(1.0)]), keeps_nodes([Clipping(1.0), Bucketing(2)])
+    (True, False)
+    """
+    return all(getattr(operator, "keeps_nodes", True) for operator in operators)

@@ -28,6 +28,7 @@ OPTIONS: dict[str, Any] = {
 WORKERS = 4
 CLUSTERS: list[LocalCluster] = []
 ENDED: list[str] = []
+TRIED: list[int] = []
 OVER = threading.Event()
 
 
@@ -43,6 +44,12 @@ def end_worker(code: int) -> None:
 def end_three(code: int) -> None:
     """End the worker by chance: with others, and twice alone, but not again."""
     if len(ENDED) < 3:
+        end_worker(code)
+
+
+def end_once(code: int) -> None:
+    """End the worker by chance, and not again."""
+    if not ENDED:
         end_worker(code)
 
 
@@ -72,6 +79,29 @@ class Reluctant(Learner):
         super().__init__(number, end_worker)
 
 
+class Fickle(Learner):
+    """A killer whose constructor fails some times when it is to be made anew."""
+
+    def __init__(self, number: int, failures: int) -> None:
+        if number == KILLER and ENDED:
+            TRIED.append(number)
+            if len(TRIED) <= failures:
+                raise OSError("no such file system")
+        super().__init__(number, end_once)
+
+
+class Absent(Learner):
+    """The killer among them raises from the fatal round until it is back."""
+
+    def __init__(self, number: int, back: int) -> None:
+        super().__init__(number)
+        self.back = back
+
+    def misbehave(self) -> None:
+        if self.number == KILLER and FATAL < self.steps <= self.back:
+            fail(1)
+
+
 class ReluctantError(Exception):
     """Runs code where it is unpickled."""
 
@@ -96,6 +126,7 @@ async def cluster() -> AsyncIterator[LocalCluster]:
     async with LocalCluster(n_workers=WORKERS, threads_per_worker=1, asynchronous=True, **OPTIONS) as cluster:
         CLUSTERS.append(cluster)
         ENDED.clear()
+        TRIED.clear()
         OVER.clear()
         yield cluster
     OVER.set()
@@ -176,6 +207,26 @@ async def test_a_node_that_always_ends_its_worker_costs_ever_fewer(make: Any, cl
     assert all(
         [e.node for e in report.excluded][:1] == [f"honest-{KILLER}"] for report in run.history[FATAL:]
     )
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_whose_constructor_fails_for_a_while_is_tried_ever_more_rarely(
+    make: Any, cluster: LocalCluster
+) -> None:
+    failures, back = 3, FATAL + 7  # tried in the round of the loss, and 1, 3 and 7 rounds later
+    nodes = await HonestNodeActor.spawn_many(
+        [Recipe(Fickle, (i, failures)) for i in range(N)], backend=cluster
+    )
+    run, got = await trained(make, nodes, back + 2)
+    _, want = await trained(make, [Absent(i, back) for i in range(N)], back + 2)
+    assert len(TRIED) == failures + 1
+    for number, report in enumerate(run.history):
+        out = {
+            (e.node, str(e.reason)) for e in report.excluded if e.detail.startswith("OSError: when it was")
+        }
+        assert out == ({(f"honest-{KILLER}", "raised")} if FATAL <= number < back else set())
+        assert report.respawned == ((f"honest-{KILLER}",) if number == back else ())
+    assert got == want
 
 
 @pytest.mark.parametrize("make", [server, peers])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from byzflow.engine.node.mixing import Neighborhood, mixed
 from byzflow.engine.node.streams import seeded
 
 __all__ = ("P2PByzantineMixin", "P2PHonestMixin")
@@ -41,6 +42,7 @@ class P2PHonestMixin:
     p2p_seed: int | None = None
     p2p_state: Any = None
     """What a rule with a state, as `StatefulCenteredClipping`, carries to the next round."""
+    p2p_neighborhood: Neighborhood | None = None
 
     def get_param_vector(self) -> torch.Tensor:
         """Return a copy of all parameters in ``model.parameters()`` order, shape ``(d,)``."""
@@ -77,20 +79,26 @@ class P2PHonestMixin:
     def p2p_aggregate_and_set(self, self_theta_half: Any, neighbor_vectors: Sequence[Any]) -> None:
         """Mix the own half step with the neighbours' by ``p2p_pre`` and ``p2p_agg``, and keep the result.
 
-        A rule with a state starts from that of the last round; one whose state has something for each node
-        does not, as other neighbours may have sent.
+        If neighbours are missing, the rules are fitted to that as those of a server are: they run as given if
+        they can, else with ``f`` lowered by the number of the missing, and options that count rows still mean
+        the same ones. A rule with a state goes on from that of the last round; what it has for each node
+        stays with that node, whoever else sends.
         """
         rows = [self_theta_half, *neighbor_vectors]
-        pre, rule = (
-            seeded(part, self.p2p_seed, 0, len(rows), "rule") for part in (self.p2p_pre, self.p2p_agg)
+        hood, self.p2p_neighborhood = self.p2p_neighborhood, None
+        theta, self.p2p_state = mixed(
+            rows,
+            self.p2p_pre,
+            self.p2p_agg,
+            neighborhood=hood,
+            state=self.p2p_state,
+            finish=lambda part: seeded(part, self.p2p_seed, 0, len(rows), "rule"),
         )
-        if pre is not None:
-            rows = pre.pre_aggregate(rows)
-        if callable(getattr(rule, "step", None)) and not getattr(rule, "by_node", False):
-            mixed, self.p2p_state = rule.step(rows, self.p2p_state)
-        else:
-            mixed = rule.aggregate(rows)
-        self.set_param_vector(mixed)
+        self.set_param_vector(theta)
+
+    def p2p_set_neighbors(self, node: int, neighbors: Sequence[int], missing: Sequence[int]) -> None:
+        """Take whose rows this round's are: the own index, the in-neighbours, and those that sent nothing."""
+        self.p2p_neighborhood = Neighborhood(node, tuple(neighbors), tuple(missing))
 
     def p2p_set_mixing(self, weights: Sequence[float]) -> None:
         """Take this round's weights of the own row and the neighbours', for a rule that has any."""
@@ -120,11 +128,16 @@ class P2PByzantineMixin:
 
     device: Any
     attack: Any
+    p2p_state: Any = None
+    """What an attack with a memory, as `MimicLearnedAttack`, carries to the next round."""
 
     def p2p_broadcast_vector(self, neighbor_vectors: Sequence[Any] | None = None, like: Any = None) -> Any:
         """Return the malicious vector, in the form of `like`; without neighbours, of the template itself."""
         shown = list(neighbor_vectors or ([] if like is None else [like]))
-        vector = self.attack.apply(honest_grads=shown)
+        if callable(getattr(self.attack, "step", None)):
+            vector, self.p2p_state = self.attack.step(self.p2p_state, honest_grads=shown)
+        else:
+            vector = self.attack.apply(honest_grads=shown)
         if isinstance(like, torch.Tensor):
             return torch.as_tensor(vector).to(device=like.device, dtype=like.dtype)
         return vector

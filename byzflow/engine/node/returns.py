@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import Any
 
-from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.calls import Outcome, text_of
 from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.mirrors import VectorLostError
@@ -34,7 +35,8 @@ class Returns:
     pending : set of int
         Nodes that are not to be called.
     stranded : set of int
-        Nodes that had no worker to go to, or took down too many in a round; they may come back later.
+        Nodes that had no worker to go to, took down too many in a round, or could not be made; they may come
+        back later.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -43,24 +45,28 @@ class Returns:
         self._roster = roster
         self._round, self._attempts = -1, 0
         self._terms: Counter[int] = Counter()
-        self._banned: dict[int, int] = {}
+        self._due: dict[int, int] = {}
+        self._costly: set[int] = set()
+        self._unmade: set[int] = set()
 
     def recall(self, gone: dict[int, Outcome], round: int) -> tuple[set[int], bool]:
         """Take nodes that may come back in a round out of those that are gone, to try again with them.
 
-        One that took down workers may when the cluster has replaced them and can spare one: 1 round after the
-        first time, then 2, 4 and so on; if one more goes, it is out again. So an accident costs a node one
-        round, and a liar few workers, however long it lasts.
+        One that could not be made, or took down workers, may 1 round after the first time, then 2, 4 and so
+        on: whatever was wrong may be over. One that took down workers waits until the cluster has replaced
+        them and can spare one; if one more goes, it is out again. So an accident costs a node one round, and
+        a liar few workers, however long it lasts.
 
         The second value says whether to wait for a worker: no node is left that has one.
         """
         is_deserted = len(gone) == len(self._roster.nodes)
-        due = [i for i in self.stranded & gone.keys() if self._banned.get(i, 0) <= round]
-        again = {i for i in due if i not in self._banned or _can_spare(self._roster.seat(i).host)}
+        due = [i for i in self.stranded & gone.keys() if self._due.get(i, 0) <= round]
+        again = {i for i in due if i not in self._costly or _can_spare(self._roster.seat(i).host)}
         for index in again:
             del gone[index]
-            if self._banned.pop(index, None) is not None:
+            if index in self._costly:
                 self._roster.suspects.strike(index)
+        self._costly -= again
         return again, is_deserted
 
     async def bring_back(
@@ -95,6 +101,7 @@ class Returns:
         tried, failed = set(self.pending), dict[int, Outcome]()
         todo = tried
         self._roster.suspects.watch(todo)
+        self._unmade.clear()
         while todo:
             self._attempts += 1
             guilty = todo & self._roster.suspects.guilty
@@ -109,16 +116,20 @@ class Returns:
         self.pending.clear()
         self.stranded -= tried
         for index, outcome in failed.items():
-            if isinstance(outcome.error, NoWorkersError):
-                self.stranded.add(index)
-            elif isinstance(outcome.error, NodeLostError) and not isinstance(outcome.error, VectorLostError):
-                self._ban(index)
+            if index in self._unmade or _is_passing(outcome.error):
+                self._put_off(index, outcome.error)
         return failed
 
-    def _ban(self, index: int) -> None:
-        self._terms[index] += 1
-        self._banned[index] = self._round + 2 ** (self._terms[index] - 1)
+    def _put_off(self, index: int, error: BaseException | None) -> None:
+        """Let a node come back in a later round."""
         self.stranded.add(index)
+        if isinstance(error, NoWorkersError):
+            self._due.pop(index, None)
+            return
+        self._terms[index] += 1
+        self._due[index] = self._round + 2 ** (self._terms[index] - 1)
+        if isinstance(error, NodeLostError):
+            self._costly.add(index)
 
     async def _attempt(
         self,
@@ -139,8 +150,19 @@ class Returns:
                     self._roster.suspects.strike(index)
                 patient = patient and not isinstance(error, NoWorkersError)
             else:
-                failed |= {} if outcome.error is None else {index: outcome}
+                if outcome.error is not None:
+                    self._unmade.add(index)
+                    failed[index] = _made_anew(outcome)
         return failed | await catch_up([i for i in indices if i not in failed])
+
+
+def _made_anew(outcome: Outcome) -> Outcome:
+    """Return what a constructor raised, so that nobody takes it for a loss, with a text that says when."""
+    error = outcome.error
+    assert error is not None
+    text = f"when it was made anew: {outcome.said or text_of(error)}"
+    is_ours = issubclass(type(error), NodeLostError | DeadlineError)
+    return replace(outcome, error=RuntimeError(text) if is_ours else error, said=text)
 
 
 def _can_spare(host: Any) -> bool:
@@ -155,3 +177,11 @@ class _GuiltyError(NodeLostError):
 def _may_help(error: BaseException | None) -> bool:
     """Whether another attempt may help: a vector that is lost stays so, and guilt."""
     return isinstance(error, NodeLostError) and not isinstance(error, VectorLostError | _GuiltyError)
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether a node that came to this has a place in later rounds.
+
+    One whose constructor or past hangs has not: all others would wait for each try.
+    """
+    return isinstance(error, NodeLostError | NoWorkersError) and not isinstance(error, VectorLostError)

@@ -12,10 +12,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from byzflow.engine.fitting import candidates, tolerance
 from byzflow.engine.node.answers import Answered, Exclusion, Verdict, judge, refusal
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.parameter_server.fitting import candidates, tolerance
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.exceptions import ToleranceError
 

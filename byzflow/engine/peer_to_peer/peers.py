@@ -19,11 +19,21 @@ from byzflow.engine.node.seats import Seat, by_host, is_remote
 from byzflow.engine.node.suspects import Send
 from byzflow.exceptions import DeadlineError
 
-__all__ = ("AGGREGATE", "BROADCAST", "FORGE", "PARAMETERS", "SET_MIXING", "SET_SEED", "STEP", "Peers")
+__all__ = (
+    "AGGREGATE",
+    "BROADCAST",
+    "FORGE",
+    "PARAMETERS",
+    "SET_MIXING",
+    "SET_NEIGHBORS",
+    "SET_SEED",
+    "STEP",
+    "Peers",
+)
 
 STEP, AGGREGATE, PARAMETERS = "p2p_half_step", "p2p_aggregate_and_set", "get_param_vector"
 BROADCAST, FORGE = "p2p_broadcast_vector", "p2p_vector_for"
-SET_MIXING, SET_SEED = "p2p_set_mixing", "p2p_set_seed"
+SET_MIXING, SET_NEIGHBORS, SET_SEED = "p2p_set_mixing", "p2p_set_neighbors", "p2p_set_seed"
 
 PATIENCE = 0.05  # seconds that a node that was late before has at least
 
@@ -223,7 +233,7 @@ class Peers:
         self._skills[index] = skills
 
 
-_METHODS = (STEP, AGGREGATE, PARAMETERS, BROADCAST, FORGE, SET_MIXING, SET_SEED)
+_METHODS = (STEP, AGGREGATE, PARAMETERS, BROADCAST, FORGE, SET_MIXING, SET_NEIGHBORS, SET_SEED)
 
 
 def _is_proxy(node: Any) -> bool:

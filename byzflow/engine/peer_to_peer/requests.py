@@ -16,12 +16,13 @@ from byzflow.engine.peer_to_peer.peers import (
     FORGE,
     PARAMETERS,
     SET_MIXING,
+    SET_NEIGHBORS,
     SET_SEED,
     STEP,
     Peers,
 )
 from byzflow.engine.peer_to_peer.protocol import PeerRound
-from byzflow.engine.peer_to_peer.weights import Scheme, local_weights
+from byzflow.engine.peer_to_peer.weights import Scheme, local_weights, own_first
 
 __all__ = ("Requests",)
 
@@ -142,8 +143,13 @@ class Requests:
     def _aggregate(self, node: int, senders: Sequence[int]) -> list[Call]:
         number, peers, calls = self._round.number, self._peers, []
         reached = self._reached(node, senders)
+        came = [j for j, _ in reached]
+        if peers.can(node, SET_NEIGHBORS):
+            expected = self._round.topology.in_neighbors(node)
+            missing = tuple(sorted({*expected} - {*came}))
+            calls.append(peers.ask(node, number, SET_NEIGHBORS, node, expected, missing))
         if self._mixing is not None and peers.can(node, SET_MIXING):
-            weights = self._weights(node, [j for j, _ in reached], self._mixing)
+            weights = self._weights(node, came, self._mixing)
             calls.append(peers.ask(node, number, SET_MIXING, weights))
         if self._seed is not None and peers.can(node, SET_SEED):
             calls.append(peers.ask(node, number, SET_SEED, torch_seed(self._seed, node, number, "rule")))
@@ -157,8 +163,7 @@ class Requests:
         topology = self._round.topology
         shares = local_weights(topology, node, scheme)[1:].tolist()
         w = dict(zip(topology.in_neighbors(node), shares, strict=True))
-        kept = [w[j] for j in senders]
-        return (1 - sum(kept), *kept)
+        return own_first([w[j] for j in senders])
 
     def _sent(self, node: int, vectors: Iterable[Any]) -> None:
         if not self._peers.is_here(node):

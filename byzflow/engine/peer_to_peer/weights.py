@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.exceptions import suggest
 
-__all__ = ("Scheme", "is_doubly_stochastic", "local_weights", "mixing_matrix", "spectral_gap")
+__all__ = ("Scheme", "is_doubly_stochastic", "local_weights", "mixing_matrix", "own_first", "spectral_gap")
 
 Scheme = Literal["uniform", "metropolis"]
 _SCHEMES = ("metropolis", "uniform")
@@ -53,6 +54,17 @@ def local_weights(topology: Topology, node: int, scheme: Scheme = "metropolis") 
         return np.full(1 + degree, 1 / (1 + degree))
     shares = np.array([1 / (1 + max(degree, len(topology.in_neighbors(j)))) for j in senders])
     return np.concatenate(([1 - shares.sum()], shares))
+
+
+def own_first(neighbors: Sequence[float]) -> tuple[float, ...]:
+    """Return the weights of the own row, which takes what is left, and of neighbours.
+
+    Examples
+    --------
+    >>> own_first((0.25, 0.5))
+    (0.25, 0.25, 0.5)
+    """
+    return (1 - sum(neighbors), *neighbors)
 
 
 def mixing_matrix(topology: Topology, scheme: Scheme = "metropolis") -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import on_host
 from byzflow.engine.node.returns import ATTEMPTS, Returns
 from byzflow.engine.node.suspects import STRIKES, Suspects
-from byzflow.exceptions import NodeLostError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 
 class Respawning:
@@ -90,6 +90,40 @@ async def test_a_node_that_took_down_workers_is_tried_again_once_they_are_replac
     assert await returns.bring_back([3], 2, caught_up) == {}
     assert returns.stranded == set()
     assert gone == {}
+
+
+class Unmade(Respawning):
+    """A roster of nodes whose constructors fail."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(losses=0)
+        self.error = error
+
+    async def respawn(self, index: int, *, patient: bool = True) -> Outcome:
+        self.made.append(index)
+        if isinstance(self.error, DeadlineError):
+            raise self.error
+        return Outcome(error=self.error, said=str(self.error))
+
+
+@pytest.mark.parametrize("error", [OSError("no port"), NodeLostError("its own"), DeadlineError("hangs")])
+async def test_a_node_that_cannot_be_made_is_tried_again_later_but_not_one_that_hangs(error: Any) -> None:
+    roster: Any = Unmade(error)
+    roster.runtime.can_spare = False  # it costs no worker
+    returns, gone, tried = Returns(roster), dict[int, Outcome](), list[int]()
+    gone |= await returns.bring_back([3, 4], 0, caught_up)
+    for round in range(1, 16):
+        again, _ = returns.recall(gone, round)
+        if again:
+            tried.append(round)
+            gone |= await returns.bring_back(again, round, caught_up)
+    hangs = isinstance(error, DeadlineError)
+    assert tried == ([] if hangs else [1, 3, 7, 15])
+    assert roster.made == [3, 4] * (len(tried) + 1)
+    assert roster.suspects.guilty == set()
+    assert returns.stranded == (set() if hangs else {3, 4})
+    assert gone[3].said == (None if hangs else f"when it was made anew: {error}")
+    assert not isinstance(gone[3].error, NodeLostError)
 
 
 async def test_a_node_that_was_made_but_has_not_caught_up_stays_pending() -> None:

@@ -248,7 +248,7 @@ def test_mixing_goes_on_from_the_state_of_the_rule() -> None:
     assert torch.equal(twin.get_param_vector(), node.get_param_vector())
 
 
-def test_a_state_by_node_does_not_outlive_the_neighbours() -> None:
+def test_a_rule_by_node_starts_anew_where_nobody_says_who_sent() -> None:
     node = TorchHonestNode(net, DATA, p2p_agg=FoolsGold())
     for n in (4, 3):
         rows = [torch.randn(26, generator=torch.Generator().manual_seed(i)) for i in range(n)]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from byzflow.engine.fitting import lowered
 from byzflow.engine.node.answers import Reason
-from byzflow.engine.parameter_server.fitting import lowered
 from byzflow.engine.parameter_server.plan import Cohort, RoundPlan
 from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import field
 from typing import ClassVar, Self
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.engine.peer_to_peer.topology import Topology
-from byzflow.engine.peer_to_peer.weights import Scheme, local_weights
+from byzflow.engine.peer_to_peer.weights import Scheme, local_weights, own_first
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import real
@@ -68,6 +68,13 @@ class GossipRule(LinearAggregator):
         (0.75, 0.25)
         """
         return dataclasses.replace(self, mixing=tuple(local_weights(topology, node, scheme).tolist()))
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule for the rows that are left; the own one, the first, takes their weights."""
+        if self.mixing is None or 0 in nodes:
+            return self
+        kept = [weight for place, weight in enumerate(self.mixing) if place and place not in nodes]
+        return dataclasses.replace(self, mixing=own_first(kept))
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless there is one mixing weight for each row."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from byzflow.engine.peer_to_peer.gossip.base import FloatArray, own_distances, r
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import real
+from byzflow.operators.checks import real, weights_without
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("UBAR",)
@@ -74,6 +74,10 @@ class UBAR(LinearAggregator):
                 "UBAR needs one of loss and losses; got "
                 f"{'none' if self.loss is None else 'both'}. Give the node's loss function."
             )
+
+    def without(self, nodes: Collection[int]) -> Self:
+        """Return the rule with the losses of the rows that are left."""
+        return dataclasses.replace(self, losses=weights_without(self.losses, nodes))
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless there is a loss for each row."""

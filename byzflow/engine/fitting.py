@@ -1,4 +1,4 @@
-"""How a server's rules are fitted to a round that leaves nodes out."""
+"""How the rules of a server, or of a peer, are fitted to a round that leaves nodes out."""
 
 from __future__ import annotations
 
@@ -41,8 +41,17 @@ def lowered(rule: Any, by: int) -> Any:
     return dataclasses.replace(rule, f=max(0, f - by))
 
 
-def candidates(pre: Any, rule: Any, out: Collection[int]) -> Iterator[tuple[Any, Any]]:
+def candidates(pre: Any, rule: Any, out: Collection[int], by: int | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield pre-aggregator and aggregator as they may run without some nodes, first fit first.
+
+    Parameters
+    ----------
+    pre, rule : object
+        Pre-aggregator, or None, and aggregator.
+    out : collection of int
+        The nodes whose rows are missing.
+    by : int, optional
+        How many of them have given themselves away; by default all.
 
     Raises
     ------
@@ -61,4 +70,6 @@ def candidates(pre: Any, rule: Any, out: Collection[int]) -> Iterator[tuple[Any,
     parts = without([rule] if pre is None else [pre, rule], out)
     pre, rule = None if pre is None else parts[0], parts[-1]
     yield pre, rule
-    yield lowered(pre, len(out)), lowered(rule, len(out))
+    gone = len(out) if by is None else by
+    if gone:
+        yield lowered(pre, gone), lowered(rule, gone)

@@ -12,8 +12,8 @@ from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.aggregators.geometric_wise import MoNNA, MultiKrum, SmoothedGeometricMedian
 from byzflow.aggregators.norm_wise import FLTrust, FoolsGold
 from byzflow.aggregators.pipeline import Pipeline
+from byzflow.engine.fitting import candidates, lowered, tolerance
 from byzflow.engine.parameter_server import ParameterServer
-from byzflow.engine.parameter_server.fitting import candidates, lowered, tolerance
 from byzflow.exceptions import ToleranceError
 from byzflow.pre_aggregators import Bucketing, Clipping, NearestNeighborMixing
 

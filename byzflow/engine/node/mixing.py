@@ -1,0 +1,158 @@
+"""How a peer mixes: its rules fitted to the neighbours that sent, and what a rule remembers carried on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from byzflow.aggregators.pipeline import Pipeline
+from byzflow.engine.fitting import candidates, tolerance
+from byzflow.exceptions import ToleranceError
+from byzflow.operators.checks import carried
+from byzflow.operators.missing import keeps_nodes
+
+__all__ = ("Neighborhood", "mixed")
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Who a peer hears in a round, by node index.
+
+    Attributes
+    ----------
+    node : int
+        The peer itself, whose row is the first.
+    neighbors : tuple of int
+        Its in-neighbours, in the order of their rows.
+    missing : tuple of int
+        Those of them that have no row.
+
+    Examples
+    --------
+    >>> Neighborhood(3, (1, 2), (2,)).came
+    (3, 1)
+    """
+
+    node: int
+    neighbors: tuple[int, ...]
+    missing: tuple[int, ...] = ()
+
+    @property
+    def came(self) -> tuple[int, ...]:
+        """Whose rows there are, in their order."""
+        missing = frozenset(self.missing)
+        return (self.node, *(j for j in self.neighbors if j not in missing))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Rules for the rows of a round, and what they go on from."""
+
+    pre: Any
+    rule: Any
+    state: Any
+    nodes: tuple[int, ...] | None
+
+    def run(self, rows: Sequence[Any]) -> tuple[Any, Any]:
+        """Return the mixed vector and what is to be remembered."""
+        vectors = rows if self.pre is None else self.pre.pre_aggregate(rows)
+        if not callable(getattr(self.rule, "step", None)):
+            return self.rule.aggregate(vectors), self.state
+        if self.nodes is None and _is_by_node(self.rule):
+            return self.rule.aggregate(vectors), self.state
+        value, state = self.rule.step(vectors, self.state)
+        return value, state if self.nodes is None else {"nodes": list(self.nodes), "rule": state}
+
+
+def mixed(
+    rows: Sequence[Any],
+    pre: Any,
+    rule: Any,
+    *,
+    neighborhood: Neighborhood | None = None,
+    state: Mapping[str, Any] | None = None,
+    finish: Callable[[Any], Any] = lambda part: part,
+) -> tuple[Any, Mapping[str, Any] | None]:
+    """Return what a peer's rules make of the rows, and what is to be remembered for the next round.
+
+    The rules run as given if they can; if too few rows came for that, with ``f`` lowered by the number of
+    neighbours that are missing, if that is no more than ``f``: those were the liars.
+
+    Parameters
+    ----------
+    rows : sequence of Array
+        The own vector and those of the neighbours that sent one, in their order.
+    pre, rule : object
+        Pre-aggregator, or None, and aggregator.
+    neighborhood : Neighborhood, optional
+        Whose rows these are; None if that is not known. A rule that remembers something for each node then
+        starts anew.
+    state : mapping, optional
+        What was returned for the round before.
+    finish : callable, optional
+        Makes the last change to a rule before it runs, as to give it a seed.
+
+    Raises
+    ------
+    ToleranceError
+        If the rules cannot run on these rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+    >>> rows, rule = [np.zeros(1), np.ones(1)], CoordinateWiseTrimmedMean(f=1)
+    >>> mixed(rows, None, rule, neighborhood=Neighborhood(0, (1, 2), (2,)))
+    (array([0.5]), None)
+    """
+    refusal: ToleranceError | None = None
+    for fit in _fits(pre, rule, neighborhood, state):
+        ready = dataclasses.replace(
+            fit, pre=finish(fit.pre), rule=finish(_with_weights_of(fit.rule, rule, len(rows)))
+        )
+        try:
+            return ready.run(rows)
+        except ToleranceError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator[_Fit]:
+    """Yield how the rules may run, first fit first."""
+    if who is None:
+        yield _Fit(pre, rule, state, None)
+        return
+    expected, nodes = (who.node, *who.neighbors), None
+    if _is_by_node(rule) and keeps_nodes(_before(pre, rule)):
+        before: Sequence[int] = ()
+        if state is not None:
+            before, state = carried(type(rule).__name__, state, "nodes", "rule")
+        expected = nodes = (who.node, *sorted({*before, *who.neighbors} - {who.node}))
+        known = {node: place for place, node in enumerate(before)}
+        state = None if state is None else rule.regrouped(state, [known.get(j) for j in nodes])
+    came, gone = frozenset(who.came), len(who.missing)
+    out = [place for place, j in enumerate(expected) if j not in came]
+    most = tolerance([part for part in (pre, rule) if part is not None], len(came) + gone)
+    for fitted in candidates(pre, rule, out, gone if gone <= most else 0):
+        yield _Fit(*fitted, state, nodes)
+
+
+def _before(pre: Any, rule: Any) -> list[Any]:
+    """Return what rows go through before they reach the rule itself."""
+    own = rule.pre_aggregators if isinstance(rule, Pipeline) else ()
+    return [*(() if pre is None else (pre,)), *own]
+
+
+def _is_by_node(rule: Any) -> bool:
+    return bool(getattr(rule, "by_node", False))
+
+
+def _with_weights_of(rule: Any, given: Any, n: int) -> Any:
+    """Keep mixing weights that are given for these very rows, as a node may be told them in each round."""
+    weights = getattr(given, "mixing", None)
+    if rule is given or weights is None or len(weights) != n:
+        return rule
+    return dataclasses.replace(rule, mixing=weights)
