@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from byzflow.engine.node.mixing import Neighborhood, mixed
+from byzflow.engine.node.mixing import Neighborhood, is_by_node, mixed
 from byzflow.engine.node.streams import seeded
 
 __all__ = ("P2PByzantineMixin", "P2PHonestMixin")
@@ -96,9 +96,16 @@ class P2PHonestMixin:
         )
         self.set_param_vector(theta)
 
-    def p2p_set_neighbors(self, node: int, neighbors: Sequence[int], missing: Sequence[int]) -> None:
-        """Take whose rows this round's are: the own index, the in-neighbours, and those that sent nothing."""
+    def p2p_set_neighbors(self, node: int, neighbors: Sequence[int], missing: Sequence[int]) -> bool:
+        """Take whose rows this round's are: the own index, the in-neighbours, and those that sent nothing.
+
+        Returns
+        -------
+        bool
+            Whether it has to be told in rounds in which nobody is missing, too.
+        """
         self.p2p_neighborhood = Neighborhood(node, tuple(neighbors), tuple(missing))
+        return is_by_node(self.p2p_agg)
 
     def p2p_set_mixing(self, weights: Sequence[float]) -> None:
         """Take this round's weights of the own row and the neighbours', for a rule that has any."""

@@ -13,7 +13,7 @@ from byzflow.exceptions import ToleranceError
 from byzflow.operators.checks import carried
 from byzflow.operators.missing import keeps_nodes
 
-__all__ = ("Neighborhood", "mixed")
+__all__ = ("Neighborhood", "is_by_node", "mixed")
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,6 @@ class Neighborhood:
         """Whose rows there are, in their order."""
         missing = frozenset(self.missing)
         return (self.node, *(j for j in self.neighbors if j not in missing))
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Rules for the rows of a round, and what they go on from."""
-
-    pre: Any
-    rule: Any
-    state: Any
-    nodes: tuple[int, ...] | None
-
-    def run(self, rows: Sequence[Any]) -> tuple[Any, Any]:
-        """Return the mixed vector and what is to be remembered."""
-        vectors = rows if self.pre is None else self.pre.pre_aggregate(rows)
-        if not callable(getattr(self.rule, "step", None)):
-            return self.rule.aggregate(vectors), self.state
-        if self.nodes is None and _is_by_node(self.rule):
-            return self.rule.aggregate(vectors), self.state
-        value, state = self.rule.step(vectors, self.state)
-        return value, state if self.nodes is None else {"nodes": list(self.nodes), "rule": state}
 
 
 def mixed(
@@ -108,25 +88,44 @@ def mixed(
     (array([0.5]), None)
     """
     refusal: ToleranceError | None = None
-    for fit in _fits(pre, rule, neighborhood, state):
-        ready = dataclasses.replace(
-            fit, pre=finish(fit.pre), rule=finish(_with_weights_of(fit.rule, rule, len(rows)))
-        )
+    for before, after, past, nodes in _fits(pre, rule, neighborhood, state):
+        ready = finish(_with_weights_of(after, rule, len(rows)))
         try:
-            return ready.run(rows)
+            vectors = rows if before is None else finish(before).pre_aggregate(rows)
+            return _run(ready, vectors, past, nodes)
         except ToleranceError as error:
             refusal = refusal or error
     assert refusal is not None
     raise refusal
 
 
-def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator[_Fit]:
-    """Yield how the rules may run, first fit first."""
-    if who is None:
-        yield _Fit(pre, rule, state, None)
+def is_by_node(rule: Any) -> bool:
+    """Whether a rule remembers something for each node.
+
+    Examples
+    --------
+    >>> is_by_node(object())
+    False
+    """
+    return bool(getattr(rule, "by_node", False))
+
+
+def _run(rule: Any, vectors: Any, state: Any, nodes: Sequence[int] | None) -> tuple[Any, Any]:
+    """Return the mixed vector and what is to be remembered, of these nodes if it is by node."""
+    if not callable(getattr(rule, "step", None)) or (nodes is None and is_by_node(rule)):
+        return rule.aggregate(vectors), state
+    value, after = rule.step(vectors, state)
+    return value, after if nodes is None else {"nodes": list(nodes), "rule": after}
+
+
+def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield how the rules may run, first fit first: both, the state to go on from, and whose that is."""
+    by_node = is_by_node(rule) and keeps_nodes(_before(pre, rule))
+    if who is None or not (who.missing or by_node):
+        yield pre, rule, state, None
         return
     expected, nodes = (who.node, *who.neighbors), None
-    if _is_by_node(rule) and keeps_nodes(_before(pre, rule)):
+    if by_node:
         before: Sequence[int] = ()
         if state is not None:
             before, state = carried(type(rule).__name__, state, "nodes", "rule")
@@ -136,18 +135,14 @@ def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator
     came, gone = frozenset(who.came), len(who.missing)
     out = [place for place, j in enumerate(expected) if j not in came]
     most = tolerance([part for part in (pre, rule) if part is not None], len(came) + gone)
-    for fitted in candidates(pre, rule, out, gone if gone <= most else 0):
-        yield _Fit(*fitted, state, nodes)
+    for before_it, fitted in candidates(pre, rule, out, gone if gone <= most else 0):
+        yield before_it, fitted, state, nodes
 
 
 def _before(pre: Any, rule: Any) -> list[Any]:
     """Return what rows go through before they reach the rule itself."""
     own = rule.pre_aggregators if isinstance(rule, Pipeline) else ()
     return [*(() if pre is None else (pre,)), *own]
-
-
-def _is_by_node(rule: Any) -> bool:
-    return bool(getattr(rule, "by_node", False))
 
 
 def _with_weights_of(rule: Any, given: Any, n: int) -> Any:

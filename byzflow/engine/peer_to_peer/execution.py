@@ -173,6 +173,7 @@ class Execution:
             case Forge(node, receiver):
                 return Forged(node, self._taken(node, outcomes[0]), receiver)
             case Aggregate(node):
+                self._requests.learn(node, outcomes)
                 return Aggregated(node, self._finished(node, outcomes))
 
     def _taken(self, node: int, outcome: Outcome) -> Outcome | Kept:

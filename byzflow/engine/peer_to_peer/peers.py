@@ -52,6 +52,8 @@ class Peers:
     ----------
     send : callable
         Takes calls to a host, as `on_host` does.
+    incurious : set of int
+        Nodes that need not be told whom they hear where nobody is missing.
 
     Examples
     --------
@@ -73,6 +75,7 @@ class Peers:
         self._skills: dict[int, frozenset[str]] = {}
         self.gone: dict[int, Outcome] = {}
         self.send: Send = on_host
+        self.incurious: set[int] = set()
         self._late: set[int] = set()
         self._here: dict[int, bool] = {}
         for index, node in enumerate(self.roster.nodes):

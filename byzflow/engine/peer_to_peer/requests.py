@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from byzflow.engine.actor.calls import Call
+from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.showing import resolved
 from byzflow.engine.node.streams import torch_seed
 from byzflow.engine.peer_to_peer.holding import Holding
@@ -65,6 +65,7 @@ class Requests:
         self.holding: Holding | None = None
         self.arrived: dict[tuple[int, int], Any] | None = None
         self._parcels: dict[tuple[object, int], int] = {}
+        self._told: set[int] = set()
 
     def calls(self, task: Instruction) -> list[Call]:
         """Return the calls of an instruction; the vectors they give stay where they are made, if they can."""
@@ -118,6 +119,11 @@ class Requests:
         """Whether a liar that hears nobody is to be told what vectors look like."""
         return isinstance(task, Forge) and not self._round.heard(task.node)
 
+    def learn(self, node: int, outcomes: Sequence[Outcome]) -> None:
+        """Note whether a node wants to be told whom it hears in every round, as it answers when it is."""
+        if node in self._told and outcomes[0].error is None and outcomes[0].value is False:
+            self._peers.incurious.add(node)
+
     @property
     def bytes_sent(self) -> int:
         """Bytes of the vectors in these calls that went to other processes: each once for each host."""
@@ -144,10 +150,12 @@ class Requests:
         number, peers, calls = self._round.number, self._peers, []
         reached = self._reached(node, senders)
         came = [j for j, _ in reached]
-        if peers.can(node, SET_NEIGHBORS):
-            expected = self._round.topology.in_neighbors(node)
-            missing = tuple(sorted({*expected} - {*came}))
+        expected = self._round.topology.in_neighbors(node)
+        everybody = len(came) == len(expected)
+        if peers.can(node, SET_NEIGHBORS) and not (everybody and node in peers.incurious):
+            missing = () if everybody else tuple(sorted({*expected} - {*came}))
             calls.append(peers.ask(node, number, SET_NEIGHBORS, node, expected, missing))
+            self._told.add(node)
         if self._mixing is not None and peers.can(node, SET_MIXING):
             weights = self._weights(node, came, self._mixing)
             calls.append(peers.ask(node, number, SET_MIXING, weights))

@@ -31,10 +31,11 @@ class PeerToPeer:
 
     An in-neighbour may have sent nothing fit: it is lost, late, or sends garbage. Nodes with a method
     ``p2p_set_neighbors(node, neighbors, missing)`` are told before they mix: their own index, their
-    in-neighbours of this round, and which of these have no vector. `P2PHonestMixin` fits its rules to that
-    as a server does: they run as given if they can, else with ``f`` lowered by the number of the missing, if
-    that is at most ``f``; an option that counts rows, as a trusted index, still means the same neighbour, and
-    a rule that remembers something for each node goes on from it whoever else sends.
+    in-neighbours of this round, and which of these have no vector; once it has returned False, only in
+    rounds in which somebody is missing. `P2PHonestMixin` fits its rules to that as a server does: they run as
+    given if they can, else with ``f`` lowered by the number of the missing, if that is at most ``f``; an
+    option that counts rows, as a trusted index, still means the same neighbour; and what a rule remembers for
+    each node stays with that node.
 
     Parameters
     ----------

@@ -177,6 +177,18 @@ async def test_nodes_of_ones_own_are_called_as_ever() -> None:
         assert all(map(torch.equal, nodes[node].seen, rows_at(node, COMPLETE)))
 
 
+@pytest.mark.parametrize(("rule", "told"), [(Average(), [0, 2]), (FoolsGold(), [0, 1, 2, 3])])
+async def test_nodes_are_told_whom_they_hear_when_they_want_to_know(rule: Any, told: Any) -> None:
+    class Curious(Peer):
+        def p2p_set_neighbors(self, node: int, neighbors: Any, missing: Any) -> bool:
+            heard.append((self.round - 1, node, tuple(neighbors), tuple(missing)))
+            return super().p2p_set_neighbors(node, neighbors, missing)
+
+    heard: list[Any] = []
+    await thetas([Curious(0, rule), *peers(Average(), None, {OUT: {2}})[1:]], COMPLETE, 4)
+    assert heard == [(round, 0, (1, 2, 3, 4), (OUT,) if round == 2 else ()) for round in told]
+
+
 # What a rule remembers, carried by hand.
 
 FAILS = {OUT: {1}, 4: {3}}
