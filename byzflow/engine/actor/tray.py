@@ -54,7 +54,7 @@ class Tray:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._shared = Shared(size)
+        self._shared = Shared(size, "tray")
         self._held: weakref.ref[ctypes.Array[ctypes.c_char]] | None = None
 
     @property
