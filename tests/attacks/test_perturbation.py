@@ -57,3 +57,12 @@ def test_row_that_is_not_finite_does_not_bound_the_step(attack):
 def test_unknown_direction_is_refused():
     with pytest.raises(ValueError, match="direction"):
         MinMaxAttack("up")
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize("attack", [MinMaxAttack, MinSumAttack])
+@pytest.mark.parametrize("factor", [2.0**-400, 2.0**400])
+def test_scaled_rows_scale_the_vector_wherever_squares_are_numbers(attack, name, factor):
+    X = np.random.default_rng(8).normal(size=(7, 5)) + 0.4
+    got = attack(name).apply(honest_grads=list(factor * X))
+    np.testing.assert_allclose(got / factor, attack(name).apply(honest_grads=list(X)), rtol=1e-9)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from byzflow.attacks.base import Attack
+from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.testing import (
     CHECKS,
     HOSTILE,
@@ -51,6 +54,19 @@ def test_hostile_rows_anywhere_leave_the_result_finite(case, where):
         X = hostile_rows(n, 7, kind, where=where, seed=3)
         got = run_eager(op, cast(X, "torch-float32"))
         assert_finite(got, f"{case.name}, rows {where} {kind}")
+
+
+@pytest.mark.parametrize("far", [4e150, 4e153, 1e200], ids=str)
+@by_case
+def test_rows_too_far_to_square_count_as_infinite(case, far):
+    op, X = case.make(), rows(case.laws.n, 7)
+    measured = not isinstance(op, (ColumnwiseOperator, Attack)) and not getattr(op, "optimistic", False)
+    if not (case.laws.hostile and measured):
+        return
+    X[1], X[-2] = far, -far
+    there = run_eager(op, list(X))
+    X[1], X[-2] = np.inf, -np.inf
+    assert_same(there, run_eager(op, list(X)), f"{case.name}, two rows at {far:g}")
 
 
 @pytest.mark.parametrize("n", [4, 5, 8, 12])

@@ -95,7 +95,7 @@ class SmoothedGeometricMedian(LinearAggregator):
         if not given.any():
             raise ToleranceError(
                 f"SmoothedGeometricMedian needs a finite row with a positive weight; got none among n={n}. "
-                f"Find out which nodes send NaN or inf."
+                f"Find out which nodes send NaN, inf or numbers too large to square."
             )
         given /= given.max()  # the sum of huge weights is infinite
         point = np.zeros(len(geometry.gram))
