@@ -91,3 +91,15 @@ def test_float32_rows_whose_squares_leave_float32_are_rows_like_others(case, fac
     expected = as_float64(run_eager(op, cast(X, "numpy-float32")))
     tolerance = 1e5 * case.laws.tolerance
     assert_close(got, expected, f"{case.name} times {factor}", tolerance=tolerance, size=size_of(X))
+
+
+@by_case
+def test_what_is_no_vector_is_named_by_its_kind(case):
+    op, n = case.make(), case.laws.n
+    for bad in (None, (x for x in rows(n, 3))):
+        if not isinstance(op, Attack):
+            with pytest.raises(TypeError, match=f"got {type(bad).__name__}"):
+                run_eager(op, bad)
+    if n > 1:
+        with pytest.raises(TypeError, match="array of real numbers; got NoneType"):
+            run_eager(op, [*rows(n - 1, 3), None])
