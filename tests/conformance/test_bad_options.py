@@ -8,6 +8,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from byzflow.aggregators.average import Average
+from byzflow.aggregators.geometric_wise import DivideAndConquer, SmoothedGeometricMedian
+from byzflow.aggregators.norm_wise import FilterL2
+from byzflow.attacks import OptimalEmpire, OptimalLittle
 from byzflow.attacks.base import Attack
 from byzflow.exceptions import ToleranceError
 from byzflow.testing import assert_close, rows, run_eager
@@ -94,3 +98,23 @@ def test_few_rows_give_the_definition_or_a_tolerance_error(case, n):
         X, **{key: value for key, value in options.items() if key not in case.only_rule}
     )
     assert_close(got, expected, f"{case.name}, n={n}", tolerance=case.laws.tolerance, size=5.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        (DivideAndConquer, "c"),
+        (SmoothedGeometricMedian, "nu"),
+        (OptimalLittle, "reach"),
+        (OptimalEmpire, "reach"),
+    ],
+)
+def test_factors_without_a_limit_are_refused(rule, name):
+    given = {"f": 1} if rule is DivideAndConquer else {"f": 1, "aggregator": Average()}
+    with pytest.raises(ValueError, match=f"{name} must be finite; got inf"):
+        rule(**({} if rule is SmoothedGeometricMedian else given), **{name: float("inf")})
+
+
+def test_a_bound_beyond_all_numbers_lets_everything_pass():
+    X = rows(5, 3)
+    np.testing.assert_allclose(FilterL2(sigma=1e200).aggregate(list(X)), X.mean(axis=0))
