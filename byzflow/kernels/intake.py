@@ -127,7 +127,7 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         return None
     try:
         # A stack of one is the vector itself, which is never written to, unless it lies scattered.
-        X = torch.stack(items) if n > 1 else first.reshape(1, d).contiguous()  # type: ignore[arg-type]  # a sequence will do
+        X = torch.stack(items) if n > 1 else first.contiguous()  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
     if X.dtype is not dtype or X.layout is not torch.strided:
@@ -139,7 +139,7 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         X = X.reshape(n, d)
     start, step = X.data_ptr(), d * X.itemsize
     addresses = np.arange(start, start + n * step, step, dtype=np.uintp) if d else np.full(n, start, np.uintp)
-    return Rows(X, _host_template(dtype, shape), n, d, kind, addresses, True)
+    return Rows(X if X.dim() == 2 else (X,), _host_template(dtype, shape), n, d, kind, addresses, True)
 
 
 @lru_cache(maxsize=64)

@@ -134,7 +134,12 @@ def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
         out = np.empty((len(A), B.shape[1]))
         _combine(np.ascontiguousarray(A, np.float64), np.ascontiguousarray(B, np.float64), out)
         return out
-    a, b = (torch.from_numpy(np.require(M, np.float64, ("C", "W"))) for M in (A, B))
+    a, b = (
+        torch.from_numpy(
+            M if M.dtype == np.float64 and M.flags.carray else np.require(M, np.float64, ("C", "W"))
+        )
+        for M in (A, B)
+    )
     with one_thread():
         answer: np.ndarray = torch.matmul(a, b).numpy()
     return answer

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels import small
+from byzflow.kernels.mixed import mixed_gram
 
 __all__ = ("LONGEST", "Geometry")
 
@@ -189,9 +190,8 @@ class Geometry:
         if not self.finite.all():
             finite = ~(W[:, ~self.finite] != 0.0).any(axis=1)
             W = np.where(finite[:, None], W, 0.0)
-        sums = W.sum(axis=1)
         if "zero" not in self.anchors:
-            if np.abs(sums[finite] - 1.0).max(initial=0.0) > 1e-9:
+            if np.abs(W[finite].sum(axis=1) - 1.0).max(initial=0.0) > 1e-9:
                 raise ValueError(
                     "mix needs the anchor 'zero' where the weights of a row do not sum to 1; the anchors are "
                     f'{self.anchors}. Ask for it: anchors = ("zero",).'
@@ -202,16 +202,7 @@ class Geometry:
         if len(self.anchors) > 1:
             keep = [*range(n), self.column("zero")]
             base = base[np.ix_(keep, keep)]
-        middle = np.sort(sums[finite])[(np.count_nonzero(finite) - 1) // 2] if finite.any() else 1.0
-        V = np.zeros((k + 1, n + 1))
-        V[:k, :n] = W
-        V[:k, n] = np.where(finite, middle - sums, 0.0)
-        V[k, n] = middle
-        half = small.product(V, base)
-        gram = _symmetric(small.product(V, half.T))
-        # Moved by `middle` times the zero, rows are about the true zero again.
-        sq_norms = gram.diagonal()[:k] - 2.0 * middle * half[:k, n] + middle * middle * base[n, n]
-        sq_norms = np.where(finite, np.maximum(sq_norms, 0.0), np.inf)
+        gram, sq_norms = mixed_gram(W, base, finite)
         return Geometry(gram=gram, sq_norms=sq_norms, finite=finite, anchors=("zero",))
 
 

@@ -126,7 +126,8 @@ class LinearOperator(MixingOperator):
 
 
 def _plan(rule: LinearOperator, stats: Stats, n: int) -> Weights:
-    geometry = geometry_of(stats, n + rule.extra, rule.anchors)
+    m = n + rule.extra
+    geometry = geometry_of(stats, m, rule.anchors) if stats or rule.uses else _unseen(m, rule.anchors)
     given = np.asarray(rule.weights(geometry), np.float64)
     W = given if given.ndim == 2 else given[None]
     widths = (geometry.n, geometry.n + len(rule.anchors))
@@ -164,6 +165,17 @@ def geometry_of(stats: Stats, m: int, anchors: tuple[str, ...]) -> Geometry:
         gram[: len(finite)][~finite] = 0.0
         gram[:, : len(finite)][:, ~finite] = 0.0
     return Geometry(gram, norms, finite, anchors)
+
+
+@lru_cache(maxsize=64)
+def _unseen(m: int, anchors: tuple[str, ...]) -> Geometry:
+    """Return the geometry of m rows that a rule does not look at, the same for all such rules."""
+    geometry = geometry_of({}, m, anchors)
+    geometry.gram.setflags(write=False)
+    geometry.finite.setflags(write=False)
+    if geometry.sq_norms is not None:
+        geometry.sq_norms.setflags(write=False)
+    return geometry
 
 
 def as_plan(W: np.ndarray, geometry: Geometry) -> Weights:

@@ -16,11 +16,18 @@ _CONVERGED = 1e-13
 _SHORTER = 0.5
 """A direction that keeps less of its length is made orthogonal once more."""
 
-_ROUNDED, _LOST = 4e-16, 1e-12
-"""How far from orthogonal directions are at first, and before they are made so again."""
+_ROUNDED, _LOST = 4e-16, 1e-9
+"""How far from orthogonal directions are at first, and before they are made so again: an eigenvalue feels the
+square of it, and the residual nothing (Simon 1984)."""
 
-_CHECK = 6
-"""Steps between two looks at the residual."""
+_CHECK = 3
+"""Steps between two estimates of the residual, which cost little."""
+
+_FIRST = 12
+"""Steps before the first look at the residual itself; without need, the next look is after twice as many."""
+
+_SLACK = 2.0
+"""How much larger than what would do the estimate may be for a look."""
 
 
 class Spectrum(NamedTuple):
@@ -105,12 +112,12 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
     Q = lined(m, width)
     diagonal, beside, s = np.zeros(m), np.zeros(m), np.empty(m)
     r, along, shadow = np.zeros(width), np.empty(m), np.empty(width)
-    hidden = 0.0
+    hidden, limit = 0.0, 0.0
     for i in range(m):
         hidden += A[i, i]
         r[i] = _scattered(i, 0)
     length = norm(r)
-    value, bound = 0.0, np.inf
+    value, bound, planned = 0.0, np.inf, _FIRST
     widest, tightest, lost, again = 0.0, 0.0, 0.0, False
     for k in range(m):
         q = Q[k]
@@ -137,8 +144,10 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
         beside[k] = length
         hidden -= diagonal[k]
         over, stuck = k + 1 == m, length <= 1e-15
-        if over or stuck or (k + 1) % _CHECK == 0:
-            value = _largest(diagonal, beside, k + 1, bound, s)
+        near = (k + 1) % _CHECK == 0 and _last_entry(diagonal, beside, k + 1, value) * length < limit
+        if over or stuck or near or k + 1 == planned:
+            value, planned = _largest(diagonal, beside, k + 1, bound, s), 2 * k + 2
+            limit = _SLACK * _CONVERGED * value
             residual = length * abs(s[k])
             if over or (hidden <= value if stuck else residual <= _CONVERGED * value):
                 break
@@ -154,7 +163,23 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
                     r[i] -= shadow[i]
             length = norm(r)
     vecmat(s, Q[: k + 1], vector)
+    vector /= norm(vector)
     return value
+
+
+@compiled
+def _last_entry(diagonal: np.ndarray, beside: np.ndarray, k: int, value: float) -> float:
+    """Return about how large the last entry of an eigenvector of a tridiagonal matrix is, beside the others.
+
+    The eigenvalue is known roughly: entries are followed from the last one on, as long as they grow.
+    """
+    pivot, share = diagonal[k - 1] - value, 1.0
+    for i in range(k - 1, 0, -1):
+        if not beside[i - 1] < -pivot:
+            break
+        share *= beside[i - 1] / -pivot
+        pivot = diagonal[i - 1] - value + beside[i - 1] ** 2 / -pivot
+    return share
 
 
 @compiled

@@ -16,6 +16,9 @@ FAST = {"reassoc", "contract", "nsz"}
 TILE = 1024
 """Columns that a loop takes at once, so that what it reads and writes stays in the cache."""
 
+_LONG = 16 * TILE
+"""The same where rows are read once and added to one: the memory is slow to begin with each of them."""
+
 
 @intrinsic
 def pointer(typingctx: Any, address: Any, like: Any) -> Any:
@@ -59,8 +62,8 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
     """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
-        for tile in range(0, out.shape[1], TILE):
-            width = min(TILE, out.shape[1] - tile)
+        for tile in range(0, out.shape[1], _LONG):
+            width = min(_LONG, out.shape[1] - tile)
             total = part_of(out, j, tile, tile + width)
             if base.shape[0]:
                 total[:] = base[tile : tile + width]

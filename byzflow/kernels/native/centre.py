@@ -86,6 +86,17 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _norm_and_dot(row: Any, other: Any) -> tuple[float, float]:
+    """Return the squared norm of a row and its inner product with another, of float64: it is widened once."""
+    norm, total = 0.0, 0.0
+    for c in range(row.shape[0]):
+        value = np.float64(row[c])
+        norm += value * value
+        total += value * other[c]
+    return norm, total
+
+
 @njit(nogil=True, cache=True)
 def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
     """Move the origin of the whole block to one of its rows; `norms` come from `marked_norms`.
@@ -130,6 +141,8 @@ def gather_centred(addresses: Any, start: Any, block: Any, norms: Any, to_zero: 
             finite[i] &= abs(sample[i, k]) < np.inf
     chosen = pick_centre(sample, finite)
     origin = carray(pointer(addresses[chosen] + shift, block), width)
+    with_zero = to_zero.shape[0] > 0
+    wide = origin.astype(np.float64) if with_zero else np.empty(0)
     to_zero[:] = 0.0
     for i in range(n):
         norms[i] = 0.0
@@ -140,18 +153,22 @@ def gather_centred(addresses: Any, start: Any, block: Any, norms: Any, to_zero: 
                 pointer(addresses[i] + shift + np.uintp(tile * block.itemsize), block), end - tile
             )
             row = part_of(block, i, tile, end)
-            norms[i] += squared_norm(source)
+            if with_zero:
+                norm, product = _norm_and_dot(source, wide[tile:end])
+                norms[i] += norm
+                to_zero[i] -= product
+            else:
+                norms[i] += squared_norm(source)
             for c in range(row.shape[0]):
                 row[c] = source[c] - near[c]
-            if to_zero.shape[0] > 0:
-                to_zero[i] -= _dot(row, near)
         if not np.isfinite(norms[i]):
             if i == chosen:
                 return False
             norms[i] = np.inf
             block[i] = -origin
-            if to_zero.shape[0] > 0:
-                to_zero[i] = 0.0
-    if to_zero.shape[0] > 0:
-        to_zero[n] = _dot(origin, origin)
+    if with_zero:
+        own = -to_zero[chosen]
+        for i in range(n):
+            to_zero[i] = own + to_zero[i] if norms[i] != np.inf else 0.0
+        to_zero[n] = own
     return True
