@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import array_api_strict as xp
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from byzflow.aggregators.base import ColumnwiseAggregator
 from byzflow.aggregators.geometric_wise import DivideAndConquer, GeometricMedian, MultiKrum
 from byzflow.aggregators.norm_wise import CAF, CenteredClipping
 from byzflow.operators.compose import compose
@@ -45,3 +47,27 @@ def test_the_bits_do_not_depend_on_the_threads_of_blas(rule: RowOperator, blas_t
         with blas_threads(threads):
             answers.append(np.stack(rule.run_rows(X)))
     np.testing.assert_array_equal(*answers)
+
+
+class Everything(ColumnwiseAggregator):
+    """A rule of the wrong shape: all rows."""
+
+    def columns(self, X):
+        return X
+
+
+class Converted(ColumnwiseAggregator):
+    """A rule of the wrong library: NumPy's median, whatever came."""
+
+    def columns(self, X):
+        return np.asarray(X).max(axis=0)
+
+
+def test_columns_of_the_wrong_shape_are_named_also_where_n_is_d():
+    with pytest.raises(ValueError, match=r"Everything\.columns .* each of 3 columns; got shape \(3, 3\)"):
+        Everything().aggregate([np.ones(3)] * 3)
+
+
+def test_columns_of_another_library_are_named():
+    with pytest.raises(TypeError, match="an array of X's library, array_api_strict; got one of numpy"):
+        Converted().aggregate([xp.ones(3)] * 3)
