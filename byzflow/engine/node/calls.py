@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
@@ -36,9 +37,9 @@ class Ask:
     held: bool = False
     places: Mapping[int, RowRef] = field(default_factory=dict)
 
-    def calls(self, indices: Sequence[int], object_ids: Sequence[str], round: int) -> Sweep:
+    def calls(self, indices: Sequence[int], object_ids: Sequence[str], round: int, run: str) -> Sweep:
         """Return the same call for many nodes of one host; a vector that is held goes to the node's place."""
-        options = {"purpose": self.purpose, "save": self.save}
+        options = {"purpose": self.purpose, "save": self.save, "run": run}
         each = {"place": [self.places[index] for index in indices]} if self.held and self.places else None
         method = "resident_hold" if self.held else "resident_call"
         return Sweep(object_ids, method, (round, self.method, self.args), options, each)
@@ -54,6 +55,8 @@ class Roster:
 
     Attributes
     ----------
+    run : str
+        Name of the run, as nodes may be in several.
     suspects : Suspects
         Nodes whose worker was lost in this round.
 
@@ -71,6 +74,7 @@ class Roster:
 
     def __init__(self, nodes: Sequence[Any]) -> None:
         self.nodes = tuple(nodes)
+        self.run = uuid4().hex
         self.local = LocalHost()
         self.suspects = Suspects()
         self._here = {
@@ -199,10 +203,10 @@ class Roster:
         trusted = self.suspects.isdisjoint(indices)
         if trusted and isinstance(first, Ask) and all(asks[index] is first for index in indices):
             ids = self._ids.get(indices) or [self.seat(i).object_id for i in indices]
-            return await _answers(host, first.calls(indices, ids, round), deadline)
+            return await _answers(host, first.calls(indices, ids, round, self.run), deadline)
         queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]
         calls = [
-            [ask.calls([i], [self.seat(i).object_id], at)[0] for at, ask in queue]
+            [ask.calls([i], [self.seat(i).object_id], at, self.run)[0] for at, ask in queue]
             for i, queue in zip(indices, queues, strict=True)
         ]
         return await self._last(host, indices, calls, deadline)

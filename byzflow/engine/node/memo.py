@@ -78,8 +78,11 @@ class Memo:
         return value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all but the latest update, which may be asked for again in a later round."""
+        update = self._answers.get(UPDATE)
         self._answers.clear()
+        if update is not None:
+            self._answers[UPDATE] = update
 
     def _note_error(self, key: str, round: int, error: Exception) -> None:
         if key != UPDATE:

@@ -5,6 +5,7 @@ Every node that a round calls, on a worker or in this process, sits in a `Reside
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from byzflow.engine.node.attributes import State, frozen, take_over
 from byzflow.engine.node.duties import declares
 from byzflow.engine.node.harmless import guarded
 from byzflow.engine.node.holding import hold
-from byzflow.engine.node.memo import Memo
+from byzflow.engine.node.memo import UPDATE, Memo
 from byzflow.engine.node.plain import plain
 from byzflow.engine.node.showing import copied, resolved, show
 
@@ -53,13 +54,12 @@ class Resident:
 
     __slots__ = (
         *("_resident_counts", "_resident_latest", "_resident_memo", "_resident_node"),
-        *("_resident_reads", "_resident_saves"),
+        *("_resident_reads", "_resident_run", "_resident_saves"),
     )
 
     def __init__(self, node: Any) -> None:
         self._resident_node = node
-        self._resident_memo = Memo()
-        self._resident_latest = -1
+        self._resident_run, self._resident_latest, self._resident_memo = "", -1, Memo()
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
         self._resident_saves = bool(declares(node, "saves_itself") and node.saves_itself)
@@ -77,13 +77,15 @@ class Resident:
         kwargs: Mapping[str, Any] | None = None,
         purpose: str | None = None,
         save: bool = False,
+        run: str = "",
     ) -> Any:
         """Call a method for a round; asked again for the same round and purpose, give the same answer.
 
-        Rounds never go back: for one that is past, the latest answer is given and nothing runs. Arguments
-        are copied first, so that the node can change nothing that others hold, unless the node says of
-        itself that it ``only_reads``. A node with ``begin_round`` is told the number. An error is an answer
-        too, but that of an update: see `Memo`.
+        Rounds never go back: of one that is past, nothing runs but an update that the node does not have;
+        the latest answer is given, or an error raised. Another run begins anew. Arguments are copied first,
+        so that the node can change nothing that others hold, unless the node says of itself that it
+        ``only_reads``. A node with ``begin_round`` is told the number. An error is an answer too, but that of
+        an update: see `Memo`.
 
         Parameters
         ----------
@@ -97,10 +99,19 @@ class Resident:
             Tells calls of one method in one round apart, such as the receiver of a vector.
         save : bool, default False
             Return a pair of the answer and the node's state after it.
+        run : str, optional
+            Whose round it is: several servers may use a node, each with rounds of its own.
         """
+        if run != self._resident_run:
+            self._resident_forget(run)
         key, memo = purpose or method, self._resident_memo
         if memo.knows(key, round):
             answer = memo.recall(key)
+        elif round < self._resident_latest and key != UPDATE:
+            raise RuntimeError(
+                f"{method}() was asked for round {round}; the node is in round {self._resident_latest}. "
+                "Ask for that one."
+            )
         else:
             memo.began = False
             try:
@@ -126,13 +137,14 @@ class Resident:
         kwargs: Mapping[str, Any] | None = None,
         purpose: str | None = None,
         save: bool = False,
+        run: str = "",
         place: RowRef | None = None,
     ) -> Any:
         """As `resident_call`, but leave the vector in a row of an arena and return its digest.
 
         Without a row, the vector stays with the node.
         """
-        answer = self.resident_call(round, method, args, kwargs, purpose)
+        answer = self.resident_call(round, method, args, kwargs, purpose, run=run)
         if is_awaitable(answer):
             return _held(answer, self, round, place, save)
         digest = hold(answer, place)
@@ -206,17 +218,30 @@ class Resident:
     def _resident_take(self, content: Callable[[], Any]) -> None:
         node, saves = self._resident_node, self._resident_saves
         guarded(lambda: node.load_state_dict(content()) if saves else take_over(node, content()))
-        self._resident_memo.clear()
-        self._resident_latest = -1
+        self._resident_forget(self._resident_run)
+
+    def _resident_forget(self, run: str) -> None:
+        """Begin a run: there has been no round yet."""
+        self._resident_run, self._resident_latest, self._resident_memo = run, -1, Memo()
 
 
 class AsyncResident(Resident):
-    """A resident whose host keeps an event loop for it, so that a waiting method lets the next call in."""
+    """A resident whose host keeps an event loop for it, so that a waiting method lets the next call in.
 
-    __slots__ = ()
+    Calls of rounds wait for each other: until one that is late is over, nobody knows what the next may do.
+    """
 
-    async def resident_idle(self) -> None:
-        """Do nothing; a coroutine is what tells the host."""
+    __slots__ = ("_resident_turn",)
+
+    def __init__(self, node: Any) -> None:
+        super().__init__(node)
+        self._resident_turn = asyncio.Lock()
+
+    async def resident_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call a method for a round, after those that were asked for before; see `Resident.resident_call`."""
+        async with self._resident_turn:
+            answer = super().resident_call(*args, **kwargs)
+            return await answer if is_awaitable(answer) else answer
 
 
 async def _held(

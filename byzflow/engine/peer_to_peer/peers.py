@@ -121,9 +121,8 @@ class Peers:
     def ask(self, index: int, number: int, method: str, *args: Any, purpose: str = "", **kwargs: Any) -> Call:
         """Return the call of a node's method for a round: asked twice, a node answers twice and acts once."""
         seat = self.roster.seat(index)
-        return Call(
-            seat.object_id, "resident_call", (number, method, args, kwargs), {"purpose": purpose or method}
-        )
+        options = {"purpose": purpose or method, "run": self.roster.run}
+        return Call(seat.object_id, "resident_call", (number, method, args, kwargs), options)
 
     def read(self, index: int, method: str) -> Call:
         """Return the call of a resident's method that changes nothing."""

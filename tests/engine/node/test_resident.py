@@ -11,6 +11,7 @@ import torch
 
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.making import build
+from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.resident import AsyncResident, Resident
 
 
@@ -47,6 +48,42 @@ def test_a_step_is_taken_once_however_often_it_is_sent() -> None:
     resident.resident_call(1, "apply", (torch.ones(2),))
     resident.resident_call(0, "apply", (torch.ones(2),))
     assert resident.w.tolist() == [-2.0, -2.0]
+
+
+def test_an_update_that_comes_again_when_its_round_is_past_is_not_made_again() -> None:
+    class Counter:
+        w = 0.0
+
+        def gradient(self) -> float:
+            return self.w
+
+        def apply_server_gradient(self, g: float) -> None:
+            self.w += g
+
+    resident = Resident(Counter())
+    resident.resident_call(0, UPDATE, (1.0,))
+    resident.resident_call(1, "gradient")
+    resident.resident_call(0, UPDATE, (1.0,))  # it was sent again, as nobody knew
+    assert resident.w == 1.0
+    resident.resident_call(2, "gradient")
+    resident.resident_call(1, UPDATE, (10.0,))  # it never came
+    assert resident.w == 11.0
+
+
+def test_nothing_else_of_a_past_round_is_begun() -> None:
+    resident = Resident(Learner())
+    resident.resident_call(3, "gradient")
+    with pytest.raises(RuntimeError, match="asked for round 2; the node is in round 3"):
+        resident.resident_call(2, "apply", (torch.ones(2),))
+    assert resident.w.tolist() == [0.0, 0.0]
+
+
+def test_another_run_has_rounds_of_its_own() -> None:
+    resident = Resident(Learner())
+    for run in ("one", "two", "one"):
+        for round in (0, 0, 1, 1):
+            resident.resident_call(round, "gradient", run=run)
+    assert resident.asked == 6
 
 
 def test_purposes_of_one_round_are_told_apart() -> None:
@@ -124,6 +161,30 @@ def test_coroutines_are_remembered_too_and_tell_the_host() -> None:
         return [await _value(resident.resident_call(0, "speak")) for _ in range(2)]
 
     assert asyncio.run(twice()) == [1, 1]
+
+
+async def test_calls_of_rounds_wait_for_one_that_is_late_and_do_nothing_twice() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.w, self.gate = [], asyncio.Event()
+
+        async def gradient(self) -> float:
+            return sum(self.w)
+
+        async def apply_server_gradient(self, g: float) -> None:
+            await self.gate.wait()
+            self.w.append(g)
+
+    resident = build(Slow)
+    late = [asyncio.ensure_future(resident.resident_call(0, UPDATE, (1.0,))) for _ in range(2)]
+    after = asyncio.ensure_future(resident.resident_call(1, "gradient"))
+    late.append(asyncio.ensure_future(resident.resident_call(0, UPDATE, (1.0,))))
+    done, _ = await asyncio.wait([*late, after], timeout=0.05)
+    assert not done
+    resident.gate.set()
+    assert await after == 1.0
+    await asyncio.gather(*late)
+    assert resident.w == [1.0]
 
 
 async def _value(answer: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -75,3 +76,61 @@ async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch)
     kept = [float(i) for i, pid in enumerate(pids) if pid != frozen_one]
     torch.testing.assert_close(aggregate, torch.full((50,), min(kept)))
     assert spent < 10.0
+
+
+class Tardy:
+    """Its second update takes longer than it has."""
+
+    def __init__(self, is_late: bool) -> None:
+        self.is_late, self.got = is_late, list[float]()
+
+    async def honest_gradient_for_next_batch(self) -> torch.Tensor:
+        return torch.full((3,), float(len(self.got)))
+
+    async def apply_server_gradient(self, gradient: torch.Tensor) -> None:
+        if self.is_late and len(self.got) == 1:
+            await asyncio.sleep(0.7)
+        self.got.append(float(gradient[0]))
+
+    async def seen(self) -> list[float]:
+        return self.got
+
+
+async def test_an_update_that_is_late_is_made_once() -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Tardy, (i == 1,)) for i in range(4)], backend="thread")
+    async with ParameterServer(nodes, [], CoordinateWiseMedian(), deadline=0.2, quorum=2) as server:
+        excluded = []
+        for _ in range(8):
+            await server.round()
+            excluded.append(len(server.history[-1].excluded) > 0)
+            await asyncio.sleep(0.15)
+        assert excluded[:2] == [False, True]
+        assert not excluded[-1]
+        assert [await node.seen() for node in nodes] == [[float(round) for round in range(8)]] * 4
+
+
+@pytest.mark.parametrize("backend", ["thread", pytest.param("process", marks=pytest.mark.processes)])
+async def test_servers_that_take_turns_with_the_same_nodes_have_rounds_of_their_own(backend: str) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Stepping) for _ in range(3)], backend=backend)
+    servers = [ParameterServer(nodes, [], CoordinateWiseMedian()) for _ in range(2)]
+    for server in (*servers, servers[1], servers[0], servers[0]):
+        await server.round()
+    assert [await node.steps() for node in nodes] == [5, 5, 5]
+    await servers[0].shutdown()
+
+
+class Stepping:
+    """Counts its updates, which are its gradients and one more."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def honest_gradient_for_next_batch(self) -> torch.Tensor:
+        return torch.full((3,), float(self.count))
+
+    def apply_server_gradient(self, gradient: torch.Tensor) -> None:
+        assert gradient[0] == self.count
+        self.count += 1
+
+    def steps(self) -> int:
+        return self.count
