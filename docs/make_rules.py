@@ -22,9 +22,10 @@ HEAD = """# The rules
 
 Written by `python docs/make_rules.py` from the docstrings; do not edit. n vectors of d coordinates come in,
 f of them may lie. For every rule: the answer has the library, dtype, device and shape of the first vector;
-linear rules leave out rows that are not finite, column-wise ones sort them last; ties go to the lower row;
-eager calls, graphs, lazy arrays and any number of workers give the same bits. `byzflow.testing` checks that,
-and [CONTRIBUTING](../CONTRIBUTING.md#decisions) says why (decisions 4 to 7).
+linear rules leave out rows that are not finite (where rows are measured, those of norm 3e150 and more too),
+column-wise ones sort them last; ties go to the lower row; eager calls, graphs, lazy arrays and any number of
+workers give the same bits. `byzflow.testing` checks that, and [CONTRIBUTING](../CONTRIBUTING.md#decisions)
+says why (decisions 4 to 7).
 """
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
 from byzflow.experiments.registry import registry
+from tests.cases import CASES
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +33,18 @@ def test_python_in_the_documents_runs(page):
 
 
 RULES = [rule for kind in ("aggregators", "pre-aggregators", "attacks") for rule in registry(kind)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_is_made_and_listed_as_contributing_says(rule):
+    frozen = is_dataclass(rule) and rule.__dataclass_params__.frozen
+    assert frozen, "decorate it with byzflow.operators.base.frozen"
+    package = rule.__module__.rpartition(".")[0]
+    # The reference exports the base class alone from byzflow.aggregators.
+    exported = package == "byzflow.aggregators" or rule.__name__ in importlib.import_module(package).__all__
+    assert exported, f"name it in {package}/__init__.py"
+    alone = rule.__name__ in ("DissensusAttack", "LabelFlipAttack")  # they read more than rows
+    assert alone or rule in {case.rule_class() for case in CASES}, "give it a row in tests/cases.py"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

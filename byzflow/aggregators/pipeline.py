@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import Operator, frozen
-from byzflow.operators.checks import pre_aggregators
+from byzflow.operators.checks import acts, pre_aggregators
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.missing import without
@@ -63,11 +63,7 @@ class Pipeline(StatefulAggregator):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pre_aggregators", pre_aggregators(self.pre_aggregators))
-        if not callable(getattr(self.aggregator, "aggregate", None)):
-            raise TypeError(
-                f"aggregator must have an aggregate method; got {type(self.aggregator).__name__}. "
-                f"Pass a rule."
-            )
+        acts("aggregator", self.aggregator, "aggregate", "Pass a rule.")
 
     @property
     def operators(self) -> tuple[Operator, ...]:

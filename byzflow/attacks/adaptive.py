@@ -17,7 +17,7 @@ from byzflow.kernels.intake import listed
 from byzflow.kernels.rows import Array
 from byzflow.kernels.small import product
 from byzflow.operators.base import Operator, frozen
-from byzflow.operators.checks import nonnegative, positive, positive_real, pre_aggregators
+from byzflow.operators.checks import acts, finite, nonnegative, positive, positive_real, pre_aggregators
 from byzflow.operators.compose import Chain, compose, segments
 from byzflow.operators.linear import LinearOperator
 from byzflow.operators.passes import combine, survey
@@ -43,7 +43,7 @@ class AdaptiveAttack(Attack):
     evaluations : int, default 20
         How often the rule is tried; at least 1.
     reach : float, default 10.0
-        Greatest strength that the search tries before it knows more; greater than 0.
+        Greatest strength that the search tries before it knows more; greater than 0, finite.
 
     Raises
     ------
@@ -64,11 +64,8 @@ class AdaptiveAttack(Attack):
         nonnegative("f", self.f)
         positive("evaluations", self.evaluations)
         positive_real("reach", self.reach)
-        if not callable(getattr(self.aggregator, "aggregate", None)):
-            raise TypeError(
-                f"aggregator must have an aggregate method; got {type(self.aggregator).__name__}. "
-                f"Pass the rule in use."
-            )
+        finite("reach", self.reach)
+        acts("aggregator", self.aggregator, "aggregate", "Pass the rule in use.")
         object.__setattr__(self, "pre_aggregators", pre_aggregators(self.pre_aggregators))
 
     @abstractmethod

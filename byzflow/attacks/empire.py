@@ -44,7 +44,7 @@ class EmpireAttack(LinearAttack):
     References
     ----------
     .. [1] Xie, Koyejo, Gupta, "Fall of empires: Breaking Byzantine-tolerant SGD by inner product
-       manipulation", UAI 2020.
+       manipulation", UAI 2019 (PMLR 115, 2020).
 
     Examples
     --------

@@ -12,8 +12,8 @@ import numpy as np
 
 from byzflow.attacks.base import RowAttack
 from byzflow.exceptions import ToleranceError
+from byzflow.kernels import small
 from byzflow.kernels.blocks import Span
-from byzflow.kernels.columns import mean_std
 from byzflow.kernels.gram import gram_block
 from byzflow.kernels.host import to_host
 from byzflow.kernels.rows import Array, Rows
@@ -30,10 +30,11 @@ _BISECTIONS = 40
 
 @frozen
 class FangKrumAttack(RowAttack):
-    """Send ``-lambda * sign(mean)`` with the largest lambda for which Krum still picks the vector.
+    """Send ``-lambda * sign(x_k)`` with the largest lambda for which Krum still picks the vector.
 
-    f nodes send the same vector, so that each has f - 1 neighbours at distance 0. From a lambda that is
-    surely too large, lambda is halved until Krum, with ``n = h + f`` rows and ``n - f - 1`` neighbours,
+    x_k is what Krum picks of the honest vectors alone: its signs say where the model would go without the
+    attack. f nodes send the same vector, so that each has f - 1 neighbours at distance 0. From a lambda that
+    is surely too large, lambda is halved until Krum, with ``n = h + f`` rows and ``n - f - 1`` neighbours,
     would pick the vector over every honest one; then it is bisected.
 
     Parameters
@@ -51,9 +52,11 @@ class FangKrumAttack(RowAttack):
     Notes
     -----
     Two passes, O(h**2 d) for the distances. If Krum picks the vector for no lambda, the smallest one tried
-    is sent. Honest vectors that are not finite count as infinitely far; in the mean, values that are not
-    finite are left out. The paper starts from the model that the server sent; here vectors are what nodes
-    send, so the server's own point is the origin.
+    is sent. Honest vectors that are not finite count as infinitely far. The paper starts from the model that
+    the server sent; here vectors are what nodes send, so the server's own point is the origin. What the f
+    nodes would send if they were honest is not known here and takes no part in the choice of x_k, which has
+    ``h - f - 1`` neighbours, at least one. An attacker who knows no other node would take the mean of his own
+    vectors for x_k (the paper's partial knowledge).
 
     References
     ----------
@@ -90,18 +93,26 @@ class FangKrumAttack(RowAttack):
         stats = gram_block(rows, span)
         X = rows.read(span)
         xp = array_api_compat.array_namespace(X)
-        signs = xp.sign(xp.astype(mean_std(X, 0.0), xp.float64))
-        along = xp.sum(xp.astype(X, xp.float64) * signs, axis=1)
-        return {**stats, "along": to_host(along), "sq_length": to_host(xp.sum(signs * signs))}
+        X = xp.astype(X, xp.float64)
+        signs = xp.sign(X)
+        # Which vector Krum picks shows when all columns are seen: the products with the signs of each.
+        if isinstance(X, np.ndarray):
+            along = small.product(X, signs.T)
+        else:
+            along = to_host(xp.matmul(X, xp.matrix_transpose(signs)))
+        return {**stats, "along": along, "sq_lengths": to_host(xp.sum(signs * signs, axis=1))}
 
-    def solve(self, stats: Stats, n: int) -> float:
-        """Return lambda."""
+    def solve(self, stats: Stats, n: int) -> tuple[float, int]:
+        """Return lambda and the k of x_k."""
         geometry = geometry_of(stats, n, ())
-        here = geometry.finite
-        length = float(stats.get("sq_length", 0.0))
-        if not here.any() or not length > 0.0:
-            return 0.0
-        norms, along = geometry.norms[here] ** 2, stats["along"][here]
+        here = np.flatnonzero(geometry.finite)
+        if not len(here) or not stats:
+            return 0.0, 0
+        k = int(here[_pick(geometry.sq_distances[np.ix_(here, here)], max(1, n - self.f - 1))])
+        length = float(stats["sq_lengths"][k])
+        if not length > 0.0:
+            return 0.0, k
+        norms, along = geometry.norms[here] ** 2, stats["along"][here, k]
         # A non-finite row is nobody's neighbour: it only makes honest scores infinite.
         honest = geometry.sq_distances
 
@@ -110,17 +121,23 @@ class FangKrumAttack(RowAttack):
             away[here] = np.maximum(norms + 2.0 * step * along + step * step * length, 0.0)
             return _is_picked(honest, away, self.f)
 
-        return _largest(picked, self._too_large(honest[np.ix_(here, here)], norms, length, n))
+        return _largest(picked, self._too_large(honest[np.ix_(here, here)], norms, length, n)), k
 
     def _too_large(self, honest: np.ndarray, norms: np.ndarray, length: float, n: int) -> float:
         """Return a lambda at which the score of the vector exceeds that of any honest one."""
         radius = math.sqrt(honest.max()) * math.sqrt((n - 1) / (n - self.f))
         return (math.sqrt(norms.max()) + radius) / math.sqrt(length) or 1.0
 
-    def emit(self, rows: Rows, plan: float, span: Span, out: Array) -> None:
-        """Write -lambda sign(mean) of one block."""
-        mean = mean_std(rows.read(span), 0.0)
-        out[0, :] = -plan * array_api_compat.array_namespace(mean).sign(mean)
+    def emit(self, rows: Rows, plan: tuple[float, int], span: Span, out: Array) -> None:
+        """Write -lambda sign(x_k) of one block."""
+        step, k = plan
+        row = rows.read(span)[k, :]
+        out[0, :] = -step * array_api_compat.array_namespace(row).sign(row) if step else 0.0
+
+
+def _pick(honest: np.ndarray, neighbours: int) -> int:
+    """Return the row with the least sum of squared distances to its nearest `neighbours` others."""
+    return int(np.sort(honest, axis=1)[:, : neighbours + 1].sum(axis=1).argmin())
 
 
 def _is_picked(honest: np.ndarray, away: np.ndarray, f: int) -> bool:

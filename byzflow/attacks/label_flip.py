@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from byzflow.attacks.base import Attack
@@ -37,7 +38,10 @@ class LabelFlipAttack(Attack):
     Raises
     ------
     ValueError
-        If both rules are missing, `num_classes` is not positive, or `scale` not finite.
+        If both rules are missing, `num_classes` is not positive, or `scale` not finite; at call, if something
+        is None, the model has no trainable parameters, or a label is not below `num_classes`.
+    TypeError
+        If an option or the model is of the wrong kind.
 
     Notes
     -----
@@ -93,7 +97,13 @@ class LabelFlipAttack(Attack):
         tensor([1, 2, 2])
         """
         if self.mapping is None:
-            return (self.num_classes or 0) - 1 - y
+            classes = self.num_classes or 0
+            if y.numel() and not (y.min().item() >= 0 and y.max().item() < classes):
+                raise ValueError(
+                    f"LabelFlipAttack needs labels from 0 to num_classes - 1; got {y.min().item()} to "
+                    f"{y.max().item()} with num_classes={classes}. Raise num_classes, or pass a mapping."
+                )
+            return classes - 1 - y
         wrong = y.clone()
         for label, other in self.mapping.items():
             wrong[y == label] = other
@@ -114,6 +124,10 @@ class LabelFlipAttack(Attack):
             raise ValueError(
                 f"LabelFlipAttack needs model, x and y; got None for {', '.join(missing)}. Pass them."
             )
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(
+                f"LabelFlipAttack needs a torch.nn.Module; got {type(model).__name__}. Pass the model itself."
+            )
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(
@@ -121,6 +135,7 @@ class LabelFlipAttack(Attack):
             )
         loss_fn = torch.nn.functional.cross_entropy if self.loss_fn is None else self.loss_fn
         with torch.enable_grad():
+            x = torch.tensor(x) if isinstance(x, np.ndarray) else x
             loss = loss_fn(_forward(model, x), self.flip(torch.as_tensor(y)))
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.reshape(-1) for gradient in gradients]).mul_(float(self.scale))

@@ -42,6 +42,7 @@ class LittleAttack(ColumnwiseAttack):
     Notes
     -----
     Column-wise: one pass, O(n d). Values that are not finite are left out of the mean and the deviation.
+    The paper divides by the honest nodes, ``Phi(z) = (N - f - s) / (N - f)``, which gives a smaller z.
 
     References
     ----------

@@ -49,5 +49,9 @@ class MinMaxAttack(PerturbationAttack):
         """Return the least of the rows' bounds."""
         slack = around.from_mean - around.sq_distances.max()
         # <= 0 but for rounding: the mean is no farther from a row than another row is.
-        root = np.sqrt(np.maximum(around.along**2 - around.sq_length * slack, 0.0))
-        return float(np.min((around.along + root) / around.sq_length))
+        length = np.sqrt(around.sq_length)
+        along = (
+            around.along / length
+        )  # squared, no larger than `from_mean`: fourth powers would leave float64
+        root = np.sqrt(np.maximum(along * along - slack, 0.0))
+        return float(np.min(along + root) / length)

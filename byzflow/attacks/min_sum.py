@@ -15,7 +15,8 @@ class MinSumAttack(PerturbationAttack):
     """Send ``mean - gamma * p`` with the largest gamma that a sum of squared distances hides.
 
     ``sum_i |a - x_i|**2 <= max_j sum_i |x_j - x_i|**2``, so that, in closed form,
-    ``gamma**2 = (max_j sum_i |x_j - x_i|**2 - sum_i |mean - x_i|**2) / (n |p|**2)``.
+    ``gamma**2 = (max_j sum_i |x_j - x_i|**2 - sum_i |mean - x_i|**2) / (n |p|**2)``, where all rows
+    are finite.
 
     Parameters
     ----------
@@ -48,5 +49,8 @@ class MinSumAttack(PerturbationAttack):
     def gamma(self, around: Around) -> float:
         """Return what the greatest sum of squared distances leaves."""
         most = around.sq_distances.sum(axis=1).max()
-        left = max(0.0, float(most - around.from_mean.sum()))
-        return float(np.sqrt(left / (len(around.from_mean) * around.sq_length)))
+        left = (most - around.from_mean.sum()) / len(around.from_mean)
+        length = np.sqrt(around.sq_length)
+        # 0 but for rounding, unless the mean has seen numbers of rows that do not count.
+        along = around.along.mean() / length
+        return float((along + np.sqrt(max(0.0, along * along + left))) / length)

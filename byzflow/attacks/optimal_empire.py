@@ -36,7 +36,7 @@ class OptimalEmpire(AdaptiveAttack):
     References
     ----------
     .. [1] Xie, Koyejo, Gupta, "Fall of empires: Breaking Byzantine-tolerant SGD by inner product
-       manipulation", UAI 2020.
+       manipulation", UAI 2019 (PMLR 115, 2020).
     .. [2] Shejwalkar, Houmansadr, "Manipulating the Byzantine: Optimizing model poisoning attacks and
        defenses for federated learning", NDSS 2021 (the search).
 

@@ -7,9 +7,8 @@ from dataclasses import field
 from operator import attrgetter, countOf
 from typing import Any, ClassVar
 
-import numpy as np
-
 from byzflow.attacks.base import RowAttack
+from byzflow.kernels.intake import as_array
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive
@@ -50,7 +49,7 @@ class ShapeAttack(RowAttack):
         except AttributeError:  # a list of numbers is a vector too
             alike = False
         if not alike:
-            self._compare([np.shape(vector) for vector in vectors])
+            self._compare([tuple(as_array(vector).shape) for vector in vectors])
         return [vectors[0]] if len(vectors) else []
 
     def _compare(self, shapes: Sequence[tuple[int, ...]]) -> None:

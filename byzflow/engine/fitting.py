@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from byzflow.aggregators.pipeline import Pipeline
-from byzflow.operators.missing import without
+from byzflow.operators.missing import keeps_nodes, without
 
-__all__ = ("candidates", "lowered", "tolerance")
+__all__ = ("candidates", "is_by_node", "lowered", "sees_nodes", "tolerance")
 
 
 def tolerance(rules: Sequence[Any], n: int) -> int:
@@ -73,3 +73,27 @@ def candidates(pre: Any, rule: Any, out: Collection[int], by: int | None = None)
     gone = len(out) if by is None else by
     if gone:
         yield lowered(pre, gone), lowered(rule, gone)
+
+
+def is_by_node(rule: Any) -> bool:
+    """Whether a rule remembers something for each node.
+
+    Examples
+    --------
+    >>> is_by_node(object())
+    False
+    """
+    return bool(getattr(rule, "by_node", False))
+
+
+def sees_nodes(pre: Any, rule: Any) -> bool:
+    """Whether the rows that reach the rule itself are those of nodes still, unlike buckets of them.
+
+    Examples
+    --------
+    >>> from byzflow.pre_aggregators import Bucketing
+    >>> sees_nodes(None, object()), sees_nodes(Bucketing(2), object())
+    (True, False)
+    """
+    own = rule.pre_aggregators if isinstance(rule, Pipeline) else ()
+    return keeps_nodes([*(() if pre is None else (pre,)), *own])

@@ -14,7 +14,7 @@ from byzflow.kernels.library import from_numbers
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
 
-__all__ = ("as_rows", "grid_of", "listed")
+__all__ = ("as_array", "as_rows", "grid_of", "listed")
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -47,7 +47,7 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
         vectors = listed(vectors)
     if len(vectors) == 0:
         raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
-    first = _array(vectors[0])
+    first = as_array(vectors[0])
     items = vectors if first is vectors[0] and not extra else [first, *vectors[1:], *extra]
     if isinstance(first, torch.Tensor):
         return _torch_rows(items)
@@ -86,7 +86,8 @@ def grid_of(sample: Array, d: int) -> int:
     return as_rows([array_api_compat.array_namespace(sample).reshape(sample, (-1,))]).at(0, d).grid
 
 
-def _array(value: Any) -> Array:
+def as_array(value: Any) -> Array:
+    """Return `value` if it is an array of any library, else what `from_numbers` makes of it."""
     if isinstance(value, (torch.Tensor, np.ndarray)) or hasattr(value, "__array_namespace__"):
         return value
     if array_api_compat.is_array_api_obj(value):
@@ -100,6 +101,14 @@ def _real(array: np.ndarray) -> np.ndarray:
             f"Vectors must hold real numbers; got {array.dtype}. Convert them to float32 or float64."
         )
     return array
+
+
+def _on_host(array: Array) -> np.ndarray:
+    if not isinstance(array, torch.Tensor):
+        return np.asarray(array)
+    # NumPy knows neither bfloat16 nor tensors that need a gradient or lie elsewhere.
+    flat = _flat(0, array, array, torch.float32 if array.dtype in _HALF else array.dtype)
+    return flat.cpu().numpy().reshape(array.shape)
 
 
 def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
@@ -158,7 +167,7 @@ def _are_flat(items: Sequence[Array]) -> bool:
 
 def _flat(index: int, item: Any, first: torch.Tensor, keep: torch.dtype) -> torch.Tensor:
     """Return a vector as a flat tensor like the first one, of dtype `keep`."""
-    tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(_array(item))))
+    tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(as_array(item))))
     if tensor.shape != first.shape:
         raise _shapes_differ(index, tuple(first.shape), tuple(tensor.shape))
     if tensor.dtype.is_complex:
@@ -199,7 +208,7 @@ def _numpy_rows(items: Sequence[Array]) -> Rows:
     compute = np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
     vectors = []
     for index, item in enumerate(items):
-        array = item if isinstance(item, np.ndarray) else np.asarray(item)
+        array = item if isinstance(item, np.ndarray) else _on_host(as_array(item))
         if array.shape != shape:
             raise _shapes_differ(index, shape, array.shape)
         vectors.append(np.ascontiguousarray(_real(array), compute).reshape(-1))

@@ -21,13 +21,21 @@ def from_numbers(value: Any) -> Any:
     ------
     TypeError
         If they are no real numbers.
+    ValueError
+        If nested lists differ in length.
 
     Examples
     --------
     >>> from_numbers([1, 2])
     array([1., 2.])
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            "A vector of nested lists must have lists of one length at each level; got lists that differ. "
+            "Pass one vector, or pad it."
+        ) from error
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"A vector must be an array of real numbers; got {type(value).__name__}. "

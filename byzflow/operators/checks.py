@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = (
+    "acts",
     "carried",
     "choice",
     "finite",
@@ -23,6 +24,17 @@ __all__ = (
     "several",
     "weights_without",
 )
+
+
+def acts(name: str, value: Any, method: str, hint: str) -> None:
+    """Raise TypeError unless `value` is an object with this method, not a class of them."""
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} must be an object with {method}(); got the class {value.__name__}. Make one: "
+            f"{value.__name__}(...)."
+        )
+    if not callable(getattr(value, method, None)):
+        raise TypeError(f"{name} must be an object with {method}(); got {type(value).__name__}. {hint}")
 
 
 def carried(who: str, state: Any, *names: str) -> list[Any]:
@@ -190,8 +202,5 @@ def pre_aggregators(value: Any) -> tuple[Any, ...]:
     """
     parts = several("pre_aggregators", value)
     for part in parts:
-        if not callable(getattr(part, "pre_aggregate", None)):
-            raise TypeError(
-                f"pre_aggregators must be pre-aggregators; got {type(part).__name__}. Put rules last."
-            )
+        acts("each of pre_aggregators", part, "pre_aggregate", "Put rules last.")
     return parts

@@ -34,9 +34,16 @@ class ColumnwiseOperator(RowOperator):
     def emit(self, rows: Rows, plan: Any, span: Span, out: Array) -> None:
         """Write `columns` of one block."""
         answer = self.columns(rows.read(span))
-        if np.shape(answer)[-1:] != (span.width,):
+        shape = np.shape(answer)
+        if shape != (span.width,) and shape != tuple(out.shape):
             raise ValueError(
                 f"{type(self).__name__}.columns must return a value for each of {span.width} columns; "
-                f"got shape {np.shape(answer)}. Reduce along axis 0 alone."
+                f"got shape {shape}. Reduce along axis 0 alone."
+            )
+        if not isinstance(out, np.ndarray) and type(answer) is not type(out):
+            wanted, got = (type(array).__module__.partition(".")[0] for array in (out, answer))
+            raise TypeError(
+                f"{type(self).__name__}.columns must return an array of X's library, {wanted}; got one of "
+                f"{got}. Take functions from array_api_compat.array_namespace(X)."
             )
         out[:, :] = answer

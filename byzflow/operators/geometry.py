@@ -16,7 +16,10 @@ from byzflow.exceptions import ToleranceError
 from byzflow.kernels import small
 from byzflow.kernels.mixed import mixed_gram
 
-__all__ = ("Geometry",)
+__all__ = ("LONGEST", "Geometry")
+
+LONGEST = 2.0**500
+"""Norm, 3e150, from which a row counts as not finite: sums of squares of longer ones leave float64."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -40,7 +43,7 @@ class Geometry:
     sq_norms : ndarray, (n,) float64, or None
         True squared norms ``|x_i|**2``, +inf for a non-finite row; None unless asked for.
     finite : ndarray, (n,) bool
-        False for a row that holds a NaN or an infinity.
+        False for a row that holds a NaN or an infinity, or is not shorter than `LONGEST`.
     anchors : tuple of str
         Which rows follow the n rows, in this order: ``"median"`` (coordinate-wise), ``"zero"``.
 
@@ -156,8 +159,9 @@ class Geometry:
         count = int(np.count_nonzero(self.finite))
         if count < k:
             raise ToleranceError(
-                f"{rule} needs at least {k} finite rows of {self.n}; {count} came without NaN or inf. "
-                "Raise f if the rule allows it, or find out which nodes send such rows."
+                f"{rule} needs at least {k} finite rows of {self.n}; {count} came without NaN, inf "
+                "or numbers too large to square. Raise f if the rule allows it, or find out which nodes send "
+                "such rows."
             )
 
     def mix(self, W: FloatArray) -> Geometry:

@@ -13,7 +13,7 @@ from byzflow.kernels.columns import median_anchor
 from byzflow.kernels.combine import Mixture, combine_rows
 from byzflow.kernels.gram import gram_block, norms_block
 from byzflow.kernels.rows import Array, Rows
-from byzflow.operators.geometry import Geometry
+from byzflow.operators.geometry import LONGEST, Geometry
 from byzflow.operators.rows import RowOperator, Stats
 
 __all__ = ("LinearOperator", "MixingOperator", "Weights", "as_plan", "geometry_of")
@@ -152,11 +152,14 @@ def geometry_of(stats: Stats, m: int, anchors: tuple[str, ...]) -> Geometry:
         norms = np.zeros(m)
         return Geometry(np.zeros((size, size)), norms, np.isfinite(norms), anchors)
     norms = stats["norms"]
-    finite = np.isfinite(norms)
+    finite = norms < LONGEST**2
     gram = stats.get("gram")
+    whole = np.count_nonzero(finite) == m
+    if not whole:
+        norms = np.where(finite, norms, np.inf)
     if gram is None:
         return Geometry(np.zeros((0, 0)), norms, finite, anchors)
-    if np.count_nonzero(finite) < m:
+    if not whole:
         # A row may have been finite in the first blocks: what they added of it goes too.
         gram = gram.copy()
         gram[: len(finite)][~finite] = 0.0

@@ -104,6 +104,14 @@ def test_pipelines_of_the_wrong_parts_are_refused(options):
         OptimalLittle(1, **options)
 
 
+@pytest.mark.parametrize("make", [Pipeline, lambda before, last: OptimalLittle(1, last, before)])
+def test_a_class_in_place_of_a_rule_is_refused_with_what_to_write(make):
+    with pytest.raises(TypeError, match=r"got the class Average\. Make one: Average\(\.\.\.\)\."):
+        make((), Average)
+    with pytest.raises(TypeError, match=r"got the class NearestNeighborMixing\. Make one"):
+        make((NearestNeighborMixing,), Average())
+
+
 def test_search_spends_its_evaluations_and_no_more():
     seen = []
 

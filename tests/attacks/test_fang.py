@@ -54,7 +54,7 @@ def test_b_below_one_is_refused():
 def test_krum_picks_the_vector_and_nothing_farther(seed, h, f):
     X = 0.3 + np.random.default_rng(seed).normal(size=(h, 20))
     sent = FangKrumAttack(f=f).apply(honest_grads=list(X))
-    signs = np.sign(X.mean(0))
+    signs = np.sign(Krum(f=f).aggregate(list(X)))
     assert np.array_equal(np.unique(np.round(-sent * signs, 12)).shape, (1,))
     assert np.array_equal(Krum(f=f).aggregate([*X, *[sent] * f]), sent)
     farther = sent * 1.001
@@ -71,5 +71,20 @@ def test_as_many_liars_as_honest_vectors_are_refused():
         FangKrumAttack(f=3).apply(honest_grads=column(1, 2, 3))
 
 
-def test_mean_without_a_sign_leaves_nothing_to_do():
-    assert np.array_equal(FangKrumAttack(f=1).apply(honest_grads=column(1, -1)), np.zeros(500))
+def test_direction_is_that_of_what_krum_picks_without_the_attack():
+    honest = [np.array(x) for x in ([1.0, -1.0], [1.1, -1.0], [1.0, -1.1], [0.9, -1.0], [1.0, 9.0])]
+    sent = FangKrumAttack(f=1).apply(honest_grads=honest)
+    assert np.array_equal(np.sign(sent), [-1.0, 1.0])  # the mean's second coordinate is positive
+
+
+def test_one_neighbour_at_least_says_which_vector_krum_would_pick():
+    sent = FangKrumAttack(f=2).apply(honest_grads=column(5, -1, -2))
+    assert (sent > 0).all()
+
+
+def test_a_vector_of_zeros_leaves_nothing_to_do():
+    assert np.array_equal(FangKrumAttack(f=1).apply(honest_grads=column(0, 0, 1)), np.zeros(500))
+
+
+def test_nothing_finite_leaves_nothing_to_do():
+    assert np.array_equal(FangKrumAttack(f=1).apply(honest_grads=column(np.nan, np.inf)), np.zeros(500))

@@ -82,3 +82,20 @@ def test_mapping_is_copied():
 def test_missing_batch_is_named():
     with pytest.raises(ValueError, match="None for y"):
         LabelFlipAttack(num_classes=2).apply(model=model(), x=X)
+
+
+@pytest.mark.parametrize("label", [4, -1])
+def test_labels_that_are_no_classes_are_refused(label):
+    with pytest.raises(ValueError, match="labels from 0 to num_classes - 1; got"):
+        LabelFlipAttack(num_classes=4).apply(model=model(), x=X, y=torch.full_like(Y, label))
+
+
+def test_a_model_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match=r"needs a torch\.nn\.Module; got function"):
+        LabelFlipAttack(num_classes=4).apply(model=lambda x: x, x=X, y=Y)
+
+
+def test_a_batch_of_numpy_arrays_is_taken():
+    one = model()
+    sent = LabelFlipAttack(num_classes=4).apply(model=one, x=X.numpy(), y=Y.numpy())
+    assert torch.equal(sent, LabelFlipAttack(num_classes=4).apply(model=one, x=X, y=Y))

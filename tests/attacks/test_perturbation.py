@@ -57,3 +57,25 @@ def test_row_that_is_not_finite_does_not_bound_the_step(attack):
 def test_unknown_direction_is_refused():
     with pytest.raises(ValueError, match="direction"):
         MinMaxAttack("up")
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize("attack", [MinMaxAttack, MinSumAttack])
+@pytest.mark.parametrize("factor", [2.0**-400, 2.0**400])
+def test_scaled_rows_scale_the_vector_wherever_squares_are_numbers(attack, name, factor):
+    X = np.random.default_rng(8).normal(size=(7, 5)) + 0.4
+    got = attack(name).apply(honest_grads=list(factor * X))
+    np.testing.assert_allclose(got / factor, attack(name).apply(honest_grads=list(X)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("attack", "measure"), [(MinMaxAttack, max_distance), (MinSumAttack, sum_of_distances)]
+)
+def test_bound_is_met_where_a_row_counts_in_the_mean_only(attack, measure, name):
+    X = np.random.default_rng(9).normal(size=(6, 4)) + 0.4
+    torn = 3.0 * X[0]
+    torn[2] = np.nan
+    sent = attack(name).apply(honest_grads=[*X, torn])
+    bound = max(measure(X, x) for x in X)
+    assert measure(X, sent) == pytest.approx(bound, rel=1e-9)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from byzflow.attacks.base import Attack
+from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.testing import (
     CHECKS,
     HOSTILE,
@@ -53,6 +56,19 @@ def test_hostile_rows_anywhere_leave_the_result_finite(case, where):
         assert_finite(got, f"{case.name}, rows {where} {kind}")
 
 
+@pytest.mark.parametrize("far", [4e150, 4e153, 1e200], ids=str)
+@by_case
+def test_rows_too_far_to_square_count_as_infinite(case, far):
+    op, X = case.make(), rows(case.laws.n, 7)
+    measured = not isinstance(op, (ColumnwiseOperator, Attack)) and not getattr(op, "optimistic", False)
+    if not (case.laws.hostile and measured):
+        return
+    X[1], X[-2] = far, -far
+    there = run_eager(op, list(X))
+    X[1], X[-2] = np.inf, -np.inf
+    assert_same(there, run_eager(op, list(X)), f"{case.name}, two rows at {far:g}")
+
+
 @pytest.mark.parametrize("n", [4, 5, 8, 12])
 @by_case
 def test_definition_holds_for_other_numbers_of_rows(case, n):
@@ -75,3 +91,15 @@ def test_float32_rows_whose_squares_leave_float32_are_rows_like_others(case, fac
     expected = as_float64(run_eager(op, cast(X, "numpy-float32")))
     tolerance = 1e5 * case.laws.tolerance
     assert_close(got, expected, f"{case.name} times {factor}", tolerance=tolerance, size=size_of(X))
+
+
+@by_case
+def test_what_is_no_vector_is_named_by_its_kind(case):
+    op, n = case.make(), case.laws.n
+    for bad in (None, (x for x in rows(n, 3))):
+        if not isinstance(op, Attack):
+            with pytest.raises(TypeError, match=f"got {type(bad).__name__}"):
+                run_eager(op, bad)
+    if n > 1:
+        with pytest.raises(TypeError, match="array of real numbers; got NoneType"):
+            run_eager(op, [*rows(n - 1, 3), None])

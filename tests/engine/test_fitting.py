@@ -10,7 +10,7 @@ import pytest
 from byzflow.aggregators.average import Average
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.aggregators.geometric_wise import MoNNA, MultiKrum, SmoothedGeometricMedian
-from byzflow.aggregators.norm_wise import FLTrust, FoolsGold
+from byzflow.aggregators.norm_wise import FLTrust, FoolsGold, StatefulCenteredClipping
 from byzflow.aggregators.pipeline import Pipeline
 from byzflow.engine.fitting import candidates, lowered, tolerance
 from byzflow.engine.parameter_server import ParameterServer
@@ -111,6 +111,28 @@ async def test_every_history_stays_with_its_node(out: int) -> None:
         aggregate, state = rule.step(rows, state)
         want.append(aggregate)
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+async def test_a_rule_that_remembers_nodes_starts_anew_behind_buckets(in_pipeline: bool) -> None:
+    buckets, rule = Bucketing(5, perm=(5, 1, 0, 2, 4, 3)), FoolsGold()
+    pair = (Pipeline((buckets,), rule), None) if in_pipeline else (rule, buckets)
+    first, second, third = await rounds(3, *pair)
+    left = Bucketing(5, perm=(4, 0, 1, 3, 2)).pre_aggregate(rest(1))
+    for got, rows in (
+        (first, buckets.pre_aggregate([sent(i, 0) for i in range(N)])),
+        (second, left),
+        (third, buckets.pre_aggregate([sent(i, 2) for i in range(N)])),
+    ):
+        np.testing.assert_allclose(got, rule.aggregate(rows), rtol=1e-12)
+
+
+async def test_a_rule_that_remembers_no_nodes_goes_on_behind_buckets() -> None:
+    buckets, rule = Bucketing(5, perm=(5, 1, 0, 2, 4, 3)), StatefulCenteredClipping(c_tau=0.5)
+    got = await rounds(2, rule, buckets, out=N)
+    _, state = rule.step(buckets.pre_aggregate([sent(i, 0) for i in range(N)]), None)
+    want, _ = rule.step(buckets.pre_aggregate([sent(i, 1) for i in range(N)]), state)
+    np.testing.assert_allclose(got[1], want, rtol=1e-12)
 
 
 async def test_a_pipeline_too_demanding_for_what_is_left_runs_with_lower_f() -> None:

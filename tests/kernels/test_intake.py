@@ -52,7 +52,29 @@ def test_vectors_that_are_not_real_are_refused_wherever_they_stand(first, vector
         as_rows([*first, *vectors])
 
 
-@pytest.mark.parametrize("dense", [[], [torch.ones(3)]])
+@pytest.mark.parametrize("first", [np.ones(3), torch.ones(3)], ids=["numpy", "torch"])
+@pytest.mark.parametrize("bad", [None, "x", {"a": 1}, [1.0, "a", 2.0]], ids=repr)
+def test_what_is_no_array_is_called_by_its_kind_wherever_it_stands(first, bad):
+    with pytest.raises(TypeError, match=f"array of real numbers; got {type(bad).__name__}"):
+        as_rows([first, first, bad])
+
+
+def test_nested_lists_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="lists of one length at each level"):
+        as_rows([[[1.0, 2.0], [3.0]]])
+
+
+@pytest.mark.parametrize(
+    "later",
+    [torch.ones(3, requires_grad=True), torch.ones(3, dtype=torch.bfloat16)],
+    ids=["grad", "bfloat16"],
+)
+def test_any_dense_tensor_may_follow_a_numpy_vector(later):
+    rows = as_rows([np.zeros(3), later])
+    assert rows.read(Span(0, 3)).tolist() == [[0.0] * 3, [1.0] * 3]
+
+
+@pytest.mark.parametrize("dense", [[], [torch.ones(3)], [np.ones(3)]])
 def test_sparse_vectors_are_refused(dense):
     with pytest.raises(TypeError, match=r"must be dense; got torch\.sparse_coo"):
         as_rows([*dense, torch.ones(3).to_sparse(), torch.ones(3).to_sparse()])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import array_api_strict as xp
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from byzflow.aggregators.base import LinearAggregator
+from byzflow.aggregators.base import ColumnwiseAggregator, LinearAggregator
 from byzflow.aggregators.geometric_wise import DivideAndConquer, GeometricMedian, MultiKrum
 from byzflow.aggregators.norm_wise import CAF, CenteredClipping
 from byzflow.attacks import EmpireAttack
@@ -60,3 +61,27 @@ def test_a_rule_that_looks_at_nothing_cannot_change_what_others_are_given():
     with pytest.raises(ValueError, match="read-only"):
         Scribbler().aggregate([np.zeros(2), np.full(2, 4.0)])
     assert EmpireAttack().apply(honest_grads=[np.zeros(2), np.full(2, 4.0)]).tolist() == [-2.0, -2.0]
+
+
+class Everything(ColumnwiseAggregator):
+    """A rule of the wrong shape: all rows."""
+
+    def columns(self, X):
+        return X
+
+
+class Converted(ColumnwiseAggregator):
+    """A rule of the wrong library: NumPy's median, whatever came."""
+
+    def columns(self, X):
+        return np.asarray(X).max(axis=0)
+
+
+def test_columns_of_the_wrong_shape_are_named_also_where_n_is_d():
+    with pytest.raises(ValueError, match=r"Everything\.columns .* each of 3 columns; got shape \(3, 3\)"):
+        Everything().aggregate([np.ones(3)] * 3)
+
+
+def test_columns_of_another_library_are_named():
+    with pytest.raises(TypeError, match="an array of X's library, array_api_strict; got one of numpy"):
+        Converted().aggregate([xp.ones(3)] * 3)

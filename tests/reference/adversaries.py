@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.reference.distances import krum_scores
+from tests.reference.distances import krum, krum_scores
 
 __all__ = ("fang_krum", "min_max", "min_sum", "scaled_sign_flip")
 
@@ -44,8 +44,8 @@ def min_sum(X, *, direction="std"):
 
 
 def fang_krum(X, *, f):
-    """-lambda sign(mean), the largest lambda that Krum still picks among f copies (Fang et al. 2020)."""
-    direction = np.sign(X.mean(axis=0))
+    """-lambda sign(Krum's pick), the largest lambda that it picks among f copies (Fang et al. 2020)."""
+    direction = np.sign(krum(X, f=f))
 
     def picked(step):
         scores = krum_scores(np.vstack([X, *[-step * direction] * f]), f)

@@ -17,7 +17,7 @@ from byzflow.kernels.sample import Sample, sample_block
 from byzflow.kernels.small import product
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive, real
+from byzflow.operators.checks import finite, nonnegative, positive, real
 from byzflow.operators.linear import Weights, as_plan, geometry_of
 from byzflow.operators.rows import Stats
 
@@ -38,7 +38,7 @@ class DivideAndConquer(MixingAggregator):
     f : int
         Byzantine rows tolerated; ``2 f < n`` and ``c f < n``, checked at call.
     c : float, default 1.0
-        How many rows to throw out for each of f; at least 0.
+        How many rows to throw out for each of f; at least 0 and finite.
     iterations : int, default 1
         Draws.
     dimension : int, default 10000
@@ -82,6 +82,7 @@ class DivideAndConquer(MixingAggregator):
     def __post_init__(self) -> None:
         nonnegative("f", self.f)
         real("c", self.c, least=0.0)
+        finite("c", self.c)
         positive("iterations", self.iterations)
         positive("dimension", self.dimension)
         nonnegative("seed", self.seed)

@@ -25,8 +25,8 @@ __all__ = ("GeometricMedian",)
 class GeometricMedian(LinearAggregator):
     """Return the point with the least sum of distances to the rows.
 
-    ``out = argmin_z sum_i |x_i - z|``, over the finite rows; no more than half of them must lie for it to
-    stay among the honest ones. The optimum is found also where it is a row or an iterate meets a row.
+    ``out = argmin_z sum_i |x_i - z|``, over the finite rows; fewer than half of them may lie for it to
+    stay near the honest ones. The optimum is found also where it is a row or an iterate meets a row.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import (
+    finite,
     node_weights,
     one_for_each,
     positive,
@@ -71,6 +72,7 @@ class SmoothedGeometricMedian(LinearAggregator):
 
     def __post_init__(self) -> None:
         positive_real("nu", self.nu)
+        finite("nu", self.nu)
         positive("T", self.T)
         object.__setattr__(self, "node_weights", node_weights(self.node_weights))
 
@@ -95,7 +97,7 @@ class SmoothedGeometricMedian(LinearAggregator):
         if not given.any():
             raise ToleranceError(
                 f"SmoothedGeometricMedian needs a finite row with a positive weight; got none among n={n}. "
-                f"Find out which nodes send NaN or inf."
+                f"Find out which nodes send NaN, inf or numbers too large to square."
             )
         given /= given.max()  # the sum of huge weights is infinite
         point = np.zeros(len(geometry.gram))

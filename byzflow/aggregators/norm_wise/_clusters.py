@@ -54,7 +54,8 @@ def largest_mode(points: np.ndarray, quantile: float = 0.5) -> np.ndarray:
 def larger_half(cosines: np.ndarray) -> np.ndarray:
     """Return the indices of the larger of the two clusters of average linkage on ``1 - cosine``.
 
-    Equal sizes: the cluster of index 0.
+    Two clusters of any two or more rows, also where the last merges have equal heights. Equal sizes: the
+    cluster of index 0.
 
     Parameters
     ----------
@@ -66,14 +67,15 @@ def larger_half(cosines: np.ndarray) -> np.ndarray:
     >>> larger_half(np.array([[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]]))
     array([1, 2])
     """
-    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.cluster.hierarchy import linkage, to_tree
 
     n = len(cosines)
     if n < 2:
         return np.arange(n)
     above = np.triu_indices(n, 1)
     tree = linkage(np.clip(1.0 - cosines[above], 0.0, 2.0), method="average")
-    labels = fcluster(tree, 2, criterion="maxclust")
+    labels = np.zeros(n)
+    labels[to_tree(tree).left.pre_order()] = 1.0  # the last merge, not a height: several merges may have it
     return _most(labels[:, None] == labels)
 
 

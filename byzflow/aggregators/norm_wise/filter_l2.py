@@ -73,7 +73,7 @@ class FilterL2(LinearAggregator):
         """Return the weights at which the top variance is within the bound."""
         geometry.require_finite(1, "FilterL2")
         n = geometry.n
-        bound = self.expansion * self.sigma**2
+        bound = self.expansion * self.sigma * self.sigma  # inf where a power is an OverflowError
         weights = geometry.finite.astype(np.float64)
         spectrum = top_spectrum(geometry.gram[:n, :n], weights)
         while spectrum.value > bound:

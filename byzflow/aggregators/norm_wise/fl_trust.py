@@ -96,7 +96,8 @@ class FLTrust(LinearAggregator):
         g = self.reference_index
         if not geometry.finite[g]:
             raise ToleranceError(
-                f"FLTrust needs its trusted row, number {g}, to be finite; it holds NaN or inf. "
+                f"FLTrust needs its trusted row, number {g}, to be finite; it holds NaN, inf or numbers "
+                "too large to square. "
                 f"Look at the server's own training."
             )
         norms = geometry.norms

@@ -14,6 +14,7 @@ from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import carried, nonnegative, positive_real, several
 from byzflow.operators.geometry import Geometry
+from byzflow.operators.inputs import as_sequence
 from byzflow.operators.lazy import as_lazy, lazy_below, lazy_rows
 from byzflow.operators.linear import LinearOperator
 
@@ -165,7 +166,7 @@ class FoolsGold(StatefulAggregator):
         """
         history = () if state is None else carried("FoolsGold", state, "history")[0]
         op = _Step(self.confidence, len(history), tuple(self.absent))
-        n = len(gradients) + len(op.absent)
+        n = len(as_sequence(gradients, "FoolsGold")) + len(op.absent)
         if state is not None and len(history) != n:
             raise ValueError(
                 f"FoolsGold needs as many histories as vectors; got {len(history)} for n={n}. "

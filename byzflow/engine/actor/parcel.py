@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 import cloudpickle
+import numpy as np
 from dask.sizeof import sizeof
 from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
@@ -59,7 +60,8 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         frames = seal(self._value) if self._frames is None else self._frames
-        return _arrived, tuple(pickle.PickleBuffer(frame) for frame in frames)
+        shown: list[Any] = [np.frombuffer(frame, np.uint8) for frame in frames]  # why, says `pack`
+        return _arrived, tuple(map(pickle.PickleBuffer, shown))
 
 
 def seal(value: Any) -> list[Any]:

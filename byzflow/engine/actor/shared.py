@@ -10,10 +10,12 @@ import mmap
 import os
 import secrets
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ("TOKEN", "Shared", "Spot", "opened")
 
+NAME = "byzflow-"  # what the system's name of the memory begins with
 TOKEN = 64  # bytes before what is kept: by the token in them others know that it is this memory
 
 
@@ -32,10 +34,12 @@ class Shared:
     ----------
     size : int
         Bytes, after the first `TOKEN`.
+    kind : str
+        What it is for, as lists of a process's files and mappings show it.
 
     Examples
     --------
-    >>> shared = Shared(8)
+    >>> shared = Shared(8, "note")
     >>> descriptor = opened(shared.spot, mmap.ACCESS_READ)
     >>> shared.memory[TOKEN:] = b"01234567"
     >>> os.pread(descriptor, 3, TOKEN)
@@ -43,8 +47,8 @@ class Shared:
     >>> os.close(descriptor)
     """
 
-    def __init__(self, size: int) -> None:
-        descriptor = os.memfd_create("byzflow", os.MFD_CLOEXEC)
+    def __init__(self, size: int, kind: str) -> None:
+        descriptor = os.memfd_create(NAME + kind, os.MFD_CLOEXEC)
         weakref.finalize(self, os.close, descriptor)
         self.spot = Spot(os.getpid(), descriptor, secrets.token_bytes(16))
         os.ftruncate(descriptor, TOKEN + size)
@@ -62,8 +66,10 @@ def opened(spot: Spot, access: int) -> int:
     ValueError
         If it is something else.
     """
-    mode = os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY
-    descriptor = os.open(f"/proc/{spot.pid}/fd/{spot.descriptor}", mode)
+    path = Path(f"/proc/{spot.pid}/fd/{spot.descriptor}")
+    if not str(path.readlink()).startswith(f"/memfd:{NAME}"):  # opening a pipe may take for ever
+        raise ValueError(f"Process {spot.pid} has no shared memory at the descriptor that was named.")
+    descriptor = os.open(path, os.O_RDWR if access == mmap.ACCESS_WRITE else os.O_RDONLY)
     if os.pread(descriptor, len(spot.token), 0) != spot.token:
         os.close(descriptor)
         raise ValueError(f"Process {spot.pid} holds something else than the memory that was named.")

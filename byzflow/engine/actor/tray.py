@@ -24,6 +24,7 @@ __all__ = ("Left", "Tray", "Trays", "Waiter")
 
 WORTH = 256 * 1024  # [bytes] from which a tray costs less than a socket
 LARGEST = 256 * 1024 * 1024  # [bytes]
+HELD = 2 * LARGEST  # [bytes] that a host keeps mapped
 MOST = 4  # trays of one host; what comes while all are in use travels
 STEP = 64  # [bytes] between the beginnings of frames, as vectors are best read
 
@@ -54,7 +55,7 @@ class Tray:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._shared = Shared(size)
+        self._shared = Shared(size, "tray")
         self._held: weakref.ref[ctypes.Array[ctypes.c_char]] | None = None
 
     @property
@@ -155,8 +156,8 @@ class Waiter:
                 self._known[spot] = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
             finally:
                 os.close(descriptor)
-            if len(self._known) > 2 * MOST:
-                self._known.popitem(last=False)
+            while len(self._known) > 2 * MOST or sum(map(len, self._known.values())) > HELD:
+                self._known.popitem(last=False)  # maybe one whose caller has gone long ago
         self._known.move_to_end(spot)
         return self._known[spot]
 

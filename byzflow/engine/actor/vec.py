@@ -66,17 +66,21 @@ def is_numeric(value: Any) -> bool:
     return type(value) is np.ndarray and value.dtype.kind in "biufc"
 
 
-def pack(array: Any) -> tuple[Header, memoryview]:
-    """Describe an array and show its bytes, copying only what is not contiguous or not on the CPU."""
+def pack(array: Any) -> tuple[Header, Any]:
+    """Describe an array and show its bytes, copying only what is not contiguous or not on the CPU.
+
+    They are shown as an array, not as a memoryview: where one of these has been made from another by way of a
+    `pickle.PickleBuffer`, Python 3.11's garbage collector may end the process.
+    """
     if isinstance(array, np.ndarray):
         flat = np.ascontiguousarray(array).reshape(-1)
-        return ("numpy", array.dtype.str, array.shape, "cpu", False), flat.view(np.uint8).data
+        return ("numpy", array.dtype.str, array.shape, "cpu", False), flat.view(np.uint8)
     import torch
 
     plain = array.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     if not plain.numel():  # it counts as contiguous with any stride, but no view of bytes takes it
         plain = torch.empty(0, dtype=array.dtype)
-    frame = memoryview(plain.view(torch.uint8).numpy())
+    frame = plain.view(torch.uint8).numpy()
     name = str(array.dtype).removeprefix("torch.")
     return ("torch", name, tuple(array.shape), array.device.type, array.requires_grad), frame
 
@@ -143,7 +147,7 @@ def _load(header: Header, frame: Any) -> Vec:
 
 def _serialize(vec: Vec) -> tuple[dict[str, Any], list[memoryview]]:
     header, frame = pack(vec.array)
-    return {"vec": list(header)}, [frame]
+    return {"vec": list(header)}, [frame.data]
 
 
 def _deserialize(header: dict[str, Any], frames: list[Any]) -> Vec:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from byzflow.engine.graph.graph import ComputationGraph, GraphNode
 from byzflow.operators.rows import RowOperator
 
@@ -11,7 +13,7 @@ __all__ = ("feeds", "gives_rows", "is_rule", "takes_rows")
 
 _DRIVERS = ("run", "compute", "run_rows", "create_subtasks", "reduce_subtasks", "run_barriered_subtasks")
 
-_PROBE: list[Any] = [None]
+_PROBE: list[Any] = [np.zeros(1)]
 
 
 def is_rule(op: Any) -> TypeGuard[RowOperator]:

@@ -201,7 +201,7 @@ def _serialize(shard: Shard) -> tuple[dict[str, Any], list[Any]]:
         raise NotImplementedError("only arrays that travel as Vec have frames of their own")
     packed = [pack(part.array) for part in shard.slices]
     rest = pickle.dumps((shard.span, shard.template))
-    return {"rows": [list(header) for header, _ in packed], "rest": rest}, [frame for _, frame in packed]
+    return {"rows": [list(header) for header, _ in packed], "rest": rest}, [frame.data for _, frame in packed]
 
 
 def _deserialize(header: dict[str, Any], frames: list[Any]) -> Shard:

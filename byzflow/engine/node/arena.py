@@ -35,7 +35,7 @@ class Arena:
     """
 
     def __init__(self, rows: int, signature: Signature) -> None:
-        self._shared = Shared(rows * signature.nbytes)
+        self._shared = Shared(rows * signature.nbytes, "arena")
         self.site = Site(self._shared.spot, rows, signature)
         self._matrix = rows_in(self._shared.memory, self.site)
 

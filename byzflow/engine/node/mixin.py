@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from byzflow.engine.node.mixing import Neighborhood, is_by_node, mixed
+from byzflow.engine.fitting import is_by_node
+from byzflow.engine.node.mixing import Neighborhood, mixed
 from byzflow.engine.node.streams import seeded
 
 __all__ = ("P2PByzantineMixin", "P2PHonestMixin")

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from byzflow.aggregators.pipeline import Pipeline
-from byzflow.engine.fitting import candidates, tolerance
+from byzflow.engine.fitting import candidates, is_by_node, sees_nodes, tolerance
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.checks import carried
-from byzflow.operators.missing import keeps_nodes
 
-__all__ = ("Neighborhood", "is_by_node", "mixed")
+__all__ = ("Neighborhood", "mixed")
 
 
 @dataclass(frozen=True)
@@ -99,17 +97,6 @@ def mixed(
     raise refusal
 
 
-def is_by_node(rule: Any) -> bool:
-    """Whether a rule remembers something for each node.
-
-    Examples
-    --------
-    >>> is_by_node(object())
-    False
-    """
-    return bool(getattr(rule, "by_node", False))
-
-
 def _run(rule: Any, vectors: Any, state: Any, nodes: Sequence[int] | None) -> tuple[Any, Any]:
     """Return the mixed vector and what is to be remembered, of these nodes if it is by node."""
     if not callable(getattr(rule, "step", None)) or (nodes is None and is_by_node(rule)):
@@ -120,7 +107,7 @@ def _run(rule: Any, vectors: Any, state: Any, nodes: Sequence[int] | None) -> tu
 
 def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yield how the rules may run, first fit first: both, the state to go on from, and whose that is."""
-    by_node = is_by_node(rule) and keeps_nodes(_before(pre, rule))
+    by_node = is_by_node(rule) and sees_nodes(pre, rule)
     if who is None or not (who.missing or by_node):
         yield pre, rule, state, None
         return
@@ -137,12 +124,6 @@ def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator
     most = tolerance([part for part in (pre, rule) if part is not None], len(came) + gone)
     for before_it, fitted in candidates(pre, rule, out, gone if gone <= most else 0):
         yield before_it, fitted, state, nodes
-
-
-def _before(pre: Any, rule: Any) -> list[Any]:
-    """Return what rows go through before they reach the rule itself."""
-    own = rule.pre_aggregators if isinstance(rule, Pipeline) else ()
-    return [*(() if pre is None else (pre,)), *own]
 
 
 def _with_weights_of(rule: Any, given: Any, n: int) -> Any:

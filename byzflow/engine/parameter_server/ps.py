@@ -23,6 +23,7 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.engine.parameter_server.rounds import Rounds
+from byzflow.operators.checks import acts
 
 __all__ = ("ParameterServer",)
 
@@ -185,9 +186,8 @@ def _check(server: ParameterServer) -> None:
                 lacking = missing(node, ((method,), *(() if method == LIE_OF else ((UPDATE,),))))
                 if lacking is not None:
                     raise TypeError(lacks(type(node).__name__, lacking))
-    if not callable(getattr(server.agg, "aggregate", None)):
-        raise TypeError(f"aggregator must have aggregate(); got {type(server.agg).__name__}. Pass a rule.")
-    if server.pre is not None and not callable(getattr(server.pre, "pre_aggregate", None)):
-        raise TypeError(f"pre_aggregator must have pre_aggregate(); got {type(server.pre).__name__}.")
+    acts("aggregator", server.agg, "aggregate", "Pass a rule.")
+    if server.pre is not None:
+        acts("pre_aggregator", server.pre, "pre_aggregate", "Pass a pre-aggregator, or None.")
     if not server.hon:
         raise ValueError("ParameterServer needs at least one honest node; got none. Pass honest_nodes.")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from byzflow.engine.fitting import is_by_node, sees_nodes
 from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.forms import norm_of
@@ -78,9 +79,12 @@ class Reduction:
         return rule_of(*(seeded(part, self.seed, round, n) for part in (pre, rule)))
 
     async def _apart(self, rows: Sequence[Any], pre: Any, rule: Any) -> tuple[Any, None, Any]:
-        """Run rules that cannot be taken apart, one after the other."""
+        """Run rules that cannot be taken apart, one after the other.
+
+        A rule that remembers nodes starts anew in each round if what reaches it is none of a node.
+        """
         mixed = list(rows) if pre is None else await _call(pre.pre_aggregate, rows)
-        if callable(getattr(rule, "step", None)):
+        if callable(getattr(rule, "step", None)) and (sees_nodes(pre, rule) or not is_by_node(rule)):
             value, state = await _call(rule.step, mixed, self.state)
             return value, None, state
         pool = self.pool or (None if _is_small(mixed) else self._cluster)

@@ -50,3 +50,9 @@ def test_zeros_are_at_right_angles_to_everything():
 def test_nothing_finite_is_refused():
     with pytest.raises(ToleranceError, match="ClippedClustering"):
         ClippedClustering().aggregate([np.array([np.nan])])
+
+
+def test_two_clusters_are_made_also_where_the_last_merges_are_equally_high():
+    honest, liars = np.tile([1.0, 0.0, 0.0], (5, 1)), [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    out = ClippedClustering().aggregate([*honest, *np.array(liars)])
+    assert out[0] > 0.8  # one of the two is left out, five of six are honest; all seven give 5 / 7

@@ -9,6 +9,7 @@ import torch
 from distributed.protocol import deserialize, serialize
 
 from byzflow.engine.actor.parcel import Parcel, seal, unseal
+from byzflow.engine.actor.vec import Vec
 
 
 def travel(parcel: Parcel) -> Parcel:
@@ -61,6 +62,16 @@ def test_a_sealed_parcel_can_be_forwarded_unopened():
     once = travel(Parcel({"a": torch.ones(2)}))
     assert torch.equal(travel(once).open()["a"], torch.ones(2))
     assert torch.equal(pickle.loads(pickle.dumps(once, protocol=5)).open()["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("array", [torch.ones(100_000), np.ones(100_000), Vec(torch.ones(100_000))])
+def test_no_frame_is_a_memoryview_of_another(array: object) -> None:
+    # To collect such a pair in a cycle, like the trace of a failed call, may end the process (Python 3.11).
+    sealed = Parcel(array).sealed()
+    frames = [*sealed.frames, *Parcel([sealed]).sealed().frames, *travel(sealed).frames]
+    owners = [memoryview(frame).obj for frame in frames]
+    assert any(isinstance(owner, np.ndarray) for owner in owners)
+    assert not any(isinstance(owner, memoryview | pickle.PickleBuffer) for owner in owners)
 
 
 def test_what_cannot_be_pickled_says_what_to_do():

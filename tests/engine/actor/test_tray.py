@@ -103,6 +103,17 @@ def test_a_host_that_cannot_reach_the_tray_sends_and_is_not_asked_again() -> Non
     assert served(trays, waiter, 2.0)[1] is None
 
 
+def test_a_host_keeps_few_bytes_mapped_whoever_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byzflow.engine.actor.tray.HELD", 5 << 19)
+    waiter, trays = Waiter(), [Tray(1 << 20) for _ in range(5)]
+    for _ in range(2):
+        for tray in trays:
+            left = waiter.serve(Parcel(frames=[b"head", b"one"]), tray.spot)
+            assert isinstance(left, Left)
+            assert tray.frames(left.sizes)[0].tobytes() == b"one"
+            assert len(waiter._known) <= 2
+
+
 @pytest.mark.processes
 async def test_replies_of_another_process_come_by_tray_and_leave_nothing_open(process_runtime: Any) -> None:
     backend = resolve_backend("process")

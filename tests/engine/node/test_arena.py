@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import mmap
+import os
 import pickle
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from byzflow.engine.actor.shared import Spot, opened
 from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.holding import hold
@@ -111,12 +114,22 @@ def test_a_foreign_or_closed_arena_is_not_reachable() -> None:
     assert not reachable([replace(arena.site, spot=arena.site.spot._replace(pid=2**22 + 1))])
 
 
+def test_what_is_no_shared_memory_is_not_even_opened() -> None:
+    end, other = os.pipe()
+    os.close(other)  # to open the pipe would take for ever now
+    try:
+        with pytest.raises(ValueError, match="no shared memory"):
+            opened(Spot(os.getpid(), end, bytes(16)), mmap.ACCESS_READ)
+    finally:
+        os.close(end)
+
+
 def test_arenas_leave_no_descriptor_and_no_mapping_behind() -> None:
     def count() -> tuple[int, int]:
         gc.collect()
-        maps = Path("/proc/self/maps").read_text().count("byzflow-arena")
+        maps = Path("/proc/self/maps").read_text().count("memfd:byzflow-arena")
         return sum(
-            "byzflow-arena" in target for target in map(_target, Path("/proc/self/fd").iterdir())
+            "memfd:byzflow-arena" in target for target in map(_target, Path("/proc/self/fd").iterdir())
         ), maps
 
     before = count()

@@ -91,8 +91,8 @@ async def test_one_host_that_shares_no_memory_has_nobody_to_keep_a_copy(held, fa
 async def test_a_run_leaves_no_memory_and_no_descriptor_behind(held):
     def count() -> tuple[int, int]:
         names = [_target(path) for path in Path("/proc/self/fd").iterdir()]
-        maps = Path("/proc/self/maps").read_text().count("byzflow-arena")
-        return sum("byzflow-arena" in name for name in names), maps
+        maps = Path("/proc/self/maps").read_text().count("memfd:byzflow-arena")
+        return sum("memfd:byzflow-arena" in name for name in names), maps
 
     async with workers(2) as cluster:
         before = count()
@@ -104,7 +104,7 @@ async def test_a_run_leaves_no_memory_and_no_descriptor_behind(held):
 @pytest.mark.processes
 async def test_workers_that_live_on_let_go_of_a_runs_memory(held):
     def maps() -> int:
-        return Path("/proc/self/maps").read_text().count("byzflow-arena")
+        return Path("/proc/self/maps").read_text().count("memfd:byzflow-arena")
 
     keeper = (await HonestNodeActor.spawn_many(recipes()[:1], backend="process"))[0]
     client = keeper._place()[0].runtime.client

@@ -95,7 +95,8 @@ def require_own(geometry: Geometry, rule: str) -> None:
     """Raise `ToleranceError` if the first row, the node's own vector, is not finite."""
     if not geometry.finite[0]:
         raise ToleranceError(
-            f"{rule} needs a finite own vector, the first row; got one with NaN or inf. "
+            f"{rule} needs a finite own vector, the first row; got one with NaN, inf or "
+            "numbers too large to square. "
             "This node has diverged: lower its learning rate or reset its model."
         )
 
