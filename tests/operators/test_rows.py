@@ -8,9 +8,10 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from byzflow.aggregators.base import ColumnwiseAggregator
+from byzflow.aggregators.base import ColumnwiseAggregator, LinearAggregator
 from byzflow.aggregators.geometric_wise import DivideAndConquer, GeometricMedian, MultiKrum
 from byzflow.aggregators.norm_wise import CAF, CenteredClipping
+from byzflow.attacks import EmpireAttack
 from byzflow.operators.compose import compose
 from byzflow.operators.rows import RowOperator
 from byzflow.pre_aggregators import Clipping, NearestNeighborMixing
@@ -47,6 +48,19 @@ def test_the_bits_do_not_depend_on_the_threads_of_blas(rule: RowOperator, blas_t
         with blas_threads(threads):
             answers.append(np.stack(rule.run_rows(X)))
     np.testing.assert_array_equal(*answers)
+
+
+def test_a_rule_that_looks_at_nothing_cannot_change_what_others_are_given():
+    class Scribbler(LinearAggregator):
+        uses = frozenset()
+
+        def weights(self, geometry):
+            geometry.finite[0] = False
+            return np.full(geometry.n, 1.0 / geometry.n)
+
+    with pytest.raises(ValueError, match="read-only"):
+        Scribbler().aggregate([np.zeros(2), np.full(2, 4.0)])
+    assert EmpireAttack().apply(honest_grads=[np.zeros(2), np.full(2, 4.0)]).tolist() == [-2.0, -2.0]
 
 
 class Everything(ColumnwiseAggregator):

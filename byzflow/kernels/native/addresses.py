@@ -17,7 +17,9 @@ TILE = 1024
 """Columns that a loop takes at once, so that what it reads and writes stays in the cache."""
 
 _LONG = 16 * TILE
-"""The same where rows are read once and added to one: the memory is slow to begin with each of them."""
+"""The same where more than `_FEW` rows are added up: memory is slow to begin with each piece of a row."""
+
+_FEW = 8
 
 
 @intrinsic
@@ -62,8 +64,9 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
     """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
-        for tile in range(0, out.shape[1], _LONG):
-            width = min(_LONG, out.shape[1] - tile)
+        step = _LONG if first[j + 1] - first[j] > _FEW else TILE
+        for tile in range(0, out.shape[1], step):
+            width = min(step, out.shape[1] - tile)
             total = part_of(out, j, tile, tile + width)
             if base.shape[0]:
                 total[:] = base[tile : tile + width]
