@@ -58,6 +58,7 @@ async def test_kills_at_random_moments_leave_the_bits_alone(
     monkeypatch: pytest.MonkeyPatch, make: Any, node: Any, liar: Any, large: int, seed: int
 ) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
+    monkeypatch.setattr(sharding, "TIMES", 1)
     monkeypatch.setattr(board, "LARGE", large)
     monkeypatch.setattr(rota, "HEAVY", large)
     settings = {

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from byzflow.engine.actor.hostref import HostRef
+from byzflow.engine.actor.stack import SMALL
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.forms import Signature
@@ -29,6 +30,7 @@ from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 __all__ = ("Keeper", "Sharding")
 
 LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
+TIMES = 16  # so many more if they are short: the reply of a host then has them as one stack, left in a tray
 ATTEMPTS = 3  # to make arenas on hosts of which one is not in time
 
 
@@ -84,7 +86,8 @@ class Sharding:
             If a host is gone.
         """
         self._staff.deadline = deadline
-        if len(self._roster.nodes) * signature.length < LARGE or not shareable(signature):
+        least = LARGE * TIMES if signature.nbytes <= SMALL else LARGE
+        if len(self._roster.nodes) * signature.length < least or not shareable(signature):
             return False
         hosts = self._roster.hosts()
         form = (signature, [(id(host), indices) for host, indices in hosts])

@@ -53,6 +53,7 @@ ready: list[Any] = []
 @pytest.mark.processes
 async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch) -> None:
     monkeypatch.setattr(sharding, "LARGE", 1)
+    monkeypatch.setattr(sharding, "TIMES", 1)
     with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.host.grace": "200ms"}):
         nodes = await HonestNodeActor.spawn_many(
             [Recipe(Pointed, (float(value),)) for value in range(4)], backend="process"

@@ -92,6 +92,7 @@ async def test_spawned_nodes_and_pools_give_the_same_bits(pooled: bool) -> None:
 @pytest.mark.parametrize("large", [1, 10**9], ids=["shared", "sent"])
 async def test_worker_processes_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, large: int) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
+    monkeypatch.setattr(sharding, "TIMES", 1)
     honest, liars = await spawned("process", d=3000)
     mixing = NearestNeighborMixing(f=2)
     pipelines = [(None, case.make(N)) for case in RULES if not hasattr(case.make(N), "step")]

@@ -43,6 +43,7 @@ async def test_kills_in_every_phase_leave_the_bits_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, deaths: dict[str, int]
 ) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
+    monkeypatch.setattr(sharding, "TIMES", 1)
     monkeypatch.setattr(rota, "HEAVY", large)
     flags = str(tmp_path)
     honest_deaths = [deaths, {}, {}, {}]
