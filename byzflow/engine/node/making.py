@@ -19,7 +19,7 @@ def build(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     required: Sequence[Sequence[str]] = (),
-) -> Resident:
+) -> Resident | AsyncResident:
     """Make a node from a class or any factory, on the host where it is to live.
 
     Raises
@@ -34,7 +34,7 @@ def build(
     return AsyncResident(node) if has_coroutines(node) else Resident(node)
 
 
-def rebuild(*recipe: Any) -> Resident:
+def rebuild(*recipe: Any) -> Resident | AsyncResident:
     """Make a node anew, as `build` does of the same; of an error, raise what is harmless.
 
     Examples

@@ -225,23 +225,43 @@ class Resident:
         self._resident_run, self._resident_latest, self._resident_memo = run, -1, Memo()
 
 
-class AsyncResident(Resident):
-    """A resident whose host keeps an event loop for it, so that a waiting method lets the next call in.
+def _in_turn(name: str) -> Callable[..., Awaitable[Any]]:
+    """Return a method of a `Resident` as a coroutine that waits for those that were called before."""
 
-    Calls of rounds wait for each other: until one that is late is over, nobody knows what the next may do.
+    async def method(self: AsyncResident, *args: Any, **kwargs: Any) -> Any:
+        async with self._turn:
+            answer = getattr(self._resident, name)(*args, **kwargs)
+            return await answer if is_awaitable(answer) else answer
+
+    return method
+
+
+class AsyncResident:
+    """A `Resident` whose host keeps an event loop for it, so that a waiting method lets the next call in.
+
+    Only calls of rounds wait for each other, and for a state that is saved or taken up: until one that is
+    late is over, nobody knows what the next may do.
     """
 
-    __slots__ = ("_resident_turn",)
+    __slots__ = ("_resident", "_turn")
 
     def __init__(self, node: Any) -> None:
-        super().__init__(node)
-        self._resident_turn = asyncio.Lock()
+        self._resident = Resident(node)
+        self._turn = asyncio.Lock()
 
-    async def resident_call(self, *args: Any, **kwargs: Any) -> Any:
-        """Call a method for a round, after those that were asked for before; see `Resident.resident_call`."""
-        async with self._resident_turn:
-            answer = super().resident_call(*args, **kwargs)
-            return await answer if is_awaitable(answer) else answer
+    def __getattr__(self, name: str) -> Any:
+        if name in AsyncResident.__slots__:
+            raise AttributeError(name)
+        return getattr(self._resident, name)
+
+    resident_call = _in_turn("resident_call")
+    resident_hold = _in_turn("resident_hold")
+    resident_read = _in_turn("resident_read")
+    resident_tell = _in_turn("resident_tell")
+    resident_state = _in_turn("resident_state")
+    resident_load = _in_turn("resident_load")
+    resident_save = _in_turn("resident_save")
+    resident_restore = _in_turn("resident_restore")
 
 
 async def _held(

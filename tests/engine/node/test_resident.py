@@ -171,6 +171,9 @@ async def test_calls_of_rounds_wait_for_one_that_is_late_and_do_nothing_twice() 
         async def gradient(self) -> float:
             return sum(self.w)
 
+        def state(self) -> float:
+            return sum(self.w)
+
         async def apply_server_gradient(self, g: float) -> None:
             await self.gate.wait()
             self.w.append(g)
@@ -179,9 +182,11 @@ async def test_calls_of_rounds_wait_for_one_that_is_late_and_do_nothing_twice() 
     late = [asyncio.ensure_future(resident.resident_call(0, UPDATE, (1.0,))) for _ in range(2)]
     after = asyncio.ensure_future(resident.resident_call(1, "gradient"))
     late.append(asyncio.ensure_future(resident.resident_call(0, UPDATE, (1.0,))))
-    done, _ = await asyncio.wait([*late, after], timeout=0.05)
+    saved = asyncio.ensure_future(resident.resident_tell(1, "state"))
+    done, _ = await asyncio.wait([*late, after, saved], timeout=0.05)
     assert not done
     resident.gate.set()
+    assert await saved == 1.0
     assert await after == 1.0
     await asyncio.gather(*late)
     assert resident.w == [1.0]
