@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,7 @@ class Resident:
 def _in_turn(name: str) -> Callable[..., Awaitable[Any]]:
     """Return a method of a `Resident` as a coroutine that waits for those that were called before."""
 
+    @wraps(getattr(Resident, name))
     async def method(self: AsyncResident, *args: Any, **kwargs: Any) -> Any:
         async with self._turn:
             answer = getattr(self._resident, name)(*args, **kwargs)
