@@ -50,8 +50,7 @@ class MinMaxAttack(PerturbationAttack):
         slack = around.from_mean - around.sq_distances.max()
         # <= 0 but for rounding: the mean is no farther from a row than another row is.
         length = np.sqrt(around.sq_length)
-        along = (
-            around.along / length
-        )  # squared, no larger than `from_mean`: fourth powers would leave float64
+        # Squared, it is no larger than `from_mean`; fourth powers would leave float64.
+        along = around.along / length
         root = np.sqrt(np.maximum(along * along - slack, 0.0))
         return float(np.min(along + root) / length)

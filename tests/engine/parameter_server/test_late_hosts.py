@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -79,8 +80,11 @@ async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch)
     assert spent < 10.0
 
 
+opened = threading.Event()
+
+
 class Tardy:
-    """Its second update takes longer than it has."""
+    """Its second update takes until `opened` is set."""
 
     def __init__(self, is_late: bool) -> None:
         self.is_late, self.got = is_late, list[float]()
@@ -90,7 +94,7 @@ class Tardy:
 
     async def apply_server_gradient(self, gradient: torch.Tensor) -> None:
         if self.is_late and len(self.got) == 1:
-            await asyncio.sleep(0.7)
+            await asyncio.to_thread(opened.wait)
         self.got.append(float(gradient[0]))
 
     async def seen(self) -> list[float]:
@@ -101,13 +105,18 @@ async def test_an_update_that_is_late_is_made_once() -> None:
     nodes = await HonestNodeActor.spawn_many([Recipe(Tardy, (i == 1,)) for i in range(4)], backend="thread")
     async with ParameterServer(nodes, [], CoordinateWiseMedian(), deadline=0.2, quorum=2) as server:
         excluded = []
-        for _ in range(8):
+        for round in range(8):
+            if round == 4:
+                opened.set()
             await server.round()
             excluded.append(len(server.history[-1].excluded) > 0)
-            await asyncio.sleep(0.15)
-        assert excluded[:2] == [False, True]
-        assert not excluded[-1]
-        assert [await node.seen() for node in nodes] == [[float(round) for round in range(8)]] * 4
+        assert excluded[:4] == [False, True, True, True]
+        async with asyncio.timeout(30):
+            while excluded[-1]:  # it is waited for only as long as the others take
+                await server.round()
+                excluded.append(len(server.history[-1].excluded) > 0)
+        want = [float(round) for round in range(len(excluded))]
+        assert [await node.seen() for node in nodes] == [want] * 4
 
 
 @pytest.mark.parametrize("backend", ["thread", pytest.param("process", marks=pytest.mark.processes)])
