@@ -12,7 +12,7 @@ import torch
 
 from byzflow import exceptions
 from byzflow.engine.actor.calls import Recorder, is_awaitable, text_of
-from byzflow.engine.node.ambient import Ambient
+from byzflow.engine.node.ambient import noted, put_back
 from byzflow.engine.node.forms import digest_of
 
 __all__ = ("guarded", "harmless", "harmless_error")
@@ -47,7 +47,7 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
     >>> guarded(lambda: print)
     Digest(signature=None, norm=0.0, row=None, kind='builtin_function_or_method')
     """
-    ambient = Ambient()
+    before = noted()
     try:
         answer = work(*args)
         if made is not None:
@@ -58,7 +58,7 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
         if stand_in is error:
             raise
     finally:
-        ambient.restore()
+        put_back(before)
     raise stand_in  # here, so that it does not hold the other one as its context
 
 
