@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
@@ -82,6 +83,7 @@ class Roster:
         }
         self._finders = [finder(node) for node in self.nodes]
         self._places: list[tuple[Host, str] | None] = []
+        self._moved: object = None
         self._seated: dict[int, Seat] = {}
         self._hosts: list[tuple[Host, tuple[int, ...]]] = []
         self._ids: dict[tuple[int, ...], list[str]] = {}
@@ -101,8 +103,11 @@ class Roster:
         NodeLostError
             If a node was closed.
         """
-        places = [find() for find in self._finders]
-        if self._hosts and places == self._places:  # as in nearly every round
+        moved = DaskActorBackend.moved
+        if self._hosts and moved is self._moved:  # as in nearly every round
+            return
+        self._moved, places = moved, [find() for find in self._finders]
+        if self._hosts and places == self._places:  # others moved
             return
         self._seated, self._hosts, self._places = {}, [], places
         self._seated = {index: self.seat(index) for index in range(len(self.nodes))}

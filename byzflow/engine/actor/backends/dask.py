@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from distributed import Client
@@ -39,7 +39,11 @@ class DaskActorBackend:
         Set by `construct`: callers with many objects group them by host and use ``host.call_many``.
     object_id : str
         The object's name on that host.
+    moved : object
+        Another one whenever one of all backends is given another host.
     """
+
+    moved: ClassVar[object] = object()
 
     def __init__(
         self, spec: str | Client | Cluster, *, scheme: str = "dask", security: Security | None = None
@@ -48,11 +52,21 @@ class DaskActorBackend:
         self._scheme = scheme
         self._security = security
         self.runtime: Runtime | None = None
-        self.host: HostRef | None = None
+        self._host: HostRef | None = None
         self.object_id = f"object-{uuid4().hex}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.object_id} on {self.host or self._spec}>"
+
+    @property
+    def host(self) -> HostRef | None:
+        """Where the object is."""
+        return self._host
+
+    @host.setter
+    def host(self, host: HostRef | None) -> None:
+        self._host = host
+        DaskActorBackend.moved = object()
 
     def clone(self) -> DaskActorBackend:
         """Return a backend for another object on the same runtime."""
