@@ -63,7 +63,10 @@ def _search(N: np.ndarray, r: int, error: float, size: float, found: np.ndarray)
     p, k, count = len(N), found.shape[1], 0
     left, errors, sizes = np.empty(k, np.int64), np.empty(k), np.empty(k)
     M, chosen = np.empty((k, p, p)), np.empty(k, np.int64)
-    M[0], left[0], errors[0], sizes[0] = N, r, error, size
+    for i in range(p):
+        for j in range(p):
+            M[0, i, j] = N[i, j]
+    left[0], errors[0], sizes[0] = r, error, size
     level, chosen[0] = 0, -1
     while level >= 0:
         chosen[level] += 1
@@ -94,7 +97,8 @@ def _search(N: np.ndarray, r: int, error: float, size: float, found: np.ndarray)
             if (last <= loss) if negative == 1 else (last >= -loss):
                 if count == len(found):
                     return -1
-                found[count] = chosen
+                for c in range(k - 1):
+                    found[count, c] = chosen[c]
                 found[count, k - 1] = j
                 count += 1
     return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from byzflow.kernels.native.order import nth
 from byzflow.kernels.small import cholesky_solve, compiled, dot, matvec, sq_distances, sq_distances_to
 
 __all__ = ("median_weights",)
@@ -56,7 +57,7 @@ def _relative(gram: np.ndarray, eps: float) -> float:
         return eps
     least = 1.0
     for i in range(m):
-        half = np.sort(D[i])[m // 2]
+        half = nth(D[i], m // 2)
         least = min(least, half if half > 0.0 else 1.0)
     return float(eps * np.sqrt(least))
 
@@ -90,7 +91,8 @@ def _leave_medoid(gram: np.ndarray, order: np.ndarray, eps: float, weights: np.n
     if force <= count * (1.0 + 1e-12):
         weights[k] = 1.0
         return False
-    weights[:] = pull * ((1.0 - count / force) / total)
+    for i in range(m):
+        weights[i] = pull[i] * ((1.0 - count / force) / total)
     weights[k] += 1.0 - weights.sum()
     return True
 
@@ -102,13 +104,16 @@ def _descend(gram: np.ndarray, weights: np.ndarray, tol: float, max_iter: int, e
     newton, before = False, np.inf
     for _ in range(max_iter):
         _distances(gram, weights, eps, product, distances)
-        moved[:] = 1.0 / distances
+        for i in range(m):
+            moved[i] = 1.0 / distances[i]
         total = moved.sum()
-        moved /= total
+        for i in range(m):
+            moved[i] /= total
         if newton:
             _newton(gram, weights, product, distances, eps, moved)
         step = dot(np.abs(moved - weights), distances)  # an upper bound that does not cancel
-        weights[:] = moved
+        for i in range(m):
+            weights[i] = moved[i]
         scale = m / total
         if step <= max(1e-3 * tol * min(1.0, scale), 1e-13 * scale):
             break
@@ -162,4 +167,5 @@ def _newton(
     after = np.empty(m)
     _distances(gram, to, eps, product, after)
     if after.sum() <= distances.sum() * (1.0 + 1e-15):
-        moved[:] = to
+        for i in range(m):
+            moved[i] = to[i]

@@ -68,10 +68,11 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
         for tile in range(0, out.shape[1], step):
             width = min(step, out.shape[1] - tile)
             total = part_of(out, j, tile, tile + width)
+            for c in range(width):
+                total[c] = 0
             if base.shape[0]:
-                total[:] = base[tile : tile + width]
-            else:
-                total[:] = 0
+                for c in range(width):
+                    total[c] = base[tile + c]
             offset = np.uintp(shift + tile * out.itemsize)
             k, last = first[j], first[j + 1]
             while k + 4 <= last:

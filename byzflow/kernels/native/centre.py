@@ -8,6 +8,7 @@ import numpy as np
 from numba import carray, njit
 
 from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer, squared_norm
+from byzflow.kernels.native.order import nth
 
 __all__ = (
     "centre_rows",
@@ -59,7 +60,7 @@ def pick_centre(block: Any, finite: Any) -> Any:
                     total += gap * gap
                 distances[count] = total
                 count += 1
-        score = np.sort(distances[:count])[count // 2]
+        score = nth(distances[:count], count // 2)
         if score < best_score:
             best, best_score = j, score
     if best_score == np.inf:
@@ -165,7 +166,8 @@ def gather_centred(addresses: Any, start: Any, block: Any, norms: Any, to_zero: 
             if i == chosen:
                 return False
             norms[i] = np.inf
-            block[i] = -origin
+            for c in range(width):
+                block[i, c] = -origin[c]
     if with_zero:
         own = -to_zero[chosen]
         for i in range(n):

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from byzflow.kernels.native.addresses import TILE, part_of
+from byzflow.kernels.native.order import nth
 
 __all__ = ("accept_gram", "insert_point", "keeps_digits", "underflows")
 
@@ -28,7 +29,7 @@ def keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
     if count == 0:
         return True
     middle = count // 2
-    least = np.sort(squares[:count])[middle] / limit
+    least = nth(squares[:count], middle) / limit
     for j in range(0, n, max(1, n // 8)):
         if norms[j] == np.inf:
             continue
