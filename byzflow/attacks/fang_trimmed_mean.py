@@ -89,7 +89,9 @@ class FangTrimmedMeanAttack(RowAttack):
             highest = xp.max(xp.where(here, X, xp.full_like(X, -np.inf)), axis=0)
         upwards = mean < 0
         edge = xp.where(upwards, highest, lowest)
-        farther = xp.where(upwards == (edge > 0), edge * self.b, edge / self.b)
+        top = float(xp.finfo(X.dtype).max) / self.b * (1.0 - 1e-6)  # what is farther out cannot be stretched
+        stretched = xp.where(xp.abs(edge) < top, xp.clip(edge, -top, top) * self.b, edge)
+        farther = xp.where(upwards == (edge > 0), stretched, edge / self.b)
         draw = xp.asarray(uniform((plan,), span), dtype=X.dtype, device=array_api_compat.device(X))
         sent = edge + draw * (farther - edge)
         out[0, :] = xp.where(xp.isfinite(edge), sent, xp.zeros_like(sent))

@@ -167,6 +167,6 @@ def _unflatten(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 def _checksum(body: str, tensors: Mapping[str, torch.Tensor]) -> str:
     total = zlib.crc32(body.encode())
     for name in sorted(tensors):
-        raw = tensors[name].reshape(-1).view(torch.uint8) if tensors[name].numel() else torch.empty(0)
-        total = zlib.crc32(raw.numpy().tobytes(), total)
+        raw = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes() if tensors[name].numel() else b""
+        total = zlib.crc32(raw, total)
     return f"{total:08x}"

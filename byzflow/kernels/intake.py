@@ -167,7 +167,10 @@ def _are_flat(items: Sequence[Array]) -> bool:
 
 def _flat(index: int, item: Any, first: torch.Tensor, keep: torch.dtype) -> torch.Tensor:
     """Return a vector as a flat tensor like the first one, of dtype `keep`."""
-    tensor = item if isinstance(item, torch.Tensor) else torch.as_tensor(_real(np.asarray(as_array(item))))
+    if isinstance(item, torch.Tensor):
+        tensor = item
+    else:
+        tensor = torch.as_tensor(_real(np.asarray(as_array(item))), device="cpu")
     if tensor.shape != first.shape:
         raise _shapes_differ(index, tuple(first.shape), tuple(tensor.shape))
     if tensor.dtype.is_complex:

@@ -89,7 +89,7 @@ class Rows(NamedTuple):
         key = (rows * max(self.width, stride), self.dtype)
         if getattr(_scratch, "key", None) != key:
             kind = torch.float64 if self.dtype is np.float64 else torch.float32
-            _scratch.block = torch.empty(key[0], dtype=kind).numpy()
+            _scratch.block = torch.empty(key[0], dtype=kind, device="cpu").numpy()
             _scratch.key = key
         block: np.ndarray = _scratch.block[: rows * stride].reshape(rows, stride)[:, :width]
         return block

@@ -79,7 +79,7 @@ def pack(array: Any) -> tuple[Header, Any]:
 
     plain = array.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     if not plain.numel():  # it counts as contiguous with any stride, but no view of bytes takes it
-        plain = torch.empty(0, dtype=array.dtype)
+        plain = torch.empty(0, dtype=array.dtype, device="cpu")
     frame = plain.view(torch.uint8).numpy()
     name = str(array.dtype).removeprefix("torch.")
     return ("torch", name, tuple(array.shape), array.device.type, array.requires_grad), frame
@@ -96,7 +96,8 @@ def unpack(header: Header, frame: Any) -> Any:
     import torch
 
     kind = getattr(torch, dtype)
-    tensor = torch.frombuffer(view, dtype=kind) if view.nbytes else torch.empty(0, dtype=kind)
+    empty = not view.nbytes
+    tensor = torch.empty(0, dtype=kind, device="cpu") if empty else torch.frombuffer(view, dtype=kind)
     tensor = tensor.reshape(tuple(shape))
     if device == "cuda" and torch.cuda.is_available():
         tensor = tensor.cuda()

@@ -76,4 +76,4 @@ class RowRef:
         """Copy values into columns ``lo`` to ``hi``, from whatever process."""
         matrix = mapped(self.site, mmap.ACCESS_WRITE)
         is_torch = isinstance(matrix, torch.Tensor)
-        matrix[self.row, lo:hi] = torch.as_tensor(values) if is_torch else np.asarray(values)
+        matrix[self.row, lo:hi] = torch.as_tensor(values, device="cpu") if is_torch else np.asarray(values)
