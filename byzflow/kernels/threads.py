@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -23,6 +24,9 @@ _SMALL = 1 << 17
 
 _LARGE = 1 << 19
 """Work above this many takes longer than to stop and start torch's own threads [elements]."""
+
+_PROCESS = os.getpid()
+"""A child that is forked has none of these threads: it would wait for ever for OpenMP's to stop."""
 
 _SOFT = 1
 """`omp_pause_soft` of OpenMP 5.0."""
@@ -64,7 +68,7 @@ def parallel(task: Callable[[Span], T], n: int, d: int, width: int) -> list[T]:
         for i in left:
             results[i] = task(spans[i])
 
-    helpers = [_threads(threads - 1).submit(work) for _ in range(threads - 1)]
+    helpers = [_threads(threads - 1, os.getpid()).submit(work) for _ in range(threads - 1)]
     try:
         with one_thread():
             work()
@@ -80,7 +84,7 @@ def _pause_openmp() -> None:
 
     The next torch operation starts them again, in some 50 microseconds each.
     """
-    if (pause := _openmp_pause()) is not None:
+    if os.getpid() == _PROCESS and (pause := _openmp_pause()) is not None:
         pause(_SOFT)
 
 
@@ -91,7 +95,7 @@ def _openmp_pause() -> Callable[[int], int] | None:
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
     def pin() -> None:
         # The setting is per thread, but torch hands the last value to threads it has not seen: put it back.
         # A thread is seen when it first asks; set before that, its value would be overwritten then.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -97,3 +98,22 @@ print(stopped, float((X @ X).sum()))
         pytest.skip("threads are counted in /proc")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", str(float(512**3))]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_of_a_process_that_used_threads_does_not_wait_for_them():
+    script = """
+import os, signal, sys
+import numpy as np
+import torch
+from byzflow.aggregators.geometric_wise import MultiKrum
+torch.set_num_threads(2)
+rows = list(np.random.default_rng(0).standard_normal((20, 100_000), dtype=np.float32))
+expected = MultiKrum(f=2, q=4).aggregate(rows)
+torch.ones(1_000_000).sum()  # starts OpenMP's threads
+if os.fork() == 0:
+    signal.alarm(20)
+    os._exit(not np.array_equal(MultiKrum(f=2, q=4).aggregate(rows), expected))
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
