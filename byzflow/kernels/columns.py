@@ -1,71 +1,31 @@
-"""Order statistics down the columns of an (n, w) block, NaN after +inf; the block is overwritten.
+"""Order statistics down the columns of an (n, w) block, or of n rows where they lie; NaN after +inf.
 
-Host blocks run a sorting network, pruned to the ranks that are wanted, as vectorised minima and maxima over
-whole rows of the block. Blocks of other libraries use that library's sort.
+In host memory compiled loops sort the columns tile by tile. Other libraries' blocks use their own sort.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
 from byzflow.kernels import native
-from byzflow.kernels.rows import Array
+from byzflow.kernels.rows import Array, Window
 
 __all__ = (
     "lower_median",
-    "mean",
-    "mean_around",
+    "mean_around_median",
+    "mean_around_trimmed",
     "mean_std",
     "median_anchor",
-    "network",
     "order",
     "trimmed_mean",
 )
 
 
-@lru_cache(maxsize=256)
-def network(n: int, first: int, last: int) -> np.ndarray:
-    """Return the comparators that put ranks ``first : last`` of n values in their places.
-
-    Batcher's odd-even merge sort, without the comparators that no wanted rank depends on; O(n log² n).
-
-    Examples
-    --------
-    >>> network(3, 0, 3).tolist()
-    [[0, 1], [0, 2], [1, 2]]
-    """
-    comparators = []
-    p = 1
-    while p < n:
-        k = p
-        while k:
-            for j in range(k % p, n - k, 2 * k):
-                for i in range(j, min(j + k, n - k)):
-                    if i // (2 * p) == (i + k) // (2 * p):
-                        comparators.append((i, i + k))
-            k //= 2
-        p *= 2
-    wanted = set(range(first, last))
-    kept = []
-    for low, high in reversed(comparators):
-        if low in wanted or high in wanted:
-            wanted |= {low, high}
-            kept.append((low, high))
-    return np.array(kept[::-1], np.int64).reshape(-1, 2)
-
-
-@lru_cache(maxsize=256)
-def _prepared(n: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    comparators = network(n, first, last)
-    return comparators, native.steps(comparators)
-
-
-def order(X: Array, first: int = 0, last: int | None = None) -> Array:
-    """Sort the columns of X so far that rows ``first : last`` hold what a full sort would put there.
+def order(X: Array) -> Array:
+    """Return the columns of a block sorted, by its own library.
 
     Examples
     --------
@@ -73,10 +33,6 @@ def order(X: Array, first: int = 0, last: int | None = None) -> Array:
     array([ 1.,  3., nan])
     """
     n = X.shape[0]
-    if isinstance(X, np.ndarray):
-        X = _rowwise(X)
-        native.compare_exchange(X, *_prepared(n, first, n if last is None else last))
-        return X
     xp = array_api_compat.array_namespace(X)
     # The standard leaves the place of NaN open: sort +inf in its stead, then put NaN behind it.
     missing = xp.sum(xp.astype(xp.isnan(X), xp.int64), axis=0)
@@ -85,7 +41,7 @@ def order(X: Array, first: int = 0, last: int | None = None) -> Array:
     return xp.where(place >= n - missing, _full(xp, X, np.nan), ranked)
 
 
-def lower_median(X: Array) -> Array:
+def lower_median(X: Array | Window) -> Array:
     """Return the lower of the two middle values of every column, shape ``(w,)``.
 
     Examples
@@ -94,10 +50,10 @@ def lower_median(X: Array) -> Array:
     array([2.])
     """
     middle = (X.shape[0] - 1) // 2
-    return order(X, middle, middle + 1)[middle, :]
+    return _mean(X, middle, middle + 1)
 
 
-def median_anchor(X: Array) -> Array:
+def median_anchor(X: Array | Window) -> Array:
     """Return the lower median of every column, or 0 where that is not finite; shape ``(w,)``.
 
     The point that rules with a median start begin at, and the Gram matrix and the combination agree on.
@@ -107,18 +63,7 @@ def median_anchor(X: Array) -> Array:
     return xp.where(xp.isfinite(median), median, xp.zeros_like(median))
 
 
-def mean(X: Array, first: int = 0, last: int | None = None) -> Array:
-    """Average rows ``first : last`` of X; shape ``(w,)``."""
-    last = X.shape[0] if last is None else last
-    if isinstance(X, np.ndarray):
-        out = np.empty(X.shape[1], X.dtype)
-        native.row_mean(_rowwise(X), first, last, out)
-        return out
-    xp = array_api_compat.array_namespace(X)
-    return xp.mean(X[first:last, :], axis=0)
-
-
-def trimmed_mean(X: Array, f: int) -> Array:
+def trimmed_mean(X: Array | Window, f: int) -> Array:
     """Average what is left of every column without its f lowest and f highest values; shape ``(w,)``.
 
     Examples
@@ -126,33 +71,32 @@ def trimmed_mean(X: Array, f: int) -> Array:
     >>> trimmed_mean(np.array([[np.inf], [1.0], [3.0], [-9.0]]), 1)
     array([2.])
     """
-    n = X.shape[0]
-    return mean(order(X, f, n - f), f, n - f)
+    return _mean(X, f, X.shape[0] - f)
 
 
-def mean_around(X: Array, centre: Array, keep: int) -> Array:
-    """Average the `keep` values of every *sorted* column that are nearest `centre`; shape ``(w,)``.
+def mean_around_median(X: Array | Window, keep: int) -> Array:
+    """Average the `keep` values of every column that are nearest its lower median; shape ``(w,)``.
 
     Of two equally far values at the cut the lower one stays, so the answer does not depend on row order.
 
     Examples
     --------
-    >>> mean_around(np.array([[1.0], [2.0], [3.0], [10.0]]), np.array([2.0]), 3)
+    >>> mean_around_median(np.array([[3.0], [1.0], [10.0], [2.0]]), 3)
     array([2.])
     """
-    n = X.shape[0]
-    if isinstance(X, np.ndarray):
-        out = np.empty(X.shape[1], X.dtype)
-        native.mean_around(_rowwise(X), np.ascontiguousarray(centre), keep, out)
-        return out
-    xp = array_api_compat.array_namespace(X)
-    first = xp.zeros(X.shape[1], dtype=xp.int64, device=array_api_compat.device(X))
-    for k in range(n - keep):
-        moves = (first == k) & (centre - X[k, :] > X[k + keep, :] - centre)
-        first = xp.where(moves, first + 1, first)
-    place = xp.reshape(xp.arange(n, dtype=xp.int64, device=array_api_compat.device(X)), (n, 1))
-    inside = (place >= first) & (place < first + keep)
-    return xp.sum(xp.where(inside, X, _full(xp, X, 0.0)), axis=0) / keep
+    middle = (X.shape[0] - 1) // 2
+    return _mean_around(X, middle, middle + 1, keep)
+
+
+def mean_around_trimmed(X: Array | Window, f: int, keep: int) -> Array:
+    """Average the `keep` values of every column that are nearest its trimmed mean, likewise; shape ``(w,)``.
+
+    Examples
+    --------
+    >>> mean_around_trimmed(np.array([[3.0], [1.0], [10.0], [2.0]]), 1, 3)
+    array([2.])
+    """
+    return _mean_around(X, f, X.shape[0] - f, keep)
 
 
 def mean_std(X: Array, scale: float) -> Array:
@@ -175,6 +119,48 @@ def mean_std(X: Array, scale: float) -> Array:
     average = xp.sum(xp.where(here, X, zero), axis=0) / count
     gap = xp.where(here, X - average, zero)
     return average + scale * xp.sqrt(xp.sum(gap * gap, axis=0) / count)
+
+
+def _mean(X: Array | Window, first: int, last: int) -> Array:
+    """Average ranks ``first : last`` of every column."""
+    if (window := _window(X)) is not None:
+        return _compiled(window, first, last, 0)
+    xp = array_api_compat.array_namespace(X)
+    return xp.mean(order(X)[first:last, :], axis=0)
+
+
+def _mean_around(X: Array | Window, first: int, last: int, keep: int) -> Array:
+    """Average the `keep` values of every column that are nearest the mean of its ranks ``first : last``.
+
+    Which they are is decided in float64: rounding that mean could swap two of them.
+    """
+    if (window := _window(X)) is not None:
+        return _compiled(window, first, last, keep)
+    n = X.shape[0]
+    xp = array_api_compat.array_namespace(X)
+    X = xp.astype(order(X), xp.float64)
+    centre = xp.mean(X[first:last, :], axis=0)
+    start = xp.zeros(X.shape[1], dtype=xp.int64, device=array_api_compat.device(X))
+    for k in range(n - keep):
+        moves = (start == k) & (centre - X[k, :] > X[k + keep, :] - centre)
+        start = xp.where(moves, start + 1, start)
+    place = xp.reshape(xp.arange(n, dtype=xp.int64, device=array_api_compat.device(X)), (n, 1))
+    inside = (place >= start) & (place < start + keep)
+    return xp.sum(xp.where(inside, X, _full(xp, X, 0.0)), axis=0) / keep
+
+
+def _compiled(window: Window, first: int, last: int, keep: int) -> np.ndarray:
+    out = np.empty(window.shape[1], window.dtype)
+    native.ranked_means(window.addresses, window.start, first, last, keep, out)
+    return out
+
+
+def _window(X: Array | Window) -> Window | None:
+    """Return where compiled loops find X; None if it is no block in host memory."""
+    if isinstance(X, np.ndarray):
+        # Keys are made of the bits of these two alone.
+        return Window.of(_rowwise(X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)))
+    return X if isinstance(X, Window) else None
 
 
 def _rowwise(X: np.ndarray) -> np.ndarray:

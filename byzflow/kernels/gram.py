@@ -90,7 +90,7 @@ def gram_block(rows: Rows, span: Span, anchors: tuple[str, ...] = ()) -> dict[st
     if X is None:
         X = rows.read(span, spare=len(points))
         for row in range(n, k):
-            X[row, :] = median_anchor(_copy(X[:n, :]))
+            X[row, :] = median_anchor(X[:n, :])
         if not rows.host:
             norms = _squared_norms(X[:n, :])
             _centre(X, norms, to_zero)
@@ -153,7 +153,7 @@ def _careful_gram(X: Array, norms: np.ndarray, anchors: tuple[str, ...]) -> np.n
     """
     xp = array_api_compat.array_namespace(X)
     X = xp.astype(X, xp.float64)
-    centre = median_anchor(_copy(X))
+    centre = median_anchor(X)
     dead = np.flatnonzero(np.isinf(norms))
     _clear(X, dead)
     points = [X, *(xp.reshape(centre if a == "median" else centre * 0.0, (1, -1)) for a in anchors)]

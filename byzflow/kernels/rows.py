@@ -17,7 +17,7 @@ from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, block_width, widest
 from byzflow.kernels.template import Array, Template
 
-__all__ = ("WIDE", "Array", "Rows")
+__all__ = ("WIDE", "Array", "Rows", "Window")
 
 WIDE = 1 << 18
 """Width of a canonical block on a device, where a launch costs more than a cache miss [columns]."""
@@ -26,6 +26,37 @@ _LINE = 16
 """Numbers in a cache line, if they are float32 [elements]."""
 
 _scratch = threading.local()
+
+
+class Window(NamedTuple):
+    """Some columns of n rows in host memory, where they lie: to be read only.
+
+    Attributes
+    ----------
+    addresses : ndarray of uintp
+        Where the rows lie.
+    start : int
+        The first column, counted from there.
+    shape : tuple of int
+        ``(n, w)``.
+    dtype : dtype
+        float32 or float64.
+    rows : Any
+        What keeps the memory alive.
+    """
+
+    addresses: np.ndarray
+    start: int
+    shape: tuple[int, int]
+    dtype: Any
+    rows: Any
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> Window:
+        """Return all columns of a block whose rows are contiguous."""
+        first, step = X.__array_interface__["data"][0], X.strides[0]
+        addresses = first + step * np.arange(X.shape[0])
+        return cls(addresses.astype(np.uintp), 0, X.shape, X.dtype, X)
 
 
 class Rows(NamedTuple):
@@ -81,6 +112,12 @@ class Rows(NamedTuple):
             pieces = self._slices(span)
             block[: self.n] = torch.stack(pieces).to(torch.float32).numpy()
         return block
+
+    def window(self, span: Span) -> Array | Window:
+        """Return columns `span`, of any width, where they lie; as a block if they cannot be read there."""
+        if self.addresses is None:
+            return self.read(span)
+        return Window(self.addresses, span.lo - self.offset, (self.n, span.width), self.dtype, self.vectors)
 
     def empty(self, rows: int, width: int) -> np.ndarray:
         """Return an uninitialised (rows, width) block in this thread's scratch memory, cache-line aligned."""

@@ -51,7 +51,7 @@ class Weights(NamedTuple):
         """Write W X over one block into `out`, (k, w); any span if `in_place`."""
         combine_rows(rows, self.mixture, span, out)
         if self.median is not None:
-            anchor = median_anchor(rows.read(span))
+            anchor = median_anchor(rows.window(span))
             for i, weight in enumerate(self.median):
                 out[i, :] += float(weight) * anchor
 

@@ -15,9 +15,9 @@ LAYOUTS = {
 RULES = {
     "order": columns.order,
     "median": columns.lower_median,
-    "mean": columns.mean,
     "trimmed mean": lambda X: columns.trimmed_mean(X, 3),
-    "mean around": lambda X: columns.mean_around(columns.order(X), np.zeros(X.shape[1], X.dtype), 12),
+    "mean around the median": lambda X: columns.mean_around_median(X, 12),
+    "mean around the trimmed mean": lambda X: columns.mean_around_trimmed(X, 3, 12),
     "mean and deviation": lambda X: columns.mean_std(X, 2.0),
 }
 
@@ -28,3 +28,8 @@ def test_the_layout_of_a_block_does_not_change_a_bit(rule, layout):
     given = LAYOUTS[layout](BLOCK.copy())
     assert (given == BLOCK).all()
     assert RULES[rule](given).tobytes() == RULES[rule](BLOCK.copy()).tobytes()
+
+
+def test_whole_and_short_numbers_are_ranked_as_well():
+    for dtype in (np.int64, np.float16, ">f4"):
+        assert columns.lower_median(np.array([[3], [-2], [-5], [1]], dtype)).tolist() == [-2.0]

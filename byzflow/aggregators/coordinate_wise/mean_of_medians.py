@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from byzflow.aggregators.base import ColumnwiseAggregator
 from byzflow.exceptions import ToleranceError
-from byzflow.kernels.columns import mean_around, order
+from byzflow.kernels.columns import mean_around_median
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("MeanOfMedians",)
 
@@ -64,8 +65,7 @@ class MeanOfMedians(ColumnwiseAggregator):
         if self.f >= n:
             raise ToleranceError(f"MeanOfMedians needs f < n; got f={self.f}, n={n}. Lower f or add nodes.")
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         """Return the mean around the median of every column."""
-        n = X.shape[0]
-        ranked = order(X)
-        return mean_around(ranked, ranked[(n - 1) // 2, :], n - self.f)
+        return mean_around_median(X, X.shape[0] - self.f)

@@ -10,6 +10,7 @@ from byzflow.kernels.columns import lower_median
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("CoordinateWiseMedian",)
 
@@ -54,6 +55,7 @@ class CoordinateWiseMedian(ColumnwiseAggregator):
     def __post_init__(self) -> None:
         positive("chunk_size", self.chunk_size)
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         """Return the lower median of every column."""
         return lower_median(X)

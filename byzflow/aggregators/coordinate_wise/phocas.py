@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar
 
-import array_api_compat
-
 from byzflow.aggregators.base import ColumnwiseAggregator
 from byzflow.exceptions import ToleranceError
-from byzflow.kernels.columns import mean, mean_around, order
+from byzflow.kernels.columns import mean_around_trimmed
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("Phocas",)
 
@@ -65,10 +64,7 @@ class Phocas(ColumnwiseAggregator):
         if 2 * self.f >= n:
             raise ToleranceError(f"Phocas needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes.")
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         """Return the mean around the trimmed mean of every column."""
-        n = X.shape[0]
-        # Which values are nearest is decided in float64: rounding the trimmed mean could swap two of them.
-        xp = array_api_compat.array_namespace(X)
-        ranked = xp.astype(order(X), xp.float64)
-        return mean_around(ranked, mean(ranked, self.f, n - self.f), n - self.f)
+        return mean_around_trimmed(X, self.f, X.shape[0] - self.f)

@@ -11,6 +11,7 @@ from byzflow.kernels.columns import trimmed_mean
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("CoordinateWiseTrimmedMean",)
 
@@ -65,6 +66,7 @@ class CoordinateWiseTrimmedMean(ColumnwiseAggregator):
                 f"CoordinateWiseTrimmedMean needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes."
             )
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         """Return the trimmed mean of every column."""
         return trimmed_mean(X, self.f)

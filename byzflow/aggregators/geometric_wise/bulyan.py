@@ -10,7 +10,7 @@ import numpy as np
 from byzflow.aggregators.base import RowAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels.blocks import Span
-from byzflow.kernels.columns import mean_around, order
+from byzflow.kernels.columns import mean_around_median
 from byzflow.kernels.gram import gram_block
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
@@ -86,9 +86,7 @@ class Bulyan(RowAggregator):
 
     def emit(self, rows: Rows, plan: np.ndarray, span: Span, out: Array) -> None:
         """Write the mean around the median of the chosen rows of one block."""
-        ranked = order(rows.pick(plan).read(span))
-        median = ranked[(len(plan) - 1) // 2, :]
-        out[0, :] = mean_around(ranked, median, len(plan) - 2 * self.f)
+        out[0, :] = mean_around_median(rows.pick(plan).window(span), len(plan) - 2 * self.f)
 
 
 def _repeated_krum(distances: np.ndarray, f: int) -> np.ndarray:

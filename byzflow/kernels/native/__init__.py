@@ -14,30 +14,27 @@ from byzflow.kernels.native.centre import (
     pick_centre,
     squared_norms,
 )
-from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
+from byzflow.kernels.native.columns import mean_std
 from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, underflows
 from byzflow.kernels.native.normal import write_normals, ziggurat
-from byzflow.kernels.native.sorting import compare_exchange, steps
+from byzflow.kernels.native.ranked import ranked_means
 
 __all__ = (
     "TILE",
     "accept_gram",
     "centre_rows",
     "combine",
-    "compare_exchange",
     "gather",
     "gather_centred",
     "insert_point",
     "is_finite",
     "keeps_digits",
     "marked_norms",
-    "mean_around",
     "mean_std",
     "pick_centre",
-    "row_mean",
+    "ranked_means",
     "squared_norms",
     "squared_norms_at",
-    "steps",
     "underflows",
     "write_normals",
     "ziggurat",

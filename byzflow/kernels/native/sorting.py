@@ -1,7 +1,7 @@
-"""Sorting networks run down the columns of one block, several comparators for each load and store.
+"""The columns of n rows, read where they lie and sorted in a tile that the nearest cache holds.
 
-Comparators that follow one another on four rows of the block are one step: the four values of a column are
-loaded once, pass through all of them, and are stored once.
+Rows are taken in groups of 16: each is sorted in registers as it is read. Then groups are merged by bitonic
+merges, whose last four layers run in registers again. What would stand behind the last row is left out.
 """
 
 from __future__ import annotations
@@ -9,163 +9,195 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
-from byzflow.kernels.native.addresses import TILE, part_of
+from byzflow.kernels.native.addresses import pointer
+from byzflow.kernels.native.registers import (
+    STRIDE,
+    flip_4,
+    merge_group,
+    merge_half,
+    merge_quarter,
+    raise_8,
+    resort_16,
+    resort_32,
+    sort_group,
+    sort_half,
+    sort_most,
+    sort_quarter,
+    spread_4,
+    to_numbers,
+    write_greatest,
+    write_least,
+)
+from byzflow.kernels.native.vectors import LINE
 
-__all__ = ("compare_exchange", "steps")
+__all__ = ("GROUP", "SPARE", "address_of", "new_tile", "open_tile", "pick", "restore", "sort_tile")
 
-_WINDOW = 64
-"""How far ahead comparators are looked for that fit into a step."""
+GROUP = 16
+"""Rows that are sorted in registers."""
 
-_CROSS, _DOUBLE, _SORT, _JOIN, _PAIR = 1, 2, 3, 4, 5
-"""Kinds of steps on four rows; 0 is a lone comparator."""
-
-
-@njit(cache=True)
-def _kind(code: int) -> int:
-    """Return the kind of a sequence of comparators, a hexadecimal digit ``4 low + high`` each, or 0."""
-    if code == 0x276:
-        return _CROSS
-    if code == 0x1B27:
-        return _DOUBLE
-    if code == 0x1B276:
-        return _SORT
-    if code == 0x1B6:
-        return _JOIN
-    return _PAIR if code == 0x1B or code == 0x27 else 0
+SPARE = 4
+"""Rows behind those of a tile: the greatest key, an answer, the least key, and the greatest as a number."""
 
 
-@njit(cache=True)
-def steps(network: Any) -> Any:
-    """Group the comparators of a network, (k, 2), into steps ``(kind, row, row, row, row)``.
+@njit(nogil=True, cache=True)
+def address_of(array: Any) -> Any:
+    """Return where an array begins, as a signed number: numba makes floats of sums of mixed ones."""
+    return np.int64(array.ctypes.data)
 
-    The result is the same: comparators only change places with others that share no row with them.
+
+@njit(nogil=True, cache=True)
+def _lined(rows: int, like: Any) -> Any:
+    """Return uninitialised rows of a tile, of the dtype of the array `like`, at whole cache lines."""
+    columns = STRIDE // like.itemsize
+    whole = np.empty(rows * columns + 64 // like.itemsize, like.dtype)
+    start = -(address_of(whole) // like.itemsize) % (64 // like.itemsize)
+    return whole[start : start + rows * columns].reshape(rows, columns)
+
+
+@njit(nogil=True, cache=True)
+def new_tile(n: int, like: Any) -> Any:
+    """Return a tile for n rows, a table of where rows lie, and room for copies of the rows.
+
+    Behind the rows of the tile stand the greatest keys up to a whole group, and the spare rows.
     """
-    count = network.shape[0]
-    done = np.zeros(count, np.bool_)
-    best, taken = np.empty(5, np.int64), np.empty(5, np.int64)
-    rows, found = np.empty(4, np.int64), np.empty(5, np.int64)
-    grouped = np.empty((count, 5), np.int64)
-    size = 0
-    for seed in range(count):
-        if done[seed]:
-            continue
-        kind, length = 0, 1
-        best[0], best[1], best[2], best[3] = network[seed, 0], network[seed, 1], 0, 0
-        taken[0] = seed
-        for other in range(seed + 1, min(count, seed + _WINDOW)):
-            rows[:2], rows[2:] = network[seed], network[other]
-            if done[other] or rows[0] in rows[2:] or rows[1] in rows[2:]:
-                continue
-            rows = np.sort(rows)
-            blocked, code, met = 0, 0, 0
-            for k in range(seed, min(count, seed + _WINDOW)):
-                if done[k]:
-                    continue
-                low, high = np.searchsorted(rows, network[k, 0]), np.searchsorted(rows, network[k, 1])
-                has_low = low < 4 and rows[min(low, 3)] == network[k, 0]
-                has_high = high < 4 and rows[min(high, 3)] == network[k, 1]
-                free = not ((has_low and blocked >> low & 1) or (has_high and blocked >> high & 1))
-                if has_low and has_high and free and met < 5:
-                    found[met] = k
-                    met += 1
-                    code = code * 16 + 4 * low + high
-                    if _kind(code) and met > length:
-                        kind, length = _kind(code), met
-                        best[:4], taken[:met] = rows, found[:met]
-                        if code == 0x27:
-                            best[1], best[2] = rows[2], rows[1]
-                else:
-                    blocked |= (1 << low if has_low else 0) | (1 << high if has_high else 0)
-        grouped[size, 0] = kind
-        grouped[size, 1:] = best[:4]
-        size += 1
-        for k in range(length):
-            done[taken[k]] = True
-    return grouped[:size].copy()
+    groups = (n + GROUP - 1) // GROUP
+    tile, copies = _lined(groups * GROUP + SPARE, like), _lined(n, like)
+    base = address_of(tile)
+    for i in range(n, tile.shape[0]):
+        for c in range(0, STRIDE, LINE):
+            write_greatest(base + i * STRIDE + c, tile)
+    table = np.empty(groups * GROUP, np.int64)
+    last = tile.shape[0] - 1
+    for c in range(0, STRIDE, LINE):
+        to_numbers(base + last * STRIDE + c, tile)
+        write_least(base + (last - 1) * STRIDE + c, tile)
+    table[:] = base + last * STRIDE
+    return tile, table, copies
 
 
 @njit(nogil=True, cache=True)
-def compare_exchange(block: Any, network: Any, steps: Any) -> None:
-    """Run a sorting network, which is also given in steps, down `block` in place; NaN sorts after +inf."""
-    columns = block.shape[1]
-    for tile in range(0, columns, TILE):
-        end = min(tile + TILE, columns)
-        if _has_nan(block, tile, end):
-            for k in range(network.shape[0]):
-                low = part_of(block, network[k, 0], tile, end)
-                high = part_of(block, network[k, 1], tile, end)
-                for c in range(end - tile):
-                    a, b = low[c], high[c]
-                    swap = (b < a) | (a != a)
-                    low[c] = b if swap else a
-                    high[c] = a if swap else b
+def open_tile(addresses: Any, start: Any, width: Any, copies: Any, table: Any) -> None:
+    """Point `table` at columns ``start : start + width`` of rows at addresses, or at copies if they are few.
+
+    Steps read as many columns as a tile has: where a row ends before that, they must not read on.
+    """
+    for i in range(addresses.shape[0]):
+        source = np.int64(addresses[i]) + start * copies.itemsize
+        if width < copies.shape[1]:
+            row = carray(pointer(np.uintp(source), copies), width)
+            for c in range(width):
+                copies[i, c] = row[c]
+            source = address_of(copies[i])
+        table[i] = source
+
+
+@njit(nogil=True, cache=True)
+def sort_tile(table: Any, first: Any, last: Any, tile: Any, length: Any) -> None:
+    """Sort rows ``first : last``, of `length` bytes, into the same rows of the tile, as keys."""
+    base = address_of(tile)
+    for i in range(first, last, GROUP):
+        _take(address_of(table[i:]), last - i, base + i * STRIDE, tile, length)
+    rows = (last - first + GROUP - 1) // GROUP * GROUP
+    size = GROUP
+    while size < rows:
+        for i in range(0, rows - size, 2 * size):
+            place = base + (first + i) * STRIDE
+            if size == GROUP:
+                _pair(place, last - first - i - GROUP, tile, length)
+            else:
+                _merge(place, size, min(2 * size, rows - i), tile, length)
+        size *= 2
+
+
+@njit(nogil=True, cache=True)
+def _take(table: Any, count: Any, place: Any, tile: Any, length: Any) -> None:
+    """Sort up to a group of rows as they are read."""
+    for c in range(0, length, LINE):
+        if count <= GROUP // 4:
+            sort_quarter(table, c, place + c, tile)
+        elif count <= GROUP // 2:
+            sort_half(table, c, place + c, tile)
+        elif count <= 3 * GROUP // 4:
+            sort_most(table, c, place + c, tile)
         else:
-            _run(block, tile, end, steps)
+            sort_group(table, c, place + c, tile)
 
 
 @njit(nogil=True, cache=True)
-def _has_nan(block: Any, start: Any, end: Any) -> bool:
-    for i in range(block.shape[0]):
-        row = part_of(block, i, start, end)
-        found = False
-        for c in range(row.shape[0]):
-            found |= row[c] != row[c]
-        if found:
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True)
-def _low(a: Any, b: Any) -> Any:
-    return b if b < a else a
-
-
-@njit(nogil=True, cache=True)
-def _high(a: Any, b: Any) -> Any:
-    return a if b < a else b
-
-
-@njit(nogil=True, cache=True)
-def _run(block: Any, start: Any, end: Any, steps: Any) -> None:
-    """Run the steps on columns ``start : end``, without NaN."""
-    width = end - start
-    for k in range(steps.shape[0]):
-        kind = steps[k, 0]
-        A, B = part_of(block, steps[k, 1], start, end), part_of(block, steps[k, 2], start, end)
-        E, G = part_of(block, steps[k, 3], start, end), part_of(block, steps[k, 4], start, end)
-        if kind == _CROSS:
-            for c in range(width):
-                a, b, e, g = A[c], B[c], E[c], G[c]
-                a, e = _low(a, e), _high(a, e)
-                b, g = _low(b, g), _high(b, g)
-                A[c], B[c], E[c], G[c] = a, _low(b, e), _high(b, e), g
-        elif kind == _DOUBLE:
-            for c in range(width):
-                a, b, e, g = A[c], B[c], E[c], G[c]
-                a, b = _low(a, b), _high(a, b)
-                e, g = _low(e, g), _high(e, g)
-                A[c], B[c], E[c], G[c] = _low(a, e), _low(b, g), _high(a, e), _high(b, g)
-        elif kind == _SORT:
-            for c in range(width):
-                a, b, e, g = A[c], B[c], E[c], G[c]
-                a, b = _low(a, b), _high(a, b)
-                e, g = _low(e, g), _high(e, g)
-                a, e = _low(a, e), _high(a, e)
-                b, g = _low(b, g), _high(b, g)
-                A[c], B[c], E[c], G[c] = a, _low(b, e), _high(b, e), g
-        elif kind == _JOIN:
-            for c in range(width):
-                a, b, e, g = A[c], B[c], E[c], G[c]
-                a, b = _low(a, b), _high(a, b)
-                e, g = _low(e, g), _high(e, g)
-                A[c], B[c], E[c], G[c] = a, _low(b, e), _high(b, e), g
-        elif kind == _PAIR:
-            for c in range(width):
-                a, b, e, g = A[c], B[c], E[c], G[c]
-                A[c], B[c], E[c], G[c] = _low(a, b), _high(a, b), _low(e, g), _high(e, g)
+def _pair(place: Any, count: Any, tile: Any, length: Any) -> None:
+    """Merge a group with the one behind it, which has so many rows or more."""
+    for c in range(place, place + length, LINE):
+        if count <= GROUP // 4:
+            merge_quarter((c, c + GROUP * STRIDE), tile)
+        elif count <= GROUP // 2:
+            merge_half((c, c + GROUP * STRIDE), tile)
         else:
-            for c in range(width):
-                a, b = A[c], B[c]
-                A[c], B[c] = _low(a, b), _high(a, b)
+            merge_group((c, c + GROUP * STRIDE), tile)
+
+
+@njit(nogil=True, cache=True)
+def _merge(place: Any, size: Any, rows: Any, tile: Any, length: Any) -> None:
+    """Merge the first `size` rows, two groups at least, with the others, at most as many; both are sorted."""
+    _four(place, size // 2, rows, True, tile, length)
+    size //= 4
+    while size > GROUP:
+        for i in range(0, rows, 2 * size):
+            _four(place + i * STRIDE, size // 2, rows - i, False, tile, length)
+        size //= 4
+    pair = size == GROUP
+    for i in range(0, rows, 2 * GROUP if pair else GROUP):
+        for c in range(place + i * STRIDE, place + i * STRIDE + length, LINE):
+            if pair and i + GROUP < rows:
+                resort_32((c, c + GROUP * STRIDE), tile)
+            else:
+                resort_16((c,), tile)
+
+
+@njit(nogil=True, cache=True)
+def _four(place: Any, quarter: Any, rows: Any, flip: Any, tile: Any, length: Any) -> None:
+    """Run two layers of a merge: the first two of ``4 quarter`` rows, or two further ones."""
+    pad = address_of(tile) + (tile.shape[0] - SPARE) * STRIDE
+    for i in range(min(quarter, rows)):
+        j, k, m = i + quarter, i + 2 * quarter, i + 3 * quarter
+        if flip:
+            k, m = 3 * quarter - 1 - i, 4 * quarter - 1 - i
+        a = place + i * STRIDE
+        b = place + j * STRIDE if j < rows else pad
+        e = place + k * STRIDE if k < rows else pad
+        g = place + m * STRIDE if m < rows else pad
+        for c in range(0, length, LINE):
+            if flip:
+                flip_4((a + c, b + c, e + c, g + c), tile)
+            else:
+                spread_4((a + c, b + c, e + c, g + c), tile)
+
+
+@njit(nogil=True, cache=True)
+def pick(half: Any, n: Any, rank: Any, tile: Any, length: Any) -> Any:
+    """Find one rank of two sorted lists, rows ``:half`` and ``half:n``; return the row that gets its key.
+
+    It is the greatest of ``min(a_i, b_rank-i)``, where what would stand behind a list is greater than all.
+    The first list is longer than `rank`, which is 7 at least.
+    """
+    base = address_of(tile)
+    out = tile.shape[0] - SPARE + 1
+    room = (n - half + GROUP - 1) // GROUP * GROUP
+    best = rank - room if rank >= room else out + 1
+    for i in range(max(0, rank - room + 1), rank + 1, 8):
+        i = min(i, rank - 7)
+        a, b = base + i * STRIDE, base + (half + rank - 7 - i) * STRIDE
+        for c in range(0, length, LINE):
+            raise_8((base + best * STRIDE + c, a + c, b + c, base + out * STRIDE + c), tile)
+        best = out
+    return out
+
+
+@njit(nogil=True, cache=True)
+def restore(tile: Any, first: Any, last: Any, length: Any) -> None:
+    """Turn the keys in rows ``first : last`` of a tile into the numbers they stand for."""
+    base = address_of(tile)
+    for i in range(first, last):
+        for c in range(base + i * STRIDE, base + i * STRIDE + length, LINE):
+            to_numbers(c, tile)
