@@ -8,7 +8,17 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-__all__ = ("FAST", "TILE", "combine", "gather", "part_of", "pointer", "squared_norm", "squared_norms_at")
+__all__ = (
+    "FAST",
+    "TILE",
+    "addresses_of",
+    "combine",
+    "gather",
+    "part_of",
+    "pointer",
+    "squared_norm",
+    "squared_norms_at",
+)
 
 FAST = {"reassoc", "contract", "nsz"}
 """How loops may be compiled that only add up."""
@@ -42,6 +52,15 @@ def part_of(block: Any, i: Any, start: Any, end: Any) -> Any:
     """
     offset = i * block.strides[0] + start * block.itemsize
     return carray(pointer(np.uintp(block.ctypes.data + offset), block), end - start)
+
+
+@njit(nogil=True, cache=True)
+def addresses_of(block: Any) -> Any:
+    """Return the address of every row of a block."""
+    out = np.empty(block.shape[0], np.uintp)
+    for i in range(block.shape[0]):
+        out[i] = block.ctypes.data + i * block.strides[0]
+    return out
 
 
 @njit(nogil=True, cache=True)
