@@ -15,7 +15,7 @@ import numpy as np
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span
 
-__all__ = ("NormalColumns", "NormalStream", "fresh_seed", "uniform")
+__all__ = ("NormalColumns", "NormalStream", "fresh_order", "fresh_seed", "uniform")
 
 _WORDS = 4
 """Numbers that one step of the Philox counter gives."""
@@ -30,6 +30,18 @@ _PIECE = 8192
 def fresh_seed() -> int:
     """Return a seed that nobody has used, from the operating system; below 2**126."""
     return secrets.randbits(126)
+
+
+def fresh_order(n: int) -> np.ndarray:
+    """Return 0 ... n - 1 in a random order, (n,), that follows from 63 bits of the operating system.
+
+    Examples
+    --------
+    >>> sorted(fresh_order(3).tolist())
+    [0, 1, 2]
+    """
+    order: np.ndarray = native.shuffled(secrets.randbits(63), n)
+    return order
 
 
 def uniform(key: tuple[int, ...], span: Span) -> np.ndarray:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from byzflow.kernels.combine import Mixture
+from byzflow.kernels.noise import fresh_order
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import index, index_without, positive, several
 from byzflow.operators.geometry import Geometry
+from byzflow.operators.linear import Weights
+from byzflow.operators.rows import Stats
 from byzflow.pre_aggregators.base import LinearPreAggregator
 
 __all__ = ("Bucketing",)
@@ -93,6 +97,14 @@ class Bucketing(LinearPreAggregator):
         places = (index_without(i, nodes) for i in self.perm)
         return replace(self, perm=tuple(place for place in places if place is not None))
 
+    def solve(self, stats: Stats, n: int) -> Weights:
+        """Return the weights of the rows: where all are finite, the same for each group in its order."""
+        if stats:
+            return super().solve(stats, n)
+        plan = _in_order(n, self.bucket_size)
+        order = _ascending(self._order(n), self.bucket_size)
+        return Weights(plan.mixture.reordered(order), None, plan.finite)
+
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of weights for each group."""
         W: np.ndarray = _means(self._order(geometry.n), geometry.finite, self.bucket_size)
@@ -102,11 +114,31 @@ class Bucketing(LinearPreAggregator):
         if self.perm is not None:
             return np.array(self.perm)
         if self.rng is None:
-            # The order of unseeded random numbers; to seed a generator of Python's for it takes longer.
-            return np.frombuffer(secrets.token_bytes(8 * n), np.uint64).argsort()
+            return fresh_order(n)  # to seed a generator of Python's for it takes longer
         order = list(range(n))
         self.rng.shuffle(order)
         return np.array(order)
+
+
+@lru_cache(maxsize=64)
+def _in_order(n: int, size: int) -> Weights:
+    """Return the plan for the means of `size` rows as they follow one another."""
+    finite = np.ones(n, np.bool_)
+    return Weights(Mixture.of(_means(np.arange(n), finite, size)), None, finite)
+
+
+@compiled
+def _ascending(order: np.ndarray, size: int) -> np.ndarray:
+    """Return the order with each group sorted, so that no bit of its mean depends on the order in it."""
+    n = len(order)
+    free, answer = np.arange(0, n, size), np.empty(n, np.int64)  # free: the next place of each group
+    group = np.empty(n, np.int64)
+    for place in range(n):
+        group[order[place]] = place // size
+    for i in range(n):
+        answer[free[group[i]]] = i
+        free[group[i]] += 1
+    return answer
 
 
 @compiled

@@ -16,7 +16,7 @@ from byzflow.kernels.native.centre import (
 )
 from byzflow.kernels.native.columns import mean_around, mean_std, row_mean
 from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, small_gram, underflows
-from byzflow.kernels.native.normal import write_normals, ziggurat
+from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
 from byzflow.kernels.native.sorting import compare_exchange, steps
 
 __all__ = (
@@ -36,6 +36,7 @@ __all__ = (
     "mean_std",
     "pick_centre",
     "row_mean",
+    "shuffled",
     "small_gram",
     "squared_norms",
     "squared_norms_at",

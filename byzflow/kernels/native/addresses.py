@@ -79,7 +79,7 @@ def gather(addresses: Any, start: Any, out: Any) -> None:
 def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, base: Any, out: Any) -> None:
     """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows.
 
-    `base`, if it is not empty, is added to each row of the answer.
+    `base`, if it is not None, is added to each row of the answer.
     """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
@@ -87,10 +87,10 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
         for tile in range(0, out.shape[1], step):
             width = min(step, out.shape[1] - tile)
             total = part_of(out, j, tile, tile + width)
-            if base.shape[0]:
-                total[:] = base[tile : tile + width]
-            else:
+            if base is None:
                 total[:] = 0
+            else:
+                total[:] = base[tile : tile + width]
             offset = np.uintp(shift + tile * out.itemsize)
             k, last = first[j], first[j + 1]
             while k + 4 <= last:
