@@ -15,7 +15,7 @@ import numpy as np
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span
 
-__all__ = ("NormalColumns", "NormalStream", "fresh_order", "fresh_seed", "uniform")
+__all__ = ("NormalColumns", "NormalStream", "fresh_key", "fresh_seed", "uniform")
 
 _WORDS = 4
 """Numbers that one step of the Philox counter gives."""
@@ -32,16 +32,9 @@ def fresh_seed() -> int:
     return secrets.randbits(126)
 
 
-def fresh_order(n: int) -> np.ndarray:
-    """Return 0 ... n - 1 in a random order, (n,), that follows from 63 bits of the operating system.
-
-    Examples
-    --------
-    >>> sorted(fresh_order(3).tolist())
-    [0, 1, 2]
-    """
-    order: np.ndarray = native.shuffled(secrets.randbits(63), n)
-    return order
+def fresh_key() -> int:
+    """Return a key of one word that nobody has used, from the operating system; below 2**63."""
+    return secrets.randbits(63)
 
 
 def uniform(key: tuple[int, ...], span: Span) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from byzflow.kernels.combine import Mixture
-from byzflow.kernels.noise import fresh_order
+from byzflow.kernels.native import shuffled
+from byzflow.kernels.noise import fresh_key
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import index, index_without, positive, several
@@ -102,22 +103,22 @@ class Bucketing(LinearPreAggregator):
         if stats:
             return super().solve(stats, n)
         plan = _in_order(n, self.bucket_size)
-        order = _ascending(self._order(n), self.bucket_size)
-        return Weights(plan.mixture.reordered(order), None, plan.finite)
+        return Weights(plan.mixture.reordered(self._groups(n)), None, plan.finite)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of weights for each group."""
-        W: np.ndarray = _means(self._order(geometry.n), geometry.finite, self.bucket_size)
+        W: np.ndarray = _means(self._groups(geometry.n), geometry.finite, self.bucket_size)
         return W
 
-    def _order(self, n: int) -> Any:
-        if self.perm is not None:
-            return np.array(self.perm)
-        if self.rng is None:
-            return fresh_order(n)  # to seed a generator of Python's for it takes longer
-        order = list(range(n))
-        self.rng.shuffle(order)
-        return np.array(order)
+    def _groups(self, n: int) -> Any:
+        """Return the rows of one group after those of another."""
+        if self.perm is None and self.rng is None:
+            # To seed a generator of Python's for it takes longer.
+            return _drawn(fresh_key(), n, self.bucket_size)
+        order = list(range(n) if self.perm is None else self.perm)
+        if self.perm is None and self.rng is not None:
+            self.rng.shuffle(order)
+        return _ascending(np.array(order), self.bucket_size)
 
 
 @lru_cache(maxsize=64)
@@ -139,6 +140,12 @@ def _ascending(order: np.ndarray, size: int) -> np.ndarray:
         answer[free[group[i]]] = i
         free[group[i]] += 1
     return answer
+
+
+@compiled
+def _drawn(key: int, n: int, size: int) -> np.ndarray:
+    """Return the rows of random groups that follow from a key."""
+    return _ascending(shuffled(key, n), size)
 
 
 @compiled
