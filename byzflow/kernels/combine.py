@@ -202,11 +202,11 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
     out : Array, (k, w)
         Where to write.
     """
-    if not len(mixture.picked):
-        out[:, :] = 0.0
-        return
     if rows.host and mixture.sparse is not None:
         _combine_sparse(rows, mixture, mixture.sparse, span, out)
+        return
+    if not len(mixture.picked):
+        out[:, :] = 0.0
         return
     if not rows.host or len(mixture.picked) < rows.n:
         rows = rows.pick(mixture.picked)
@@ -228,7 +228,8 @@ def _combine_sparse(rows: Rows, mixture: Mixture, sparse: _Sparse, span: Span, o
     picked, addresses, start = mixture.picked, rows.addresses, span.lo - rows.offset
     if addresses is None:
         addresses, start = np.zeros(rows.n, np.uintp), 0
-        addresses[picked] = native.addresses_of(rows.pick(picked).read(span))
+        if len(picked):
+            addresses[picked] = native.addresses_of(rows.pick(picked).read(span))
     if mixture.common is None:
         native.combine(addresses, first, column, value, start, None, out)
         return

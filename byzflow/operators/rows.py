@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from byzflow.kernels.blocks import Span, Tree, shards
+from byzflow.kernels.blocks import Span, Tree, shards, sole_block
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array, Rows
@@ -133,10 +133,9 @@ class RowOperator(Operator, ABC):
         return rows.template.restore_rows(out)
 
     def _attempt(self, rows: Rows, n: int, *, measured: bool) -> Array:
-        if not 0 < rows.d <= rows.width:
+        if (span := sole_block(rows.d, rows.width)) is None:
             return self._attempt_blocks(rows, n, measured=measured)
-        span = Span(0, rows.d)  # one block: there is nothing to sum, nor to share
-        with one_thread():
+        with one_thread():  # there is nothing to sum, nor to share
             plan = self.solve(self.measure(rows, span) if measured else {}, n)
             out = rows.like(self.height(plan, n), rows.d)
             self.emit(rows, plan, span, out)
