@@ -91,6 +91,7 @@ class RowAttack(RowOperator, Attack):
     name: ClassVar[str] = "attack"
 
     @classmethod
+    @cache
     def _key(cls) -> str:
         """Return the one input that holds the rows."""
         names = cls.needs()

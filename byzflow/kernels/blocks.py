@@ -12,7 +12,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-__all__ = ("BLOCK", "Span", "Tree", "block_width", "blocks", "shards", "widest")
+__all__ = ("BLOCK", "Span", "Tree", "block_width", "blocks", "shards", "sole_block", "widest")
 
 BLOCK = 1024
 """The narrowest canonical block [columns]; every canonical width is a power of two times it."""
@@ -66,6 +66,18 @@ def block_width(n: int, d: int) -> int:
     (32768, 8192, 1024)
     """
     return min(widest(d), max(BLOCK, _power(_CELLS // max(n, 1))))
+
+
+@cache
+def sole_block(d: int, width: int) -> Span | None:
+    """Return all d columns if they are one canonical block of at most `width`, else None.
+
+    Examples
+    --------
+    >>> sole_block(3, 1024), sole_block(0, 1024)
+    (Span(lo=0, hi=3), None)
+    """
+    return Span(0, d) if 0 < d <= width else None
 
 
 def _power(x: int) -> int:

@@ -80,10 +80,8 @@ class Mixture(NamedTuple):
         """
         k = len(W)
         if k == 1:
-            picked = W[0].nonzero()[0]
-            if len(picked) < W.shape[1]:
-                W = W[:, picked]
-            return cls(picked, W, _ready((np.array((0, len(picked))), picked, W[0])))
+            first, picked, value, narrow, fits = _row_entries(np.ascontiguousarray(W[0]))
+            return cls(picked, value[None], (first, picked, value, narrow if fits else value))
         picked, W, entries = _entries(np.ascontiguousarray(W))
         if entries is not None:
             return cls(picked, W, _ready(entries))
@@ -97,6 +95,20 @@ class Mixture(NamedTuple):
     def height(self) -> int:
         """Number of output rows."""
         return len(self.W)
+
+    def reordered(self, order: np.ndarray) -> Mixture:
+        """Return the mixture that does with row ``order[i]`` what this one, which is sparse, does with row i.
+
+        All rows are used, and each once, one after another.
+
+        Examples
+        --------
+        >>> Mixture.of(np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])).reordered(np.array([2, 0, 1])).sparse[1]
+        array([2, 0, 1])
+        """
+        assert self.sparse is not None
+        first, _, wide, narrow = self.sparse
+        return Mixture(order, self.W, (first, order, wide, narrow))
 
 
 @compiled
@@ -112,6 +124,24 @@ def _compressed(W: np.ndarray, common: np.ndarray, names: np.ndarray, count: int
                 k += 1
     first[W.shape[0]] = k
     return first, column, value
+
+
+@compiled
+def _in_range(value: np.ndarray) -> bool:
+    """Whether no weight but zero is so large or so small that rounding to float32 would spoil it."""
+    for weight in value:
+        size = abs(weight)
+        if size >= _RANGE or 0.0 < size <= 1.0 / _RANGE:
+            return False
+    return True
+
+
+@compiled
+def _row_entries(row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Return a row in compressed sparse rows, its values also as float32, and whether those will do."""
+    picked = np.flatnonzero(row)
+    value = row[picked]
+    return np.array((0, len(picked))), picked, value, value.astype(np.float32), _in_range(value)
 
 
 @compiled
@@ -172,13 +202,13 @@ def combine_rows(rows: Rows, mixture: Mixture, span: Span, out: Array) -> None:
     out : Array, (k, w)
         Where to write.
     """
-    if not len(mixture.picked):
-        out[:, :] = 0.0
-        return
     if rows.host and mixture.sparse is not None:
         _combine_sparse(rows, mixture, mixture.sparse, span, out)
         return
-    if len(mixture.picked) < rows.n:
+    if not len(mixture.picked):
+        out[:, :] = 0.0
+        return
+    if not rows.host or len(mixture.picked) < rows.n:
         rows = rows.pick(mixture.picked)
     X = rows.read(span)
     if not rows.host:
@@ -198,35 +228,20 @@ def _combine_sparse(rows: Rows, mixture: Mixture, sparse: _Sparse, span: Span, o
     picked, addresses, start = mixture.picked, rows.addresses, span.lo - rows.offset
     if addresses is None:
         addresses, start = np.zeros(rows.n, np.uintp), 0
-        addresses[picked] = _addresses(rows.pick(picked).read(span))
+        if len(picked):
+            addresses[picked] = native.addresses_of(rows.pick(picked).read(span))
     if mixture.common is None:
-        native.combine(addresses, first, column, value, start, value[:0], out)
+        native.combine(addresses, first, column, value, start, None, out)
         return
     # Rows are read for many rows of the answer: a few columns of all of them at a time.
     common, whole = mixture.common.astype(rows.dtype), np.array((0, len(picked)))
     for part in blocks(Span(0, span.width), native.TILE):
         base, target = np.empty((1, part.width), rows.dtype), out[:, part.lo : part.hi]
         where = start + part.lo
-        native.combine(addresses, whole, picked, common, where, base[0, :0], base)
+        native.combine(addresses, whole, picked, common, where, None, base)
         native.combine(addresses, first, column, value, where, base[0], target)
-
-
-@compiled
-def _in_range(value: np.ndarray) -> bool:
-    """Whether no weight but zero is so large or so small that rounding to float32 would spoil it."""
-    for weight in value:
-        size = abs(weight)
-        if size >= _RANGE or 0.0 < size <= 1.0 / _RANGE:
-            return False
-    return True
 
 
 def _ready(entries: _Listed) -> _Sparse:
     value = entries[2]
     return (*entries, value.astype(np.float32) if _in_range(value) else value)
-
-
-def _addresses(X: np.ndarray) -> np.ndarray:
-    """Return the address of every row of a block."""
-    start = X.__array_interface__["data"][0]
-    return np.array([start + i * X.strides[0] for i in range(X.shape[0])], np.uintp)

@@ -39,6 +39,9 @@ _VANISHING = 2.0**-106
 What vanishes of a product is less than 2**-126, or a millionth of this.
 """
 
+_HUGE = 2.0**127
+"""Squared norm above which sums of products may leave float32."""
+
 _SHORT = 2.0**-12
 """How much shorter, squared, than the centre a row may be: angles at the true origin lose as many digits."""
 
@@ -86,37 +89,56 @@ def gram_block(rows: Rows, span: Span, anchors: tuple[str, ...] = ()) -> dict[st
     k = n + len(points)
     gram, norms = np.empty((k, k)), np.empty(n)
     to_zero = np.zeros(k + 1 if "zero" in anchors else 0)
-    X = None if points else _read_centred(rows, span, norms, to_zero)
-    if X is None:
-        X = rows.read(span, spare=len(points))
-        for row in range(n, k):
-            X[row, :] = median_anchor(X[:n, :])
-        if not rows.host:
-            norms = _squared_norms(X[:n, :])
-            _centre(X, norms, to_zero)
-        else:
-            native.marked_norms(X, norms)
-            if X.size <= _FEW and _accepted(X, norms, _NEAR, gram):
-                return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
-            native.centre_rows(X, norms, to_zero)
-    short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
-    if short or not _accepted(X, norms, _OFF_CENTRE, gram):
-        return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
+    X = _stacked(rows, span, len(points)) if points or rows.addresses is None else None
+    if not (rows.host and k * span.width <= _FEW and _small(rows, span, X, norms, gram)):
+        X = _centred(rows, span, X, norms, to_zero)
+        short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
+        if short or not _accepted(X, norms, gram):
+            return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
     return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
 
 
-def _read_centred(rows: Rows, span: Span, norms: np.ndarray, to_zero: np.ndarray) -> np.ndarray | None:
-    """Return a block about one of its rows, read once; None where it has to be read before it is centred."""
-    if rows.addresses is None or rows.n * span.width <= _FEW:
-        return None
-    X = rows.empty(rows.n, span.width)
-    start = span.lo - rows.offset
-    return X if native.gather_centred(rows.addresses, start, X, norms, to_zero) else None
+def _stacked(rows: Rows, span: Span, points: int) -> Array:
+    """Return the block with its coordinate-wise median below it, as often as there are points."""
+    n = rows.n
+    X = rows.read(span, spare=points)
+    for row in range(n, n + points):
+        X[row, :] = median_anchor(X[:n, :])
+    return X
 
 
-def _accepted(X: Array, norms: np.ndarray, limit: float, gram: np.ndarray) -> bool:
+def _small(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, gram: np.ndarray) -> bool:
+    """Write the Gram matrix of a small block about the true origin; False if that is not near enough."""
+    if X is None:
+        addresses, start = rows.addresses, span.lo - rows.offset
+    else:
+        addresses, start = native.addresses_of(X), 0
+    bounds = (_VANISHING * span.width, _HUGE) if rows.dtype is np.float32 else (0.0, np.inf)
+    like = np.empty(0, rows.dtype)
+    kept: bool = native.small_gram(addresses, start, span.width, like, _NEAR, bounds, norms, gram)
+    return kept
+
+
+def _centred(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero: np.ndarray) -> Array:
+    """Return the block, which may have been read, about one of its rows."""
+    if X is None and rows.n * span.width > _FEW:
+        X = rows.empty(rows.n, span.width)
+        if native.gather_centred(rows.addresses, span.lo - rows.offset, X, norms, to_zero):
+            return X
+        X = None
+    X = rows.read(span) if X is None else X
+    if rows.host:
+        native.marked_norms(X, norms)
+        native.centre_rows(X, norms, to_zero)
+    else:
+        norms[:] = _squared_norms(X[: len(norms), :])
+        _centre(X, norms, to_zero)
+    return X
+
+
+def _accepted(X: Array, norms: np.ndarray, gram: np.ndarray) -> bool:
     """Write the Gram matrix of the block into `gram`; return whether its dtype could hold the digits."""
-    if not native.accept_gram(_product(X), norms, limit, gram):
+    if not native.accept_gram(_product(X), norms, _OFF_CENTRE, gram):
         return False
     if isinstance(X, np.ndarray):
         return X.dtype != np.float32 or not native.underflows(X, norms, gram, _VANISHING * X.shape[1])

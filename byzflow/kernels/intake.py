@@ -16,6 +16,8 @@ from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
 
 __all__ = ("as_array", "as_rows", "grid_of", "listed")
 
+_ADDRESS = np.dtype(np.uintp)
+
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -47,8 +49,11 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
         vectors = listed(vectors)
     if len(vectors) == 0:
         raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
-    first = as_array(vectors[0])
-    items = vectors if first is vectors[0] and not extra else [first, *vectors[1:], *extra]
+    items = [*vectors, *extra] if extra else vectors
+    if isinstance(items[0], torch.Tensor):
+        return _stack_rows(items) or _torch_rows(items)
+    first = as_array(items[0])
+    items = items if first is items[0] else [first, *items[1:]]
     if isinstance(first, torch.Tensor):
         return _torch_rows(items)
     if isinstance(first, np.ndarray):
@@ -121,8 +126,7 @@ def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) 
 def _stack_rows(items: Sequence[Array]) -> Rows | None:
     """Copy small vectors of one kind into one matrix, which is cheaper than to look at each; else None."""
     first, n = items[0], len(items)
-    dtype, d = first.dtype, first.numel()
-    kind = COMPUTED.get(dtype)
+    template, d, kind, step = _form(first.dtype, first.shape)
     if kind is None or n * d > SMALL or not first.is_cpu:
         return None
     try:
@@ -130,21 +134,23 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         X = torch.stack(items) if n > 1 else first.contiguous()  # type: ignore[arg-type]  # a sequence will do
     except (RuntimeError, TypeError):
         return None
-    if X.dtype is not dtype or X.layout is not torch.strided:
+    if X.dtype is not first.dtype or X.layout is not torch.strided:
         return None
     if X.requires_grad:
         X = X.detach()
-    shape = first.shape
-    if len(shape) != 1:
+    if len(template.shape) != 1:
         X = X.reshape(n, d)
-    start, step = X.data_ptr(), d * X.itemsize
-    addresses = np.arange(start, start + n * step, step, dtype=np.uintp) if d else np.full(n, start, np.uintp)
-    return Rows(X if X.dim() == 2 else (X,), _host_template(dtype, shape), n, d, kind, addresses, True)
+    start = X.data_ptr()
+    stop = start + n * step
+    addresses = np.arange(start, stop, step, dtype=_ADDRESS) if step else np.full(n, start, _ADDRESS)
+    return Rows(X if X.dim() == 2 else (X,), template, n, d, kind, addresses, True)
 
 
 @lru_cache(maxsize=64)
-def _host_template(dtype: torch.dtype, shape: torch.Size) -> Template:
-    return Template("torch", dtype, torch.device("cpu"), tuple(shape))
+def _form(dtype: torch.dtype, shape: torch.Size) -> tuple[Template, int, Any, int]:
+    """Return what tensors in host memory are as rows: template, d, the dtype if it is computed in, bytes."""
+    template, d = Template("torch", dtype, torch.device("cpu"), tuple(shape)), shape.numel()
+    return template, d, COMPUTED.get(dtype), d * dtype.itemsize
 
 
 def _are_flat(items: Sequence[Array]) -> bool:
@@ -188,8 +194,6 @@ def _flat(index: int, item: Any, first: torch.Tensor, keep: torch.dtype) -> torc
 
 def _torch_rows(items: Sequence[Array]) -> Rows:
     first = items[0]
-    if (stacked := _stack_rows(items)) is not None:
-        return stacked
     shape, dtype, device = first.shape, first.dtype, first.device
     result = dtype if dtype.is_floating_point else torch.get_default_dtype()
     compute = torch.float64 if not dtype.is_floating_point or dtype == torch.float64 else torch.float32

@@ -15,7 +15,7 @@ import numpy as np
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span
 
-__all__ = ("NormalColumns", "NormalStream", "fresh_seed", "uniform")
+__all__ = ("NormalColumns", "NormalStream", "fresh_key", "fresh_seed", "uniform")
 
 _WORDS = 4
 """Numbers that one step of the Philox counter gives."""
@@ -30,6 +30,11 @@ _PIECE = 8192
 def fresh_seed() -> int:
     """Return a seed that nobody has used, from the operating system; below 2**126."""
     return secrets.randbits(126)
+
+
+def fresh_key() -> int:
+    """Return a key of one word that nobody has used, from the operating system; below 2**63."""
+    return secrets.randbits(63)
 
 
 def uniform(key: tuple[int, ...], span: Span) -> np.ndarray:

@@ -147,10 +147,6 @@ class Rows(NamedTuple):
         """The columns that these rows hold."""
         return Span(self.offset, self.offset + self.d)
 
-    def output(self, rows: int) -> Array:
-        """Return an uninitialised (rows, d) array for the answer, in the dtype that is computed in."""
-        return self.like(rows, self.d)
-
     def like(self, rows: int, width: int) -> Array:
         """Return an uninitialised (rows, width) array of the rows' library and the dtype computed in."""
         if self.host:

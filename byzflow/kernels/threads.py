@@ -11,6 +11,7 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 import torch
+from torch import get_num_threads, set_num_threads
 
 from byzflow.kernels.blocks import Span, shards
 
@@ -40,13 +41,13 @@ class one_thread:  # noqa: N801  # to be called like a function
     __slots__ = ("before",)
 
     def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
+        self.before = get_num_threads()
         if self.before > 1:
-            torch.set_num_threads(1)
+            set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
         if self.before > 1:
-            torch.set_num_threads(self.before)
+            set_num_threads(self.before)
 
 
 def parallel(task: Callable[[Span], T], n: int, d: int, width: int) -> list[T]:
@@ -54,7 +55,7 @@ def parallel(task: Callable[[Span], T], n: int, d: int, width: int) -> list[T]:
 
     Results come in column order. Small work, and work inside a one-thread Dask task, runs in place.
     """
-    threads = torch.get_num_threads() if n * d > _SMALL else 1
+    threads = get_num_threads() if n * d > _SMALL else 1
     if threads == 1 or d <= width:
         with one_thread():
             return [task(Span(0, d))]
@@ -99,11 +100,11 @@ def _threads(count: int, process: int) -> ThreadPoolExecutor:
     def pin() -> None:
         # The setting is per thread, but torch hands the last value to threads it has not seen: put it back.
         # A thread is seen when it first asks; set before that, its value would be overwritten then.
-        torch.get_num_threads()
-        torch.set_num_threads(1)
+        get_num_threads()
+        set_num_threads(1)
 
     pool = ThreadPoolExecutor(count, "byzflow-kernel", initializer=pin)
     everyone = Barrier(count)
     list(pool.map(lambda _: everyone.wait(), range(count)))
-    torch.set_num_threads(torch.get_num_threads())
+    set_num_threads(get_num_threads())
     return pool

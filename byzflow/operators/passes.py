@@ -66,7 +66,7 @@ def combine(vectors: Any, W: np.ndarray, extra: Sequence[Array] = ()) -> list[Ar
     """
     rows = as_rows(vectors, extra)
     mixture = Mixture.of(np.atleast_2d(W))
-    out = touched(rows.output(mixture.height))
+    out = touched(rows.like(mixture.height, rows.d))
 
     def over(span: Span) -> None:
         for part in blocks(span, rows.width):

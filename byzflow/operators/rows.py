@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from byzflow.kernels.blocks import Span, Tree, shards
+from byzflow.kernels.blocks import Span, Tree, shards, sole_block
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array, Rows
@@ -133,8 +133,15 @@ class RowOperator(Operator, ABC):
         return rows.template.restore_rows(out)
 
     def _attempt(self, rows: Rows, n: int, *, measured: bool) -> Array:
-        if 0 < rows.d <= rows.width:
-            return self._attempt_block(rows, n, measured=measured)
+        if (span := sole_block(rows.d, rows.width)) is None:
+            return self._attempt_blocks(rows, n, measured=measured)
+        with one_thread():  # there is nothing to sum, nor to share
+            plan = self.solve(self.measure(rows, span) if measured else {}, n)
+            out = rows.like(self.height(plan, n), rows.d)
+            self.emit(rows, plan, span, out)
+        return out
+
+    def _attempt_blocks(self, rows: Rows, n: int, *, measured: bool) -> Array:
         stats: Stats = {}
         if measured:
             trees = parallel(lambda span: measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
@@ -142,17 +149,8 @@ class RowOperator(Operator, ABC):
         return self._emitted(rows, self.solve(stats, n), n)
 
     def _emitted(self, rows: Rows, plan: Plan, n: int) -> Array:
-        out = touched(rows.output(self.height(plan, n)))
+        out = touched(rows.like(self.height(plan, n), rows.d))
         parallel(lambda span: apply_blocks(self, rows, plan, span, out), rows.n, rows.d, rows.width)
-        return out
-
-    def _attempt_block(self, rows: Rows, n: int, *, measured: bool) -> Array:
-        """Do what `_attempt` does where all columns are one block: there is nothing to sum, nor to share."""
-        span = Span(0, rows.d)
-        with one_thread():
-            plan = self.solve(self.measure(rows, span) if measured else {}, n)
-            out = rows.output(self.height(plan, n))
-            self.emit(rows, plan, span, out)
         return out
 
     def compute(self, inputs: Mapping[str, Any], *, context: OpContext) -> Any:

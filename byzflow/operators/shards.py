@@ -57,7 +57,7 @@ def apply_shard(op: RowOperator, slices: Any, span: Span, d: int, plan: Any = No
     Runs on the calling thread alone.
     """
     rows = as_rows(slices).at(span.lo, d)
-    out = rows.output(op.height(plan, rows.n - op.extra))
+    out = rows.like(op.height(plan, rows.n - op.extra), rows.d)
     with one_thread():
         apply_blocks(op, rows, plan, span, out)
     return out

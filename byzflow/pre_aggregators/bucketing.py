@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from byzflow.kernels.combine import Mixture
+from byzflow.kernels.native import shuffled
+from byzflow.kernels.noise import fresh_key
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import index, index_without, positive, several
 from byzflow.operators.geometry import Geometry
+from byzflow.operators.linear import Weights
+from byzflow.operators.rows import Stats
 from byzflow.pre_aggregators.base import LinearPreAggregator
 
 __all__ = ("Bucketing",)
@@ -93,20 +98,54 @@ class Bucketing(LinearPreAggregator):
         places = (index_without(i, nodes) for i in self.perm)
         return replace(self, perm=tuple(place for place in places if place is not None))
 
+    def solve(self, stats: Stats, n: int) -> Weights:
+        """Return the weights of the rows: where all are finite, the same for each group in its order."""
+        if stats:
+            return super().solve(stats, n)
+        plan = _in_order(n, self.bucket_size)
+        return Weights(plan.mixture.reordered(self._groups(n)), None, plan.finite)
+
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of weights for each group."""
-        W: np.ndarray = _means(self._order(geometry.n), geometry.finite, self.bucket_size)
+        W: np.ndarray = _means(self._groups(geometry.n), geometry.finite, self.bucket_size)
         return W
 
-    def _order(self, n: int) -> Any:
-        if self.perm is not None:
-            return np.array(self.perm)
-        if self.rng is None:
-            # The order of unseeded random numbers; to seed a generator of Python's for it takes longer.
-            return np.frombuffer(secrets.token_bytes(8 * n), np.uint64).argsort()
-        order = list(range(n))
-        self.rng.shuffle(order)
-        return np.array(order)
+    def _groups(self, n: int) -> Any:
+        """Return the rows of one group after those of another."""
+        if self.perm is None and self.rng is None:
+            # To seed a generator of Python's for it takes longer.
+            return _drawn(fresh_key(), n, self.bucket_size)
+        order = list(range(n) if self.perm is None else self.perm)
+        if self.perm is None and self.rng is not None:
+            self.rng.shuffle(order)
+        return _ascending(np.array(order), self.bucket_size)
+
+
+@lru_cache(maxsize=64)
+def _in_order(n: int, size: int) -> Weights:
+    """Return the plan for the means of `size` rows as they follow one another."""
+    finite = np.ones(n, np.bool_)
+    return Weights(Mixture.of(_means(np.arange(n), finite, size)), None, finite)
+
+
+@compiled
+def _ascending(order: np.ndarray, size: int) -> np.ndarray:
+    """Return the order with each group sorted, so that no bit of its mean depends on the order in it."""
+    n = len(order)
+    free, answer = np.arange(0, n, size), np.empty(n, np.int64)  # free: the next place of each group
+    group = np.empty(n, np.int64)
+    for place in range(n):
+        group[order[place]] = place // size
+    for i in range(n):
+        answer[free[group[i]]] = i
+        free[group[i]] += 1
+    return answer
+
+
+@compiled
+def _drawn(key: int, n: int, size: int) -> np.ndarray:
+    """Return the rows of random groups that follow from a key."""
+    return _ascending(shuffled(key, n), size)
 
 
 @compiled

@@ -213,3 +213,29 @@ def test_many_rows_are_measured_alike_wherever_their_columns_lie():
     scattered[:] = X
     again = gram_block(as_rows(list(scattered)), Span(0, 2048))
     np.testing.assert_array_equal(got["gram"], again["gram"])
+
+
+def small_gram(X):
+    gram, norms = np.empty((len(X), len(X))), np.empty(len(X))
+    where, like = native.addresses_of(X), np.empty(0, X.dtype)
+    assert native.small_gram(where, 0, X.shape[1], like, np.inf, (0.0, np.inf), norms, gram)
+    return gram
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", range(1, 10))
+def test_products_of_a_small_block_are_those_of_two_rows_alone(n, dtype):
+    X = np.random.default_rng(n).normal(size=(n, 37)).astype(dtype)
+    gram = small_gram(X)
+    np.testing.assert_allclose(gram, X.astype(np.float64) @ X.T.astype(np.float64), atol=1e-4)
+    for i in range(n):
+        for j in range(n):
+            assert small_gram(X[[i, j]])[0, 1] == gram[i, j]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_row_whose_products_leave_float32_spoils_none_of_a_small_block(honest, value):
+    X = honest[:, :40].copy()
+    X[0, 3] = value
+    found = distances(rows_and_gram(X))[1:, 1:]
+    np.testing.assert_allclose(found, exact(X[1:]), rtol=1e-4, atol=1e-4)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 
+import array_api_strict
 import numpy as np
 import pytest
 
+from byzflow.kernels.native import shuffled
+from byzflow.kernels.noise import fresh_key
 from byzflow.pre_aggregators.bucketing import Bucketing
 
 
@@ -57,3 +60,28 @@ def test_a_perm_that_is_none_is_refused(perm):
 def test_a_bucket_size_of_zero_is_refused():
     with pytest.raises(ValueError, match="bucket_size"):
         Bucketing(0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_every_row_is_in_one_bucket_in_the_order_of_perm(size):
+    perm, X = [5, 2, 0, 6, 3, 1, 4], np.random.default_rng(0).normal(size=(7, 40))
+    found = np.array(Bucketing(size, perm=perm).pre_aggregate(list(X)))
+    expected = [X[perm[lo : lo + size]].mean(axis=0) for lo in range(0, 7, size)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    strict = [array_api_strict.asarray(x) for x in X]
+    np.testing.assert_allclose(
+        [np.asarray(x) for x in Bucketing(size, perm=perm).pre_aggregate(strict)], expected, rtol=1e-12
+    )
+
+
+def test_the_order_in_a_bucket_is_of_no_account():
+    X = list(np.random.default_rng(0).normal(size=(6, 50)).astype(np.float32))
+    one, other = (Bucketing(3, perm=perm).pre_aggregate(X) for perm in (range(6), [1, 2, 0, 5, 4, 3]))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_fresh_orders_are_fair():
+    counts = np.zeros((5, 5))
+    for _ in range(2000):
+        counts[np.arange(5), shuffled(fresh_key(), 5)] += 1
+    assert np.abs(counts - 400).max() < 6 * np.sqrt(400 * 0.8)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from byzflow.aggregators.norm_wise._tridiagonal import largest_pair, largest_root, last_entry
 from byzflow.kernels.small import compiled, dot, lined, matvec, norm, vecmat
 
 __all__ = ("Spectrum", "top_spectrum", "top_variance")
@@ -23,8 +24,12 @@ square of it, and the residual nothing (Simon 1984)."""
 _CHECK = 3
 """Steps between two estimates of the residual, which cost little."""
 
-_FIRST = 12
-"""Steps before the first look at the residual itself; without need, the next look is after twice as many."""
+_FIRST, _LATE = 12, 48
+"""Steps before the first look, which is after twice as many the next time; from the latter on at the residual
+itself, whatever its estimate says, and before at the eigenvalue alone."""
+
+_ROUGH = 1e-2
+"""The last step towards an eigenvalue that is only estimated, relative: the error is far smaller."""
 
 _SLACK = 2.0
 """How much larger than what would do the estimate may be for a look."""
@@ -74,7 +79,7 @@ def top_variance(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> 
     for i in range(n):
         w[i] = weights[i] / total
         squares[i] = 0.0
-    vecmat(w, gram, mean)
+    matvec(gram, w, mean)
     square = dot(mean, w)
     scale = 0.0
     for i in range(n):
@@ -88,9 +93,9 @@ def top_variance(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> 
         row, products, shift = A[i], gram[i], square - mean[i]
         for j in range(n):
             row[j] = root[i] * (products[j] - mean[j] + shift) * root[j]
-    vector, shadow = np.empty(length), np.empty(length)
+    vector, shadow = np.empty(length), np.empty(n)
     value = _lanczos(A, vector)
-    vecmat(vector[:n], A, shadow)
+    matvec(A, vector, shadow)
     for i in range(n):
         if root[i] > 0.0:
             # A row of A v carries its root of w_i to the last digit, however small; v does not.
@@ -120,10 +125,10 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
     value, bound, planned = 0.0, np.inf, _FIRST
     widest, tightest, lost, again = 0.0, 0.0, 0.0, False
     for k in range(m):
-        q = Q[k]
+        q, share = Q[k], 1.0 / length
         for i in range(width):
-            q[i] = r[i] / length
-        vecmat(q[:m], A, r)
+            q[i] = r[i] * share
+        matvec(A, q, r)  # A is symmetric
         diagonal[k] = dot(q, r)
         last, coupling = (Q[k - 1], beside[k - 1]) if k else (q, 0.0)
         for i in range(width):
@@ -135,32 +140,31 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
         if again or not lost < _LOST:
             again, lost = not again, 0.0  # the recurrence looks two directions back
             while length < _SHORTER * before and length > 0.0:
-                matvec(Q[: k + 1], r, along)
-                vecmat(along[: k + 1], Q[: k + 1], shadow)
-                for i in range(width):
-                    r[i] -= shadow[i]
+                _orthogonalise(r, Q[: k + 1], along, shadow)
                 diagonal[k] += along[k]
                 before, length = length, norm(r)
         beside[k] = length
         hidden -= diagonal[k]
-        over, stuck = k + 1 == m, length <= 1e-15
-        near = (k + 1) % _CHECK == 0 and _last_entry(diagonal, beside, k + 1, value) * length < limit
-        if over or stuck or near or k + 1 == planned:
-            value, planned = _largest(diagonal, beside, k + 1, bound, s), 2 * k + 2
+        over, stuck, due = k + 1 == m, length <= 1e-15, k + 1 == planned
+        if due:
+            planned *= 2
+        if due and k + 1 < _LATE:
+            value = largest_root(diagonal, beside, k + 1, bound, _ROUGH, s)
+            bound = value + length * last_entry(diagonal, beside, k + 1, value)
             limit = _SLACK * _CONVERGED * value
+        near = (k + 1) % _CHECK == 0 and last_entry(diagonal, beside, k + 1, value) * length < limit
+        if over or stuck or near or (due and k + 1 >= _LATE):
+            value = largest_pair(diagonal, beside, k + 1, bound, s)
             residual = length * abs(s[k])
             if over or (hidden <= value if stuck else residual <= _CONVERGED * value):
                 break
-            bound = value + residual
+            bound, limit = value + residual, _SLACK * _CONVERGED * value
         if stuck:
             beside[k], bound, again, lost = 0.0, np.inf, True, 0.0
             for i in range(m):
                 r[i] = _scattered(i, k + 1)
             for _ in range(2):
-                matvec(Q[: k + 1], r, along)
-                vecmat(along[: k + 1], Q[: k + 1], shadow)
-                for i in range(width):
-                    r[i] -= shadow[i]
+                _orthogonalise(r, Q[: k + 1], along, shadow)
             length = norm(r)
     vecmat(s, Q[: k + 1], vector)
     vector /= norm(vector)
@@ -168,71 +172,15 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
 
 
 @compiled
-def _last_entry(diagonal: np.ndarray, beside: np.ndarray, k: int, value: float) -> float:
-    """Return about how large the last entry of an eigenvector of a tridiagonal matrix is, beside the others.
-
-    The eigenvalue is known roughly: entries are followed from the last one on, as long as they grow.
-    """
-    pivot, share = diagonal[k - 1] - value, 1.0
-    for i in range(k - 1, 0, -1):
-        if not beside[i - 1] < -pivot:
-            break
-        share *= beside[i - 1] / -pivot
-        pivot = diagonal[i - 1] - value + beside[i - 1] ** 2 / -pivot
-    return share
+def _orthogonalise(r: np.ndarray, Q: np.ndarray, along: np.ndarray, shadow: np.ndarray) -> None:
+    """Take its shadow on the directions in Q, whose inner products with it are written to `along`, from r."""
+    matvec(Q, r, along)
+    vecmat(along[: len(Q)], Q, shadow)
+    for i in range(len(r)):
+        r[i] -= shadow[i]
 
 
 @compiled
 def _scattered(i: int, start: int) -> float:
     """Return entry i of a start: no sum of few of them with whole weights is zero, whoever chose the few."""
     return 1e6 / (i + start + 3.141592653589793) % 1.0 + 0.5
-
-
-@compiled
-def _largest(diagonal: np.ndarray, beside: np.ndarray, k: int, guess: float, s: np.ndarray) -> float:
-    """Write the unit eigenvector of the largest eigenvalue of a (k, k) tridiagonal matrix; return that.
-
-    Laguerre's iteration for the characteristic polynomial comes down from a bound and cannot pass the root;
-    from the guess, if that turns out to be a bound.
-    """
-    bound = 0.0
-    for i in range(k):
-        bound = max(bound, diagonal[i] + beside[i] + (beside[i - 1] if i else 0.0))
-    value = min(guess, bound)
-    down, up = np.empty(k), np.empty(k)  # pivots of T - value from the first row on, and from the last
-    for _ in range(100):
-        slope, bend, first, second, above = 0.0, 0.0, 0.0, 0.0, True
-        for i in range(k):
-            # With the derivatives of the pivots by value, over the pivots.
-            r = beside[i - 1] ** 2 / down[i - 1] if i else 0.0
-            down[i] = diagonal[i] - value - r
-            if down[i] == 0.0:
-                down[i] = -1e-30
-            above = above and down[i] < 0.0
-            second = r * (second - 2.0 * first * first) / down[i]
-            first = (r * first - 1.0) / down[i]
-            slope += first
-            bend += first * first - second
-        step = k / (slope + np.sqrt(max((k - 1) * (k * bend - slope * slope), 0.0)))
-        if not above and value == guess < bound:
-            value = bound
-            continue
-        if not (above and step > 2e-16 * value):
-            break
-        value -= step
-    # The vector begins at the row where the two meet nearest zero: there it is not small.
-    twist, least = 0, np.inf
-    for i in range(k - 1, -1, -1):
-        up[i] = diagonal[i] - value - (beside[i] ** 2 / up[i + 1] if i + 1 < k else 0.0)
-        if up[i] == 0.0:
-            up[i] = -1e-30
-        gap = abs(down[i] + up[i] - (diagonal[i] - value))
-        if gap < least:
-            twist, least = i, gap
-    s[twist] = 1.0
-    for i in range(twist - 1, -1, -1):
-        s[i] = -beside[i] * s[i + 1] / down[i]
-    for i in range(twist + 1, k):
-        s[i] = -beside[i - 1] * s[i - 1] / up[i]
-    s[:k] /= norm(s[:k])
-    return value

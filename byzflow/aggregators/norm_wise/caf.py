@@ -77,14 +77,13 @@ class CAF(LinearAggregator):
         """Return the weights whose covariance has the smallest top eigenvalue."""
         n = geometry.n
         geometry.require_finite(n - self.f, "CAF")
-        weights = _calmest(geometry.gram[:n, :n], geometry.finite.astype(np.float64), n - 2 * self.f)
-        answer: np.ndarray = weights / weights.sum()
-        return answer
+        return _calmest(geometry.gram, geometry.finite, n - 2 * self.f)
 
 
 @compiled
-def _calmest(gram: np.ndarray, weights: np.ndarray, enough: int) -> np.ndarray:
+def _calmest(gram: np.ndarray, finite: np.ndarray, enough: int) -> np.ndarray:
     """Return the weights of smallest top variance, of those that the filter passes while they sum to more."""
+    weights = np.where(finite, 1.0, 0.0)
     best, least = weights, np.inf
     squares = np.empty(len(weights))
     while weights.sum() > enough:
@@ -95,4 +94,5 @@ def _calmest(gram: np.ndarray, weights: np.ndarray, enough: int) -> np.ndarray:
         if most == 0.0:
             break
         weights = weights * (1.0 - squares / most)
-    return best
+    answer: np.ndarray = best / best.sum()
+    return answer

@@ -5,7 +5,7 @@ Every loop over columns is element-wise, hence the bits do not depend on where a
 
 from __future__ import annotations
 
-from byzflow.kernels.native.addresses import TILE, combine, gather, squared_norms_at
+from byzflow.kernels.native.addresses import TILE, addresses_of, combine, gather, squared_norms_at
 from byzflow.kernels.native.centre import (
     centre_rows,
     gather_centred,
@@ -15,13 +15,14 @@ from byzflow.kernels.native.centre import (
     squared_norms,
 )
 from byzflow.kernels.native.columns import mean_std
-from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, underflows
-from byzflow.kernels.native.normal import write_normals, ziggurat
+from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, small_gram, underflows
+from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
 from byzflow.kernels.native.ranked import ranked_means
 
 __all__ = (
     "TILE",
     "accept_gram",
+    "addresses_of",
     "centre_rows",
     "combine",
     "gather",
@@ -33,6 +34,8 @@ __all__ = (
     "mean_std",
     "pick_centre",
     "ranked_means",
+    "shuffled",
+    "small_gram",
     "squared_norms",
     "squared_norms_at",
     "underflows",

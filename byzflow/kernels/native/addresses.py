@@ -8,7 +8,17 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-__all__ = ("FAST", "TILE", "combine", "gather", "part_of", "pointer", "squared_norm", "squared_norms_at")
+__all__ = (
+    "FAST",
+    "TILE",
+    "addresses_of",
+    "combine",
+    "gather",
+    "part_of",
+    "pointer",
+    "squared_norm",
+    "squared_norms_at",
+)
 
 FAST = {"reassoc", "contract", "nsz"}
 """How loops may be compiled that only add up."""
@@ -45,6 +55,15 @@ def part_of(block: Any, i: Any, start: Any, end: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
+def addresses_of(block: Any) -> Any:
+    """Return the address of every row of a block."""
+    out = np.empty(block.shape[0], np.uintp)
+    for i in range(block.shape[0]):
+        out[i] = block.ctypes.data + i * block.strides[0]
+    return out
+
+
+@njit(nogil=True, cache=True)
 def gather(addresses: Any, start: Any, out: Any) -> None:
     """Copy columns ``start : start + out.shape[1]`` of every row into `out`, an (n, w) block."""
     width = out.shape[1]
@@ -60,7 +79,7 @@ def gather(addresses: Any, start: Any, out: Any) -> None:
 def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, base: Any, out: Any) -> None:
     """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows.
 
-    `base`, if it is not empty, is added to each row of the answer.
+    `base`, if it is not None, is added to each row of the answer.
     """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
@@ -70,7 +89,7 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
             total = part_of(out, j, tile, tile + width)
             for c in range(width):
                 total[c] = 0
-            if base.shape[0]:
+            if base is not None:
                 for c in range(width):
                     total[c] = base[tile + c]
             offset = np.uintp(shift + tile * out.itemsize)

@@ -30,8 +30,11 @@ def squared_norms(block: Any, out: Any) -> None:
 @njit(nogil=True, cache=True)
 def is_finite(block: Any) -> bool:
     """Whether `block` holds neither NaN nor infinities."""
-    for i in range(block.shape[0]):
-        row = part_of(block, i, 0, block.shape[1])
+    rows, width = block.shape
+    if block.strides[0] == width * block.itemsize:
+        rows, width = 1, rows * width
+    for i in range(rows):
+        row = part_of(block, i, 0, width)
         finite = True
         for c in range(row.shape[0]):
             finite &= abs(row[c]) < np.inf

@@ -1,16 +1,16 @@
-"""Loops over the Gram matrix of one block: whether it kept the digits, and one more point of it."""
+"""Loops over the Gram matrix of one block: its products if it is small, its digits, and one more point."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
-from byzflow.kernels.native.addresses import TILE, part_of
+from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer, squared_norms_at
 from byzflow.kernels.native.order import nth
 
-__all__ = ("accept_gram", "insert_point", "keeps_digits", "underflows")
+__all__ = ("accept_gram", "insert_point", "keeps_digits", "small_gram", "underflows")
 
 
 @njit(nogil=True, cache=True)
@@ -23,21 +23,18 @@ def keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
     squares = np.empty(n)
     count = 0
     for i in range(n):
-        if norms[i] != np.inf:
-            squares[count] = gram[i, i]
-            count += 1
+        squares[i] = gram[i, i] if norms[i] != np.inf else np.inf
+        count += norms[i] != np.inf
     if count == 0:
         return True
     middle = count // 2
-    least = nth(squares[:count], middle) / limit
+    least = nth(squares.copy(), middle) / limit
     for j in range(0, n, max(1, n // 8)):
-        if norms[j] == np.inf:
-            continue
+        row = gram[j]
         nearer = 0
         for i in range(n):
-            if norms[i] != np.inf and max(gram[i, i] + gram[j, j] - 2.0 * gram[i, j], 0.0) < least:
-                nearer += 1
-        if nearer > middle:
+            nearer += squares[i] + squares[j] - 2.0 * row[i] < least
+        if norms[j] != np.inf and nearer > middle:
             return False
     return True
 
@@ -81,6 +78,77 @@ def underflows(block: Any, norms: Any, gram: Any, least: float) -> bool:
                 if not zero:
                     return True
     return False
+
+
+@njit(nogil=True, cache=True)
+def small_gram(
+    addresses: Any, start: Any, width: Any, like: Any, limit: Any, bounds: Any, norms: Any, gram: Any
+) -> bool:
+    """Write the Gram matrix and the norms of columns ``start : start + width`` of rows where they lie.
+
+    For blocks so small that BLAS takes longer to begin than to multiply. False, and nothing of it counts, if
+    digits were lost, as in `accept_gram` and `underflows`: products are safe where every squared norm but 0
+    is between the two `bounds`. Rows from ``len(norms)`` on are no inputs, and must be finite.
+    """
+    n, m = norms.shape[0], addresses.shape[0]
+    squares = np.empty(m)
+    squared_norms_at(addresses, start, width, like, squares)
+    for i in range(m):
+        dead = i < n and not np.isfinite(squares[i])
+        if not (dead or squares[i] == 0.0 or bounds[0] <= squares[i] <= bounds[1]):
+            return False
+        if i < n:
+            norms[i] = np.inf if dead else squares[i]
+    _write_products(addresses, start, width, like, gram)
+    for i in range(n):
+        if norms[i] == np.inf:
+            gram[i, :] = 0.0
+            gram[:, i] = 0.0
+    return bool(keeps_digits(gram, norms, limit))
+
+
+@njit(nogil=True, cache=True)
+def _write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any) -> None:
+    """Write the inner products of all rows, four with four at a time; past the end the last is repeated."""
+    m = addresses.shape[0]
+    where = addresses + np.uintp(start * like.itemsize)
+    for i in range(0, m, 4):
+        own = (i, min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1))
+        a, b, e, g = _four(where, own, like, width)
+        for j in range(0, i + 1, 4):
+            others = (j, min(j + 1, m - 1), min(j + 2, m - 1), min(j + 3, m - 1))
+            p, q, r, s = _four(where, others, like, width)
+            products = _products(a, b, e, g, p, q, r, s)
+            for y in range(4):
+                for x in range(4):
+                    gram[own[y], others[x]] = products[y][x]
+            for x in range(4):
+                for y in range(4):
+                    gram[others[x], own[y]] = products[y][x]
+
+
+@njit(nogil=True, cache=True)
+def _four(where: Any, rows: Any, like: Any, width: Any) -> Any:
+    return (
+        carray(pointer(where[rows[0]], like), width),
+        carray(pointer(where[rows[1]], like), width),
+        carray(pointer(where[rows[2]], like), width),
+        carray(pointer(where[rows[3]], like), width),
+    )
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _products(a: Any, b: Any, e: Any, g: Any, p: Any, q: Any, r: Any, s: Any) -> Any:
+    """Return the inner products of four rows, first, with four others, in the rows' dtype."""
+    ap = aq = ar = az = bp = bq = br = bz = ep = eq = er = ez = gp = gq = gr = gz = a.dtype.type(0)
+    for c in range(a.shape[0]):
+        ac, bc, ec, gc = a[c], b[c], e[c], g[c]
+        pc, qc, rc, sc = p[c], q[c], r[c], s[c]
+        ap, aq, ar, az = ap + ac * pc, aq + ac * qc, ar + ac * rc, az + ac * sc
+        bp, bq, br, bz = bp + bc * pc, bq + bc * qc, br + bc * rc, bz + bc * sc
+        ep, eq, er, ez = ep + ec * pc, eq + ec * qc, er + ec * rc, ez + ec * sc
+        gp, gq, gr, gz = gp + gc * pc, gq + gc * qc, gr + gc * rc, gz + gc * sc
+    return (ap, aq, ar, az), (bp, bq, br, bz), (ep, eq, er, ez), (gp, gq, gr, gz)
 
 
 @njit(nogil=True, cache=True)

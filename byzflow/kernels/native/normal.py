@@ -1,4 +1,4 @@
-"""Normal numbers that are a function of a key and a column, so that any column is drawn alone: a ziggurat."""
+"""Numbers that are a function of a key and a place: normal ones, by a ziggurat, and those of an order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ("write_normals", "ziggurat")
+__all__ = ("shuffled", "write_normals", "ziggurat")
 
 _LAYERS = 256
 
@@ -95,3 +95,14 @@ def write_normals(a: Any, b: Any, start: Any, mu: Any, sigma: Any, x: Any, densi
         else:
             value = _beside(h, x, density)
         out[c] = mu + sigma * value
+
+
+@njit(nogil=True, cache=True)
+def shuffled(key: Any, n: Any) -> Any:
+    """Return 0 ... n - 1 in a random order (Fisher, Yates) that follows from `key`, a whole number."""
+    first = np.uint64(key)
+    order = np.arange(n)
+    for i in range(n - 1, 0, -1):
+        j = np.int64(_mixed(first + np.uint64(i) * _STEP) % np.uint64(i + 1))
+        order[i], order[j] = order[j], order[i]
+    return order

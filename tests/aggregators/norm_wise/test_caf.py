@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from byzflow.aggregators.norm_wise._spectrum import _scattered, top_spectrum
+from byzflow.aggregators.norm_wise._tridiagonal import largest_pair, largest_root
 from byzflow.aggregators.norm_wise.caf import CAF
 from byzflow.exceptions import ToleranceError
 
@@ -101,3 +102,14 @@ def test_two_rows_that_hide_from_the_start_are_found(n, size):
         X[a], X[b] = size * start[b], -size * start[a]
         expected = np.linalg.eigvalsh((X - X.mean(axis=0)).T @ (X - X.mean(axis=0)) / n)[-1]
         np.testing.assert_allclose(top_spectrum(X @ X.T, np.ones(n)).value, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 12, 60])
+def test_an_estimate_of_the_top_of_a_tridiagonal_matrix_is_a_bound_near_it(k):
+    rng = np.random.default_rng(k)
+    diagonal, beside, vector = 2.0 + rng.random(k), np.append(0.5 * rng.random(k - 1), 0.0), np.empty(k)
+    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1))
+    rough = largest_root(diagonal, beside, k, np.inf, 1e-2, vector)
+    assert -1e-15 < rough / values[-1] - 1.0 < 1e-3
+    assert largest_pair(diagonal, beside, k, rough, vector) == pytest.approx(values[-1], rel=1e-15)
+    np.testing.assert_allclose(np.abs(vector), np.abs(vectors[:, -1]), atol=1e-12)
