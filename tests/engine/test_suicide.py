@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.engine.node import returns
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.node.moving import Move
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from tests.engine.sine_node import SineNode
@@ -29,7 +32,7 @@ WORKERS = 4
 CLUSTERS: list[LocalCluster] = []
 ENDED: list[str] = []
 TRIED: list[int] = []
-OVER = threading.Event()
+OVER, GO_ON = threading.Event(), threading.Event()
 
 
 def end_worker(code: int) -> None:
@@ -79,6 +82,21 @@ class Reluctant(Learner):
         super().__init__(number, end_worker)
 
 
+class Slow(Learner):
+    """A killer that hangs when it is made anew, or is brought back to where it was, until it may go on."""
+
+    def __init__(self, number: int, how: str) -> None:
+        super().__init__(number, end_once)
+        self.how, self.is_new = how, bool(ENDED)
+        if number == KILLER and how == "made" and self.is_new:
+            GO_ON.wait()
+
+    def misbehave(self) -> None:
+        super().misbehave()
+        if self.number == KILLER and self.how == "brought back" and len(ENDED) and not GO_ON.is_set():
+            GO_ON.wait()
+
+
 class Fickle(Learner):
     """A killer whose constructor fails some times when it is to be made anew."""
 
@@ -113,12 +131,12 @@ def fail(code: int) -> None:
     raise ValueError(code)
 
 
-def server(nodes: list[Any]) -> ParameterServer:
-    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=30.0)
+def server(nodes: list[Any], deadline: float = 30.0) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=deadline)
 
 
-def peers(nodes: list[Any]) -> PeerToPeer:
-    return PeerToPeer(nodes, [], Topology.complete(N), deadline=30.0)
+def peers(nodes: list[Any], deadline: float = 30.0) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(N), deadline=deadline)
 
 
 @pytest.fixture
@@ -128,8 +146,10 @@ async def cluster() -> AsyncIterator[LocalCluster]:
         ENDED.clear()
         TRIED.clear()
         OVER.clear()
+        GO_ON.clear()
         yield cluster
     OVER.set()
+    GO_ON.set()
 
 
 async def trained(make: Any, nodes: list[Any], rounds: int, after: Any = None) -> tuple[Any, list[Any]]:
@@ -243,3 +263,35 @@ async def test_a_node_that_cannot_be_made_anew_is_left_out(
     assert len(ENDED) == 1
     for report in run.history[FATAL:]:
         assert {(e.node, str(e.reason)) for e in report.excluded} == {(f"honest-{KILLER}", reason)}
+
+
+@pytest.mark.parametrize("make", [server, peers])
+@pytest.mark.parametrize("how", ["made", "brought back"])
+async def test_a_node_that_hangs_on_its_way_back_holds_nobody_up_and_comes_back_when_it_can(
+    monkeypatch: pytest.MonkeyPatch, make: Any, how: str, cluster: LocalCluster
+) -> None:
+    limit, back, waits, wait = 0.3, FATAL + 4, list[Any](), Move.wait
+
+    async def noted(move: Move, limit: float | None) -> None:
+        waits.append(limit)
+        await wait(move, limit)
+
+    monkeypatch.setattr(returns, "TURN", limit)
+    monkeypatch.setattr(Move, "wait", noted)
+    nodes = await HonestNodeActor.spawn_many([Recipe(Slow, (i, how)) for i in range(N)], backend=cluster)
+    with dask.config.set({"byzflow.host.start-deadline": limit}):
+        async with make(nodes, deadline=limit) as run:
+            for _ in range(back):
+                await run.round()
+            GO_ON.set()
+            async with asyncio.timeout(30):
+                while run.history[-1].excluded:
+                    await run.round()
+            got = [(await node.get_param_vector()).tolist() for node in nodes]
+    last = len(run.history)
+    _, want = await trained(make, [Absent(i, last - 1) for i in range(N)], last)
+    assert got == want
+    late = [{(e.node, str(e.reason)) for e in report.excluded} for report in run.history]
+    assert late[:FATAL] == [set()] * FATAL
+    assert late[FATAL:-1] == [{(f"honest-{KILLER}", "deadline")}] * (last - FATAL - 1)
+    assert len(waits) == len(ENDED) == 1

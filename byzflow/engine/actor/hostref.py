@@ -46,6 +46,8 @@ class HostRef:
         The runtime that this host belongs to.
     load : int
         Objects placed here.
+    is_silent : bool
+        Whether it has not answered the last calls in time, be it to say which of them are late.
     mail : Mail
         The mailboxes of its objects.
     """
@@ -54,7 +56,7 @@ class HostRef:
         self.runtime = runtime
         self.address = address
         self.key = key or f"byzflow-host-{uuid4().hex}"
-        self.load = 0
+        self.load, self.is_silent = 0, False
         self.mail = Mail(self)
         self._trays = Trays()
         self._lost: asyncio.Future[None] = runtime.loop.create_future()
@@ -99,7 +101,12 @@ class HostRef:
         blob = self.pack(calls if isinstance(calls, Sweep) else list(calls))
         with self._trays.lent() as tray:
             spot = None if tray is None else tray.spot
-            reply = await self.execute("call_many", blob, len(calls), deadline, spot, deadline=allowed)
+            try:
+                reply = await self.execute("call_many", blob, len(calls), deadline, spot, deadline=allowed)
+            except DeadlineError:
+                self.is_silent = True
+                raise
+            self.is_silent = False
             outcomes: Columns = self._trays.opened(reply, tray).open()
         return outcomes
 

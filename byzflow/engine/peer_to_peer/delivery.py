@@ -95,7 +95,5 @@ class Delivery:
         for index in lost - known:
             failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))
         self._peers.gone |= failed
-        for index in known - failed.keys():
-            self._peers.settled(index)
         self.respawned |= known - failed.keys()
         return known - failed.keys()

@@ -130,6 +130,7 @@ class DecentralizedPeerToPeer:
     async def stop(self) -> None:
         """Close every node's backend; again is the same as once."""
         self._closed = True
+        await self._memory.returns.close()
         await self._carrier.close()
         if self._holding is not None:
             await self._holding.close()
@@ -153,6 +154,8 @@ class DecentralizedPeerToPeer:
             raise RuntimeError("A round needs an open run; this one is stopped. Make a new one.")
         async with self._turn:
             await self.start()
+            self.peers.number = self._number
+            self.peers.roster.settle()
             await self._memory.keep(self._number, self.deadline)
             round = self._round()
             lr = self.lr(self._number) if callable(self.lr) else self.lr
@@ -191,6 +194,7 @@ class DecentralizedPeerToPeer:
         async with self._turn:
             self._number, _ = await self._archive.read(self.deadline)
             self.peers.gone |= self._archive.missing
+            await self._memory.returns.close()
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
             await self._memory.keep(self._number, self.deadline)
             return self._number
