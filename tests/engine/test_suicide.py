@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -12,6 +13,7 @@ import pytest
 from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node import returns
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
 from byzflow.engine.node.moving import Move
@@ -97,6 +99,23 @@ class Slow(Learner):
             GO_ON.wait()
 
 
+class Frail(Learner):
+    """A killer that ends its worker when its state is asked after the fatal round."""
+
+    saves_itself = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+
+    def state_dict(self) -> Any:
+        if self.number == KILLER and self.steps == FATAL + 1:
+            end_once(1)
+        return {"steps": self.steps, "vector": self.vector}
+
+    def load_state_dict(self, state: Any) -> None:
+        vars(self).update(state)
+
+
 class Fickle(Learner):
     """A killer whose constructor fails some times when it is to be made anew."""
 
@@ -131,12 +150,12 @@ def fail(code: int) -> None:
     raise ValueError(code)
 
 
-def server(nodes: list[Any], deadline: float = 30.0) -> ParameterServer:
-    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=deadline)
+def server(nodes: list[Any], deadline: float = 30.0, **options: Any) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=deadline, **options)
 
 
-def peers(nodes: list[Any], deadline: float = 30.0) -> PeerToPeer:
-    return PeerToPeer(nodes, [], Topology.complete(N), deadline=deadline)
+def peers(nodes: list[Any], deadline: float = 30.0, **options: Any) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(N), deadline=deadline, **options)
 
 
 @pytest.fixture
@@ -295,3 +314,18 @@ async def test_a_node_that_hangs_on_its_way_back_holds_nobody_up_and_comes_back_
     assert late[:FATAL] == [set()] * FATAL
     assert late[FATAL:-1] == [{(f"honest-{KILLER}", "deadline")}] * (last - FATAL - 1)
     assert len(waits) == len(ENDED) == 1
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_worker_that_ends_while_a_checkpoint_is_made_is_missing_in_none(
+    tmp_path: Path, make: Any, cluster: LocalCluster
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Frail, (i,)) for i in range(N)], backend=cluster)
+    store, plain = Checkpoint(tmp_path / "run.safetensors", every=FATAL + 1), [Learner(i) for i in range(N)]
+    async with make(nodes, checkpoint=store) as run, make(plain) as undisturbed:
+        for _ in range(FATAL + 1):
+            await run.round()
+            await undisturbed.round()
+    states = store.read()["nodes"].values()
+    assert [state[1]["vector"].tolist() for state in states] == [node.vector.tolist() for node in plain]
+    assert f"honest-{KILLER}" in run.history[FATAL].respawned

@@ -208,9 +208,10 @@ class HostRef:
         waiting: set[asyncio.Future[Any]] = {task, self._lost}
         while len(waiting) == 2 and (left := end - clock()) > 0:
             self.runtime.look()
-            _, waiting = await asyncio.wait(
-                waiting, timeout=min(TURN, left), return_when=asyncio.FIRST_COMPLETED
-            )
+            begin, turn = clock(), min(TURN, left)
+            _, waiting = await asyncio.wait(waiting, timeout=turn, return_when=asyncio.FIRST_COMPLETED)
+            stood_still = max(0.0, clock() - begin - turn)  # this loop, with answers that it has not read yet
+            end = max(end, clock()) + stood_still
 
     async def start(self) -> None:
         """Create the actor on its worker and find out whether that can be reached directly."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds, setting
 from byzflow.engine.graph.client_pool import pool_on
@@ -28,7 +29,7 @@ from byzflow.engine.peer_to_peer.report import PeerReport
 from byzflow.engine.peer_to_peer.schedule import TopologyLike, TopologySchedule
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.weights import Scheme
-from byzflow.exceptions import ToleranceError
+from byzflow.exceptions import NodeLostError, ToleranceError
 
 __all__ = ("DecentralizedPeerToPeer",)
 
@@ -172,12 +173,15 @@ class DecentralizedPeerToPeer:
             )
             await run.delivery.call_back()
             failure = await self._carry_out(round, run)
+            states = None if failure else await self._states(run)
             self._history.append(await run.report())
             self._number += 1
             self.peers.roster.suspects.clear()
             if failure is not None:
                 raise failure
-            await self._store()
+            if states is not None:
+                assert self._archive is not None
+                await asyncio.to_thread(self._archive.write, self._number, states, None)
 
     async def resume(self) -> int:
         """Take up the run that the checkpoint holds, and return how many rounds it has done.
@@ -208,11 +212,16 @@ class DecentralizedPeerToPeer:
             return error
         return round.failure()
 
-    async def _store(self) -> None:
-        """Write a checkpoint, if it is time."""
-        if self._archive is not None and self._archive.checkpoint.due(self._number):
+    async def _states(self, run: Execution) -> Mapping[int, Outcome] | None:
+        """Return the states for a checkpoint, if it is time, of nodes of workers that go meanwhile too."""
+        if self._archive is None or not self._archive.checkpoint.due(self._number + 1):
+            return None
+        while True:
             states = await self._archive.states(self.deadline, self.peers.absent)
-            await asyncio.to_thread(self._archive.write, self._number, states, None)
+            lost = {i for i, outcome in states.items() if isinstance(outcome.error, NodeLostError)}
+            if not lost:
+                return states
+            await run.delivery.bring_back(lost)
 
     def _round(self) -> PeerRound:
         n_honest, n = self.peers.n_honest, len(self.peers)
