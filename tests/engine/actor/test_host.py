@@ -45,7 +45,7 @@ async def test_a_loop_that_stood_still_does_not_take_a_worker_for_late(tcp_addre
         async with Client(tcp_address, asynchronous=True) as client:
             backend = DaskActorBackend(client)
             await backend.construct(Subject)
-            for steps in (2, 12):  # of the loop, until it stands still: the call is on its way, or not yet
+            for steps in (1, 2, 4):  # of the loop, until it stands still: the call is on its way, or not yet
                 work = backend.host.call_many([Call(backend.object_id, "add", (1.0,))], limit)
                 call = asyncio.ensure_future(work)
                 for _ in range(steps):
