@@ -15,6 +15,7 @@ from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.cluster import DecentralizedCluster
 from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.sync import run_sync
+from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.report import History
@@ -95,7 +96,7 @@ class DecentralizedPeerToPeer:
         self._holding = None if self._carrier.carries else Holding(self.peers)
         self._history: History[PeerReport] = History()
         self._number = 0
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._started = self._closed = False
 
     @property
@@ -149,7 +150,7 @@ class DecentralizedPeerToPeer:
             If the round does not stand; the text says which nodes failed and why. Its report is in the
             history, and the next call is the next round.
         RuntimeError
-            After `stop`.
+            After `stop`, and while a round is under way in another thread or event loop.
         """
         if self._closed:
             raise RuntimeError("A round needs an open run; this one is stopped. Make a new one.")
