@@ -27,6 +27,7 @@ __all__ = ("HostRef",)
 Recipe = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
 TURN = 1.0  # [seconds] between two looks whether the scheduler is still the same
+STILL = 0.05  # [seconds] that a timer may be late without the loop having stood still
 FAREWELL = 0.5  # [seconds] for a cancelled rpc, or a host that is closed, to end in order
 
 
@@ -210,8 +211,9 @@ class HostRef:
             self.runtime.look()
             begin, turn = clock(), min(TURN, left)
             _, waiting = await asyncio.wait(waiting, timeout=turn, return_when=asyncio.FIRST_COMPLETED)
-            stood_still = max(0.0, clock() - begin - turn)  # this loop, with answers that it has not read yet
-            end = max(end, clock()) + stood_still
+            stood_still = clock() - begin - turn  # this loop, with answers that it has not read yet
+            if stood_still > STILL:
+                end = max(end, clock()) + stood_still
 
     async def start(self) -> None:
         """Create the actor on its worker and find out whether that can be reached directly."""

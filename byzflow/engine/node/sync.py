@@ -33,11 +33,12 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     context, begun = contextvars.copy_context(), Future[Callable[[], object]]()
     with ThreadPoolExecutor(1, "byzflow-sync") as thread:
-        done = thread.submit(context.run, asyncio.run, _stoppable(work, begun))
+        done: Future[T] | None = None
         try:
+            done = thread.submit(context.run, asyncio.run, _stoppable(work, begun))
             return done.result()
         except KeyboardInterrupt:  # of the caller, who would else wait for the end
-            if not done.done():
+            if done is None or not done.done():
                 begun.result()()
             raise
 
