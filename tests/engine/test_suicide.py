@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -11,7 +13,10 @@ import pytest
 from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.node import returns
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.node.moving import Move
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from tests.engine.sine_node import SineNode
@@ -29,7 +34,7 @@ WORKERS = 4
 CLUSTERS: list[LocalCluster] = []
 ENDED: list[str] = []
 TRIED: list[int] = []
-OVER = threading.Event()
+OVER, GO_ON = threading.Event(), threading.Event()
 
 
 def end_worker(code: int) -> None:
@@ -79,6 +84,38 @@ class Reluctant(Learner):
         super().__init__(number, end_worker)
 
 
+class Slow(Learner):
+    """A killer that hangs when it is made anew, or is brought back to where it was, until it may go on."""
+
+    def __init__(self, number: int, how: str) -> None:
+        super().__init__(number, end_once)
+        self.how, self.is_new = how, bool(ENDED)
+        if number == KILLER and how == "made" and self.is_new:
+            GO_ON.wait()
+
+    def misbehave(self) -> None:
+        super().misbehave()
+        if self.number == KILLER and self.how == "brought back" and len(ENDED) and not GO_ON.is_set():
+            GO_ON.wait()
+
+
+class Frail(Learner):
+    """A killer that ends its worker when its state is asked after the fatal round."""
+
+    saves_itself = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+
+    def state_dict(self) -> Any:
+        if self.number == KILLER and self.steps == FATAL + 1:
+            end_once(1)
+        return {"steps": self.steps, "vector": self.vector}
+
+    def load_state_dict(self, state: Any) -> None:
+        vars(self).update(state)
+
+
 class Fickle(Learner):
     """A killer whose constructor fails some times when it is to be made anew."""
 
@@ -113,12 +150,12 @@ def fail(code: int) -> None:
     raise ValueError(code)
 
 
-def server(nodes: list[Any]) -> ParameterServer:
-    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=30.0)
+def server(nodes: list[Any], deadline: float = 30.0, **options: Any) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=deadline, **options)
 
 
-def peers(nodes: list[Any]) -> PeerToPeer:
-    return PeerToPeer(nodes, [], Topology.complete(N), deadline=30.0)
+def peers(nodes: list[Any], deadline: float = 30.0, **options: Any) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(N), deadline=deadline, **options)
 
 
 @pytest.fixture
@@ -128,8 +165,10 @@ async def cluster() -> AsyncIterator[LocalCluster]:
         ENDED.clear()
         TRIED.clear()
         OVER.clear()
+        GO_ON.clear()
         yield cluster
     OVER.set()
+    GO_ON.set()
 
 
 async def trained(make: Any, nodes: list[Any], rounds: int, after: Any = None) -> tuple[Any, list[Any]]:
@@ -243,3 +282,50 @@ async def test_a_node_that_cannot_be_made_anew_is_left_out(
     assert len(ENDED) == 1
     for report in run.history[FATAL:]:
         assert {(e.node, str(e.reason)) for e in report.excluded} == {(f"honest-{KILLER}", reason)}
+
+
+@pytest.mark.parametrize("make", [server, peers])
+@pytest.mark.parametrize("how", ["made", "brought back"])
+async def test_a_node_that_hangs_on_its_way_back_holds_nobody_up_and_comes_back_when_it_can(
+    monkeypatch: pytest.MonkeyPatch, make: Any, how: str, cluster: LocalCluster
+) -> None:
+    limit, back, waits, wait = 0.3, FATAL + 4, list[Any](), Move.wait
+
+    async def noted(move: Move, limit: float | None) -> None:
+        waits.append(limit)
+        await wait(move, limit)
+
+    monkeypatch.setattr(returns, "TURN", limit)
+    monkeypatch.setattr(Move, "wait", noted)
+    nodes = await HonestNodeActor.spawn_many([Recipe(Slow, (i, how)) for i in range(N)], backend=cluster)
+    with dask.config.set({"byzflow.host.start-deadline": limit}):
+        async with make(nodes, deadline=limit) as run:
+            for _ in range(back):
+                await run.round()
+            GO_ON.set()
+            async with asyncio.timeout(30):
+                while run.history[-1].excluded:
+                    await run.round()
+            got = [(await node.get_param_vector()).tolist() for node in nodes]
+    last = len(run.history)
+    _, want = await trained(make, [Absent(i, last - 1) for i in range(N)], last)
+    assert got == want
+    late = [{(e.node, str(e.reason)) for e in report.excluded} for report in run.history]
+    assert late[:FATAL] == [set()] * FATAL
+    assert late[FATAL:-1] == [{(f"honest-{KILLER}", "deadline")}] * (last - FATAL - 1)
+    assert len(waits) == len(ENDED) == 1
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_worker_that_ends_while_a_checkpoint_is_made_is_missing_in_none(
+    tmp_path: Path, make: Any, cluster: LocalCluster
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Frail, (i,)) for i in range(N)], backend=cluster)
+    store, plain = Checkpoint(tmp_path / "run.safetensors", every=FATAL + 1), [Learner(i) for i in range(N)]
+    async with make(nodes, checkpoint=store) as run, make(plain) as undisturbed:
+        for _ in range(FATAL + 1):
+            await run.round()
+            await undisturbed.round()
+    states = store.read()["nodes"].values()
+    assert [state[1]["vector"].tolist() for state in states] == [node.vector.tolist() for node in plain]
+    assert f"honest-{KILLER}" in run.history[FATAL].respawned

@@ -92,11 +92,12 @@ class NodeHost:
             Lane(self._crew, partial(_build, recipe), partial(batch.settle, index))
             for index, recipe in enumerate(blob.open())
         ]
+        self._lanes.update(zip(object_ids, lanes, strict=True))  # so that one that hangs can be dropped
         self._crew.run(partial(_move, lanes))
         await batch.wait(None)
         outcomes = batch.close()
-        made = zip(object_ids, lanes, strict=True)
-        self._lanes.update(pair for i, pair in enumerate(made) if i not in outcomes.errors)
+        for index in outcomes.errors:
+            self._lanes.pop(object_ids[index], None)
         return self._reply(outcomes)
 
     async def call_many(

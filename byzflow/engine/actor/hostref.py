@@ -27,6 +27,7 @@ __all__ = ("HostRef",)
 Recipe = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
 TURN = 1.0  # [seconds] between two looks whether the scheduler is still the same
+STILL = 0.05  # [seconds] that a timer may be late without the loop having stood still
 FAREWELL = 0.5  # [seconds] for a cancelled rpc, or a host that is closed, to end in order
 
 
@@ -46,6 +47,8 @@ class HostRef:
         The runtime that this host belongs to.
     load : int
         Objects placed here.
+    is_silent : bool
+        Whether it has not answered the last calls in time, be it to say which of them are late.
     mail : Mail
         The mailboxes of its objects.
     """
@@ -54,7 +57,7 @@ class HostRef:
         self.runtime = runtime
         self.address = address
         self.key = key or f"byzflow-host-{uuid4().hex}"
-        self.load = 0
+        self.load, self.is_silent = 0, False
         self.mail = Mail(self)
         self._trays = Trays()
         self._lost: asyncio.Future[None] = runtime.loop.create_future()
@@ -99,7 +102,12 @@ class HostRef:
         blob = self.pack(calls if isinstance(calls, Sweep) else list(calls))
         with self._trays.lent() as tray:
             spot = None if tray is None else tray.spot
-            reply = await self.execute("call_many", blob, len(calls), deadline, spot, deadline=allowed)
+            try:
+                reply = await self.execute("call_many", blob, len(calls), deadline, spot, deadline=allowed)
+            except DeadlineError:
+                self.is_silent = True
+                raise
+            self.is_silent = False
             outcomes: Columns = self._trays.opened(reply, tray).open()
         return outcomes
 
@@ -201,9 +209,11 @@ class HostRef:
         waiting: set[asyncio.Future[Any]] = {task, self._lost}
         while len(waiting) == 2 and (left := end - clock()) > 0:
             self.runtime.look()
-            _, waiting = await asyncio.wait(
-                waiting, timeout=min(TURN, left), return_when=asyncio.FIRST_COMPLETED
-            )
+            begin, turn = clock(), min(TURN, left)
+            _, waiting = await asyncio.wait(waiting, timeout=turn, return_when=asyncio.FIRST_COMPLETED)
+            stood_still = clock() - begin - turn  # this loop, with answers that it has not read yet
+            if stood_still > STILL:
+                end = max(end, clock()) + stood_still
 
     async def start(self) -> None:
         """Create the actor on its worker and find out whether that can be reached directly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from byzflow.engine.actor.connection import Connection
@@ -38,19 +39,28 @@ class Portal:
         loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop
         return loop
 
+    def begin(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start a coroutine function on the client's loop, whoever waits for it.
+
+        Raises
+        ------
+        NodeLostError
+            If the client was closed.
+        """
+        if not self.connection.is_alive:
+            raise NodeLostError(
+                "A call needs a Dask client whose loop runs; this client was closed. Use a new client."
+            )
+        return asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), self.loop)
+
     async def run(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function on the client's loop, awaited from any running loop.
 
         Cancellation and exceptions pass through; `NodeLostError` if the client was closed meanwhile.
         """
-        loop = self.loop
-        if asyncio.get_running_loop() is loop:
+        if asyncio.get_running_loop() is self.loop:
             return await fn(*args, **kwargs)
-        if not self.connection.is_alive:
-            raise NodeLostError(
-                "A call needs a Dask client whose loop runs; this client was closed. Use a new client."
-            )
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), loop))
+        return await asyncio.wrap_future(self.begin(fn, *args, **kwargs))
 
     def run_sync(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function on the client's loop and wait, also inside another running loop.

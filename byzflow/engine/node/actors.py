@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Self
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorRef
-from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.config import seconds
+from byzflow.engine.node.attributes import State
 from byzflow.engine.node.duties import lacks, missing
-from byzflow.engine.node.making import build, rebuild
+from byzflow.engine.node.making import build
+from byzflow.engine.node.moving import Move
 
 __all__ = ("ByzantineNodeActor", "HonestNodeActor", "NodeActor", "Recipe")
 
@@ -141,22 +141,11 @@ class NodeActor:
         host = getattr(self._ref._backend, "host", None)
         return (host, self._ref._backend.object_id) if isinstance(host, HostRef) else None  # type: ignore[attr-defined]  # a backend with a host has an id
 
-    async def _respawn(self, *, patient: bool = True) -> Outcome:
-        """Make the node anew on a live worker of its runtime, as it was first made; return how that went."""
+    def _move(self, state: State, *, patient: bool = True) -> Move:
+        """Begin to make the node anew on a live worker of its runtime, as it was first made."""
         backend: Any = self._ref._backend
-        host: HostRef = await backend.runtime.place(patient=patient)
-        arguments = (self._recipe.factory, self._recipe.args, self._recipe.kwargs, self.required)
-        recipes: dict[str, Any] = {backend.object_id: (rebuild, arguments, {})}
-        try:
-            (outcome,) = await host.spawn_many(recipes, seconds("host.start-deadline"))
-        except BaseException:
-            host.load -= 1
-            raise
-        if outcome.error is None:
-            backend.host = host
-        else:
-            host.load -= 1
-        return outcome
+        recipe = (self._recipe.factory, self._recipe.args, self._recipe.kwargs, self.required)
+        return Move(backend, recipe, state, patient)
 
     @classmethod
     def _check(cls, factory: Callable[..., Any]) -> None:

@@ -12,6 +12,9 @@ from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.calls import Call, Outcome, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
+from byzflow.engine.node.attributes import State
+from byzflow.engine.node.memo import UPDATE
+from byzflow.engine.node.moving import Move
 from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
@@ -114,20 +117,25 @@ class Roster:
         self._hosts = by_host(self._seated)
         self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
-    async def respawn(self, index: int, *, patient: bool = True) -> Outcome:
-        """Make a spawned node anew, as it was first made, on a live worker, waiting for one if `patient`.
+    def move(self, index: int, state: State, *, patient: bool = True) -> Move:
+        """Begin to make a spawned node anew on a live worker, as it was first made, and to give it its state.
 
-        The outcome is that of its constructor.
+        It is called where it was until it is seated there.
+        """
+        move: Move = self.nodes[index]._move(state, patient=patient)
+        return move
+
+    def seated(self, index: int, move: Move) -> Outcome:
+        """Have a node sit where it has moved to; the outcome is that of the move, which has to be over.
 
         Raises
         ------
         NodeLostError, DeadlineError
-            If the worker goes too or says nothing, or there is none.
+            If its worker went too or said nothing, or there was none.
         """
         self._seated.pop(index, None)
         self._hosts = []
-        outcome: Outcome = await self.nodes[index]._respawn(patient=patient)
-        return outcome
+        return move.settle()
 
     def close(self) -> None:
         """End the threads of the nodes in this process."""
@@ -140,6 +148,11 @@ class Roster:
     def lost(self) -> set[int]:
         """Return the nodes whose worker is known to be gone."""
         return {i for i in range(len(self.nodes)) if getattr(self.seat(i).host, "lost", False)}
+
+    def silent(self) -> set[int]:
+        """Return the nodes whose worker has not answered the last calls in time."""
+        hosts = [indices for host, indices in self.hosts() if getattr(host, "is_silent", False)]
+        return {index for indices in hosts for index in indices}
 
     def shares_memory(self, index: int) -> bool:
         """Whether a node is in this very process, so that what it is given does not travel."""
@@ -168,7 +181,7 @@ class Roster:
             Number of the round.
         asks : mapping of int to Ask, or to sequence of (int, Ask)
             What to call by node index; or several calls in order, each with a round of its own, of which
-            the last one's outcome counts, or the first error.
+            the last one's outcome counts, or the first error of those of this round and of updates.
         deadline : float or None
             Seconds until a call counts as late.
         """
@@ -214,20 +227,29 @@ class Roster:
             [ask.calls([i], [self.seat(i).object_id], at, self.run)[0] for at, ask in queue]
             for i, queue in zip(indices, queues, strict=True)
         ]
-        return await self._last(host, indices, calls, deadline)
+        answers = await self.suspects.deliver(on_host, host, indices, calls, deadline)
+        counting = [[at == round or ask.method == UPDATE for at, ask in queue] for queue in queues]
+        return [_result(answer, counts) for answer, counts in zip(answers, counting, strict=True)]
 
     async def _last(
         self, host: Host, indices: Sequence[int], queues: Sequence[Sequence[Call]], deadline: float | None
     ) -> list[Outcome]:
         """Run queues of calls; return the last outcome of each, or its first error."""
         answers = await self.suspects.deliver(on_host, host, indices, queues, deadline)
-        return [next((out for out in answer if out.error is not None), answer[-1]) for answer in answers]
+        return [_result(answer, [True] * len(answer)) for answer in answers]
 
     async def _gather(
         self, parts: Sequence[tuple[tuple[int, ...], Coroutine[Any, Any, Sequence[Outcome]]]]
     ) -> NodeOutcomes:
         answers = await together(part for _, part in parts)
         return NodeOutcomes([(indices, answer) for (indices, _), answer in zip(parts, answers, strict=True)])
+
+
+def _result(outcomes: Sequence[Outcome], counts: Sequence[bool]) -> Outcome:
+    """Return what a queue of calls came to: not gone through, an error that counts, or the last outcome."""
+    broken = (out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError))
+    failed = (out for out, is_ours in zip(outcomes, counts, strict=True) if is_ours and out.error is not None)
+    return next(broken, None) or next(failed, outcomes[-1])
 
 
 async def on_host(

@@ -55,12 +55,13 @@ class Resident:
 
     __slots__ = (
         *("_resident_counts", "_resident_latest", "_resident_memo", "_resident_node"),
-        *("_resident_reads", "_resident_run", "_resident_saves"),
+        *("_resident_other", "_resident_reads", "_resident_run", "_resident_saves"),
     )
 
     def __init__(self, node: Any) -> None:
         self._resident_node = node
         self._resident_run, self._resident_latest, self._resident_memo = "", -1, Memo()
+        self._resident_other: tuple[str, int, Memo] | None = None
         self._resident_counts = declares(node, "begin_round")
         self._resident_reads = bool(declares(node, "only_reads") and node.only_reads)
         self._resident_saves = bool(declares(node, "saves_itself") and node.saves_itself)
@@ -83,7 +84,8 @@ class Resident:
         """Call a method for a round; asked again for the same round and purpose, give the same answer.
 
         Rounds never go back: of one that is past, nothing runs but an update that the node does not have;
-        the latest answer is given, or an error raised. Another run begins anew. Arguments are copied first,
+        the latest answer is given, or an error raised. Another run begins anew; the one before is not
+        forgotten, as a late call of it may come between two of this one. Arguments are copied first,
         so that the node can change nothing that others hold, unless the node says of itself that it
         ``only_reads``. A node with ``begin_round`` is told the number. An error is an answer too, but that of
         an update: see `Memo`.
@@ -104,7 +106,7 @@ class Resident:
             Whose round it is: several servers may use a node, each with rounds of its own.
         """
         if run != self._resident_run:
-            self._resident_forget(run)
+            self._resident_turn(run)
         key, memo = purpose or method, self._resident_memo
         if memo.knows(key, round):
             answer = memo.recall(key)
@@ -222,8 +224,18 @@ class Resident:
         self._resident_forget(self._resident_run)
 
     def _resident_forget(self, run: str) -> None:
-        """Begin a run: there has been no round yet."""
+        """Begin a run: there has been no round yet, of any."""
         self._resident_run, self._resident_latest, self._resident_memo = run, -1, Memo()
+        self._resident_other = None
+
+    def _resident_turn(self, run: str) -> None:
+        """Go on with the run before this one, or begin another."""
+        left = (self._resident_run, self._resident_latest, self._resident_memo)
+        known = self._resident_other
+        if known is None or known[0] != run:
+            known = (run, -1, Memo())
+        self._resident_run, self._resident_latest, self._resident_memo = known
+        self._resident_other = left
 
 
 def _in_turn(name: str) -> Callable[..., Awaitable[Any]]:

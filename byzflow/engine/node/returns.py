@@ -1,7 +1,14 @@
-"""Lost nodes on their way back: made anew on a live worker, once more if that goes too, or rounds later."""
+"""Lost nodes on their way back: made anew on a live worker, once more if that goes too, or rounds later.
+
+Rounds wait for a node that is made anew as long as a worker has to start; one that takes longer, as its
+constructor hangs, is made beside them and comes back when it is ready.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
@@ -9,13 +16,17 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Outcome, text_of
 from byzflow.engine.actor.fleet import NoWorkersError
+from byzflow.engine.config import seconds
+from byzflow.engine.node.attributes import State
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.mirrors import VectorLostError
+from byzflow.engine.node.moving import Move
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Returns",)
 
 ATTEMPTS = 10  # in one round; nodes that take every worker with them must not go on for ever
+TURN = 1.0  # seconds that a round has for making a node whatever others have taken
 GUILTY = "it took down its worker again and again when nothing else was called there"
 
 
@@ -35,15 +46,18 @@ class Returns:
     pending : set of int
         Nodes that are not to be called.
     stranded : set of int
-        Nodes that had no worker to go to, took down too many in a round, or could not be made; they may come
-        back later.
+        Nodes that had no worker to go to, took down too many in a round, could not be made, or are being made
+        still; they may come back later.
     """
 
     def __init__(self, roster: Roster) -> None:
         self.pending: set[int] = set()
         self.stranded: set[int] = set()
         self._roster = roster
-        self._round, self._attempts = -1, 0
+        self._round, self._attempts, self._left = -1, 0, math.inf
+        self._moves: dict[int, Move] = {}
+        self._slow: set[int] = set()
+        self._ended: list[Move] = []
         self._terms: Counter[int] = Counter()
         self._due: dict[int, int] = {}
         self._costly: set[int] = set()
@@ -60,7 +74,7 @@ class Returns:
         The second value says whether to wait for a worker: no node is left that has one.
         """
         is_deserted = len(gone) == len(self._roster.nodes)
-        due = [i for i in self.stranded & gone.keys() if self._due.get(i, 0) <= round]
+        due = [i for i in self.stranded & gone.keys() if self._is_due(i, round)]
         again = {i for i in due if i not in self._costly or _can_spare(self._roster.seat(i).host)}
         for index in again:
             del gone[index]
@@ -73,6 +87,7 @@ class Returns:
         self,
         lost: Collection[int],
         round: int,
+        state_of: Callable[[int], State],
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
         *,
         patient: bool = True,
@@ -85,8 +100,10 @@ class Returns:
             The nodes, beside those that are pending.
         round : int
             Number of the round under way.
+        state_of : callable
+            The state that a node takes up when it is made.
         catch_up : callable
-            Makes nodes that are as they were first into what they were last; returns the failures.
+            Makes nodes that are as that state says into what they were last; returns the failures.
         patient : bool, default True
             Wait for a worker if there is none: once, not for each node.
 
@@ -98,6 +115,7 @@ class Returns:
         self.pending |= set(lost)
         if round != self._round:
             self._round, self._attempts = round, 0
+            self._left = seconds("host.start-deadline") or math.inf
         tried, failed = set(self.pending), dict[int, Outcome]()
         todo = tried
         self._roster.suspects.watch(todo)
@@ -105,7 +123,7 @@ class Returns:
         while todo:
             self._attempts += 1
             guilty = todo & self._roster.suspects.guilty
-            failures = await self._attempt(sorted(todo - guilty), catch_up, patient)
+            failures = await self._attempt(sorted(todo - guilty), state_of, catch_up, patient)
             failures |= dict.fromkeys(guilty, Outcome(error=_GuiltyError(GUILTY)))
             self.pending -= todo - failures.keys()
             failed |= failures
@@ -115,15 +133,33 @@ class Returns:
             failed = {i: out for i, out in failed.items() if i not in todo}
         self.pending.clear()
         self.stranded -= tried
+        self._slow -= tried - failed.keys()
         for index, outcome in failed.items():
             if index in self._unmade or _is_passing(outcome.error):
                 self._put_off(index, outcome.error)
         return failed
 
+    def give_up(self, indices: Collection[int]) -> None:
+        """Take nodes back in no later round."""
+        self.stranded.difference_update(indices)
+        for index in self._moves.keys() & set(indices):
+            self._ended.append(self._moves.pop(index))
+            self._ended[-1].cancel()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        self.give_up([*self._moves])
+        ended, self._ended = self._ended, []
+        await asyncio.gather(*(move.close() for move in ended))
+
+    def _is_due(self, index: int, round: int) -> bool:
+        move = self._moves.get(index)
+        return self._due.get(index, 0) <= round if move is None else move.is_over
+
     def _put_off(self, index: int, error: BaseException | None) -> None:
         """Let a node come back in a later round."""
         self.stranded.add(index)
-        if isinstance(error, NoWorkersError):
+        if isinstance(error, NoWorkersError) or index in self._moves:
             self._due.pop(index, None)
             return
         self._terms[index] += 1
@@ -134,6 +170,7 @@ class Returns:
     async def _attempt(
         self,
         indices: Collection[int],
+        state_of: Callable[[int], State],
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
         patient: bool,
     ) -> dict[int, Outcome]:
@@ -143,7 +180,7 @@ class Returns:
             return {index: Outcome(error=error) for index in indices}
         for index in indices:
             try:
-                outcome = await self._roster.respawn(index, patient=patient)
+                outcome = await self._moved(index, state_of, patient)
             except (NodeLostError, DeadlineError) as error:
                 failed[index] = Outcome(error=error)
                 if isinstance(error, NodeLostError):
@@ -154,6 +191,28 @@ class Returns:
                     self._unmade.add(index)
                     failed[index] = _made_anew(outcome)
         return failed | await catch_up([i for i in indices if i not in failed])
+
+    async def _moved(self, index: int, state_of: Callable[[int], State], patient: bool) -> Outcome:
+        """Return how it went that a node was made anew, waiting for that if it has not taken long before.
+
+        Raises
+        ------
+        DeadlineError
+            If it goes on.
+        """
+        move = self._moves.get(index)
+        if move is None:
+            move = self._moves[index] = self._roster.move(index, state_of(index), patient=patient)
+        if not move.is_over and index not in self._slow:
+            begin, limit = time.monotonic(), max(self._left, TURN)
+            await move.wait(None if limit == math.inf else limit)
+            if not move.is_over:
+                self._slow.add(index)
+                self._left -= time.monotonic() - begin
+        if not move.is_over:
+            raise DeadlineError("it is being made anew, and not ready yet")
+        del self._moves[index]
+        return self._roster.seated(index, move)
 
 
 def _made_anew(outcome: Outcome) -> Outcome:
@@ -180,8 +239,5 @@ def _may_help(error: BaseException | None) -> bool:
 
 
 def _is_passing(error: BaseException | None) -> bool:
-    """Whether a node that came to this has a place in later rounds.
-
-    One whose constructor or past hangs has not: all others would wait for each try.
-    """
-    return isinstance(error, NodeLostError | NoWorkersError) and not isinstance(error, VectorLostError)
+    """Whether a node that came to this has a place in later rounds."""
+    return isinstance(error, NodeLostError | DeadlineError) and not isinstance(error, VectorLostError)

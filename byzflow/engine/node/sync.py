@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 __all__ = ("run_sync",)
@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result; inside a running loop (Jupyter), on one of its own.
+
+    Ctrl-C cancels it.
 
     Examples
     --------
@@ -29,6 +31,21 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    context = contextvars.copy_context()
+    context, begun = contextvars.copy_context(), Future[Callable[[], object]]()
     with ThreadPoolExecutor(1, "byzflow-sync") as thread:
-        return thread.submit(context.run, asyncio.run, work).result()
+        done: Future[T] | None = None
+        try:
+            done = thread.submit(context.run, asyncio.run, _stoppable(work, begun))
+            return done.result()
+        except KeyboardInterrupt:  # of the caller, who would else wait for the end
+            if done is None or not done.done():
+                begun.result()()
+            raise
+
+
+async def _stoppable(work: Coroutine[Any, Any, T], begun: Future[Callable[[], object]]) -> T:
+    """Await `work`, and say how another thread can cancel it."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+    return await work

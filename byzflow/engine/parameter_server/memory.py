@@ -67,15 +67,22 @@ class Memory:
         past = self._snapshots[index].round if index in self._snapshots else 0
         return sum(round >= past for round in self._updates) - self._every
 
+    def state(self, index: int) -> State:
+        """Return the state that a node has to take up when it is made anew."""
+        return self._snapshots[index].state
+
     def drop(self, indices: Collection[int]) -> None:
         """Give up nodes for good: what only they would need is forgotten."""
         for index in indices:
             self._snapshots.pop(index, None)
         self._forget()
 
-    async def keep(self, round: int, deadline: float | None) -> None:
-        """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept."""
-        due = self._rota.due(round)
+    async def keep(self, round: int, deadline: float | None, absent: Collection[int] = ()) -> None:
+        """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept.
+
+        Those that are absent are left as they are kept: they may lack updates, and would be waited for.
+        """
+        due = [i for i in self._rota.due(round) if i not in absent]
         away = [i for i in due if self._roster.is_away(i)]
         if away:
             await self._save(away, round, deadline)
@@ -109,7 +116,7 @@ class Memory:
     async def catch_up(
         self, indices: Collection[int], round: int, deadline: float | None, *, decided: bool, update_byz: bool
     ) -> dict[int, Outcome]:
-        """Bring nodes that were made anew to where they were in a round.
+        """Bring nodes that were made anew from the state that they took up to where they were in a round.
 
         Parameters
         ----------
@@ -123,22 +130,12 @@ class Memory:
         dict of int to Outcome
             Only the nodes for which that fails, with the reason.
         """
-        states = {
-            i: [Call(self._roster.seat(i).object_id, "resident_restore", (self._snapshots[i].state,))]
-            for i in indices
-        }
-        outcomes = await self._roster.call(states, deadline)
-        failed = {i: outcome for i, outcome in outcomes.items() if outcome.error is not None}
-        pasts = {
-            i: self._past(i, round, decided=decided, update_byz=update_byz)
-            for i in indices
-            if i not in failed
-        }
+        pasts = {i: self.past(i, round, decided=decided, update_byz=update_byz) for i in indices}
         outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)
-        lost = {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | DeadlineError)}
-        return {**failed, **lost}
+        return {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | DeadlineError)}
 
-    def _past(self, index: int, round: int, *, decided: bool, update_byz: bool) -> list[tuple[int, Ask]]:
+    def past(self, index: int, round: int, *, decided: bool, update_byz: bool) -> list[tuple[int, Ask]]:
+        """Return what a node has been asked since its state was saved, as in `catch_up`."""
         honest = index in self._cohort.honest
         asks: list[tuple[int, Ask]] = []
         for past in range(self._snapshots[index].round, round + decided):

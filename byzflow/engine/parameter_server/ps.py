@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +16,7 @@ from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.seats import is_remote
 from byzflow.engine.node.sync import run_sync
+from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.decision import GRADIENT_OF, LIE_OF
 from byzflow.engine.parameter_server.plan import Cohort
@@ -113,7 +113,7 @@ class ParameterServer:
             deadline=self.deadline,
             archive=self._archive,
         )
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -141,7 +141,7 @@ class ParameterServer:
             If too few nodes gave a fit answer; the text says which and why. That round is over and in the
             history; the next call is the next round.
         RuntimeError
-            After `shutdown`.
+            After `shutdown`, and while a round is under way in another thread or event loop.
         """
         if self._closed:
             raise RuntimeError("round() needs an open server; this one is shut down. Make a new one.")

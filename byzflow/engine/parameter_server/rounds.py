@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
@@ -25,7 +24,7 @@ from byzflow.engine.parameter_server.plan import APPLY, Cohort, RoundPlan
 from byzflow.engine.parameter_server.progress import Progress
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import History, RoundReport
-from byzflow.exceptions import NodeLostError, ToleranceError
+from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 __all__ = ("Rounds",)
 
@@ -94,6 +93,7 @@ class Rounds:
         self._open = None
         self._memory = self._blank_memory()  # what it held may be of rounds that are yet to come
         self._returns.pending.clear()  # the archive gave every node its state
+        self._returns.give_up(range(self._cohort.n))
         self._attendance.gone |= archive.missing
         await self._memory.keep(self.number, self._deadline)
         return self.number
@@ -104,12 +104,13 @@ class Rounds:
 
     async def close(self) -> None:
         """Release what the rounds hold on the workers."""
+        await self._returns.close()
         await self._decision.close()
 
     async def _attempt(self, rule: Any, pre: Any) -> Any:
         self._roster.settle()
         if self._open is None:
-            await self._memory.keep(self.number, self._deadline)
+            await self._memory.keep(self.number, self._deadline, self._attendance.absent)
             self._open = await self._decide(rule, pre)
             self._memory.attacked(self.number, self._open.states)
         run = self._open
@@ -141,8 +142,8 @@ class Rounds:
             self._attendance.owe(index, self.number, update)
         self._memory.applied(self.number, update)
         late = {i for i in self._returns.stranded if self._memory.lacks(i) > self._attendance.limit}
-        self._returns.stranded -= late
-        self._memory.drop(late)
+        self._returns.give_up(late)
+        self._memory.drop(self._attendance.gone.keys() - self._returns.stranded)
 
     async def _store(self, run: Progress) -> None:
         done = self.number + 1
@@ -185,21 +186,26 @@ class Rounds:
         """Make the nodes of lost workers anew; those for which that fails are gone."""
         lost = {*found, *self._roster.lost()} - self._attendance.gone.keys()
         known = {i for i in lost if self._memory.knows(i)} | self._returns.pending
-        catch_up = partial(
-            self._memory.catch_up,
-            round=self.number,
-            deadline=self._deadline,
-            decided=self._open is not None,
-            update_byz=self._updated == self._cohort.n,
-        )
-        failed = await self._returns.bring_back(known, self.number, catch_up, patient=patient)
         for index in lost | known:
             self._attendance.settled(index)
+        back = self._returns.bring_back
+        failed = await back(known, self.number, self._memory.state, self._catch_up, patient=patient)
+        for index in lost | known:
             if index not in known:
                 failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))
         self._attendance.gone |= failed
         self._respawned |= known - failed.keys()
         self._memory.drop(failed.keys() - self._returns.stranded)
+
+    async def _catch_up(self, indices: Collection[int]) -> dict[int, Outcome]:
+        """Bring nodes that were made anew to where they were; one that takes too long is late from now on."""
+        now = {"decided": self._open is not None, "update_byz": self._updated == self._cohort.n}
+        failed = await self._memory.catch_up(indices, self.number, self._deadline, **now)
+        late = [i for i, outcome in failed.items() if isinstance(outcome.error, DeadlineError)]
+        for index in late:
+            self._attendance.settled(index, self._memory.past(index, self.number, **now))
+            del failed[index]
+        return failed
 
 
 class _LostError(Exception):

@@ -73,7 +73,7 @@ class Delivery:
             waiting = {
                 task for task in lost if any(isinstance(o.error, VectorLostError) for o in outcomes[task])
             }
-            back = await self._bring_back({task.node for task in lost - waiting}) if lost else set()
+            back = await self.bring_back({task.node for task in lost - waiting}) if lost else set()
             given_up = {task: self._peers.gone[task.node] for task in lost if task.node in self._peers.gone}
             found |= {task: [outcome] * len(found[task]) for task, outcome in given_up.items()}
             todo = [
@@ -85,9 +85,9 @@ class Delivery:
         """Try again with nodes that may come back; wait for one if there are no others."""
         again, is_deserted = self._memory.returns.recall(self._peers.gone, self._number)
         if again:
-            await self._bring_back(again, patient=is_deserted)
+            await self.bring_back(again, patient=is_deserted)
 
-    async def _bring_back(self, found: set[int], *, patient: bool = True) -> set[int]:
+    async def bring_back(self, found: set[int], *, patient: bool = True) -> set[int]:
         """Make lost nodes anew; those for which that fails are gone. Return the others."""
         lost = (found | self._peers.roster.lost()) - self._peers.gone.keys()
         known = {i for i in lost if self._memory.knows(i)}
@@ -95,7 +95,5 @@ class Delivery:
         for index in lost - known:
             failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))
         self._peers.gone |= failed
-        for index in known - failed.keys():
-            self._peers.settled(index)
         self.respawned |= known - failed.keys()
         return known - failed.keys()

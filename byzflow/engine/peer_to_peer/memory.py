@@ -69,7 +69,7 @@ class PeerMemory:
         costly = self._oldest() if self._is_full() else []
         self._give_up(number, costly)
         due = self._rota.due(number, costly)
-        away = [i for i in due if i not in self._peers.gone and not self._peers.is_here(i)]
+        away = [i for i in due if i not in self._peers.absent and not self._peers.is_here(i)]
         if away:
             await self._save(away, number, deadline)
         sizes = {i: len(self._pasts[i].state) if self.knows(i) else 0 for i in due}
@@ -81,7 +81,7 @@ class PeerMemory:
         """Forget nodes that are gone for good, or for so long that too many vectors are kept for them."""
         for index in [i for i in self._pasts if i in self._peers.gone]:
             if index in costly or number - self._pasts[index].since > self._patience:
-                self.returns.stranded.discard(index)
+                self.returns.give_up([index])
             if index not in self.returns.stranded:
                 del self._pasts[index]
 
@@ -122,20 +122,26 @@ class PeerMemory:
             Only the nodes that could not be brought back, with the reason.
         """
         catch_up = partial(self._catch_up, deadline=deadline)
-        return await self.returns.bring_back(indices, number, catch_up, patient=patient)
+        return await self.returns.bring_back(indices, number, self._state, catch_up, patient=patient)
+
+    def _state(self, index: int) -> State:
+        return self._pasts[index].state
 
     async def _catch_up(self, indices: Collection[int], deadline: float | None) -> dict[int, Outcome]:
+        """Bring nodes that took up their states to where they were; one that takes too long is behind."""
         failed: dict[int, Outcome] = {}
         pasts = {i: (i, self._replay(i)) for i in indices}
-        for index, outcomes in (await self._peers.call(pasts, deadline)).items():
-            first, *rest = outcomes
-            lost = [out for out in rest if isinstance(out.error, NodeLostError | DeadlineError)]
-            if first.error is not None or lost:
-                failed[index] = first if first.error is not None else lost[0]
+        for index in indices:
+            self._peers.settled(index)
+        outcomes = await self._peers.call({i: past for i, past in pasts.items() if past[1]}, deadline)
+        for index, answers in outcomes.items():
+            lost = next((out for out in answers if isinstance(out.error, NodeLostError)), None)
+            if lost is not None:
+                failed[index] = lost
+            elif any(isinstance(out.error, DeadlineError) for out in answers):
+                self._peers.behind[index] = pasts[index][1]
         return failed
 
     def _replay(self, index: int) -> list[Call]:
         object_id = self._peers.roster.seat(index).object_id
-        past = self._pasts[index]
-        again = (dataclasses.replace(call, object_id=object_id) for call in past.calls)
-        return [Call(object_id, "resident_restore", (past.state,)), *again]
+        return [dataclasses.replace(call, object_id=object_id) for call in self._pasts[index].calls]

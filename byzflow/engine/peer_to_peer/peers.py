@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,9 +14,10 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
+from byzflow.engine.node.patience import Patience
 from byzflow.engine.node.seats import Seat, by_host, is_remote
 from byzflow.engine.node.suspects import Send
-from byzflow.exceptions import DeadlineError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = (
     "AGGREGATE",
@@ -34,8 +34,6 @@ __all__ = (
 STEP, AGGREGATE, PARAMETERS = "p2p_half_step", "p2p_aggregate_and_set", "get_param_vector"
 BROADCAST, FORGE = "p2p_broadcast_vector", "p2p_vector_for"
 SET_MIXING, SET_NEIGHBORS, SET_SEED = "p2p_set_mixing", "p2p_set_neighbors", "p2p_set_seed"
-
-PATIENCE = 0.05  # seconds that a node that was late before has at least
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -54,6 +52,10 @@ class Peers:
         Takes calls to a host, as `on_host` does.
     incurious : set of int
         Nodes that need not be told whom they hear where nobody is missing.
+    number : int
+        The round under way.
+    behind : dict of int to sequence of Call
+        What nodes that were made anew have to go through before anything else.
 
     Examples
     --------
@@ -76,7 +78,9 @@ class Peers:
         self.gone: dict[int, Outcome] = {}
         self.send: Send = on_host
         self.incurious: set[int] = set()
-        self._late: set[int] = set()
+        self.behind: dict[int, Sequence[Call]] = {}
+        self.number = -1
+        self._patience = Patience(self.roster)
         self._here: dict[int, bool] = {}
         for index, node in enumerate(self.roster.nodes):
             if _is_proxy(node):
@@ -95,7 +99,7 @@ class Peers:
     @property
     def absent(self) -> set[int]:
         """Nodes that have not answered the last time they were asked."""
-        return {*self._late, *self.gone}
+        return {*self._patience.late, *self.roster.silent(), *self.gone}
 
     def can(self, index: int, method: str) -> bool:
         """Whether a node has a method."""
@@ -155,8 +159,8 @@ class Peers:
     ) -> dict[Key, list[Outcome]]:
         """Make the calls, one rpc for each host; return the outcomes of every key's calls.
 
-        A node that was late last time is waited for only as long as the others take; one that is gone is not
-        called any more.
+        A node that was late last time, or whose host was silent, is waited for only as long as the others
+        take; one that is gone is not called any more.
 
         Parameters
         ----------
@@ -165,21 +169,24 @@ class Peers:
         deadline : float or None
             Seconds until a call counts as late.
         """
-        present = {key: call for key, call in calls.items() if call[0] not in self.gone}
-        slow = {key: call for key, call in present.items() if call[0] in self._late}
-        quick = {key: call for key, call in present.items() if call[0] not in self._late}
-        begin = time.perf_counter()
-        waiting = asyncio.ensure_future(self._call(slow, deadline))
-        try:
-            outcomes = await self._call(quick, deadline)
-            spent = time.perf_counter() - begin
-            await asyncio.wait([waiting], timeout=max(PATIENCE, spent) if quick else None)
-            behind = Outcome(error=DeadlineError("it has not answered an earlier call yet"))
-            late = {key: [behind] * len(queue) for key, (_, queue) in slow.items()}
-            outcomes |= waiting.result() if waiting.done() else late
-        finally:
-            waiting.cancel()
+        present = {
+            key: (index, [*self.behind.get(index, ()), *queue])
+            for key, (index, queue) in calls.items()
+            if index not in self.gone
+        }
+        late = self._patience.slow(self.number)
+        slow = {key: call for key, call in present.items() if call[0] in late}
+        quick = {key: call for key, call in present.items() if call[0] not in late}
+        outcomes, others = await self._patience.wait(
+            self._call(quick, deadline),
+            self._call(slow, deadline),
+            {index for index, _ in slow.values()},
+            alone=not quick,
+        )
+        behind = Outcome(error=DeadlineError("it has not answered an earlier call yet"))
+        outcomes |= others or {key: [behind] * len(queue) for key, (_, queue) in slow.items()}
         self._watch(present, outcomes)
+        outcomes = {key: _latest(found, len(calls[key][1])) for key, found in outcomes.items()}
         for key in calls.keys() - present.keys():
             index, queue = calls[key]
             outcomes[key] = [self.gone[index]] * len(queue)
@@ -190,9 +197,10 @@ class Peers:
     ) -> None:
         for key, (index, _) in calls.items():
             if any(isinstance(outcome.error, DeadlineError) for outcome in outcomes[key]):
-                self._late.add(index)
+                self._patience.late.add(index)
             else:
-                self._late.discard(index)
+                self._patience.late.discard(index)
+                self.behind.pop(index, None)
 
     async def _call(
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], deadline: float | None
@@ -217,8 +225,9 @@ class Peers:
         }
 
     def settled(self, index: int) -> None:
-        """Note that a node is up to date, having been made anew."""
-        self._late.discard(index)
+        """Note that a node was made anew: nothing else is known of it."""
+        self._patience.late.discard(index)
+        self.behind.pop(index, None)
 
     async def close(self) -> None:
         """Close every handle and end the threads of the nodes in this process."""
@@ -233,6 +242,14 @@ class Peers:
             kind = node._recipe.factory if is_remote(node) else type(node)
             raise TypeError(lacks(getattr(kind, "__name__", repr(kind)), needed[0]))
         self._skills[index] = skills
+
+
+def _latest(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
+    """Return the last outcomes of a queue, if what came before them was gone through."""
+    before = outcomes[: len(outcomes) - count]
+    broken = (out for out in before if isinstance(out.error, NodeLostError | DeadlineError))
+    found = next(broken, None)
+    return [found] * count if found is not None else list(outcomes[len(before) :])
 
 
 _METHODS = (STEP, AGGREGATE, PARAMETERS, BROADCAST, FORGE, SET_MIXING, SET_NEIGHBORS, SET_SEED)

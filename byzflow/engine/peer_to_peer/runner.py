@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds, setting
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.cluster import DecentralizedCluster
 from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.sync import run_sync
+from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.report import History
@@ -28,7 +30,7 @@ from byzflow.engine.peer_to_peer.report import PeerReport
 from byzflow.engine.peer_to_peer.schedule import TopologyLike, TopologySchedule
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.weights import Scheme
-from byzflow.exceptions import ToleranceError
+from byzflow.exceptions import NodeLostError, ToleranceError
 
 __all__ = ("DecentralizedPeerToPeer",)
 
@@ -94,7 +96,7 @@ class DecentralizedPeerToPeer:
         self._holding = None if self._carrier.carries else Holding(self.peers)
         self._history: History[PeerReport] = History()
         self._number = 0
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._started = self._closed = False
 
     @property
@@ -130,6 +132,7 @@ class DecentralizedPeerToPeer:
     async def stop(self) -> None:
         """Close every node's backend; again is the same as once."""
         self._closed = True
+        await self._memory.returns.close()
         await self._carrier.close()
         if self._holding is not None:
             await self._holding.close()
@@ -147,12 +150,14 @@ class DecentralizedPeerToPeer:
             If the round does not stand; the text says which nodes failed and why. Its report is in the
             history, and the next call is the next round.
         RuntimeError
-            After `stop`.
+            After `stop`, and while a round is under way in another thread or event loop.
         """
         if self._closed:
             raise RuntimeError("A round needs an open run; this one is stopped. Make a new one.")
         async with self._turn:
             await self.start()
+            self.peers.number = self._number
+            self.peers.roster.settle()
             await self._memory.keep(self._number, self.deadline)
             round = self._round()
             lr = self.lr(self._number) if callable(self.lr) else self.lr
@@ -169,12 +174,15 @@ class DecentralizedPeerToPeer:
             )
             await run.delivery.call_back()
             failure = await self._carry_out(round, run)
+            states = None if failure else await self._states(run)
             self._history.append(await run.report())
             self._number += 1
             self.peers.roster.suspects.clear()
             if failure is not None:
                 raise failure
-            await self._store()
+            if states is not None:
+                assert self._archive is not None
+                await asyncio.to_thread(self._archive.write, self._number, states, None)
 
     async def resume(self) -> int:
         """Take up the run that the checkpoint holds, and return how many rounds it has done.
@@ -191,6 +199,7 @@ class DecentralizedPeerToPeer:
         async with self._turn:
             self._number, _ = await self._archive.read(self.deadline)
             self.peers.gone |= self._archive.missing
+            await self._memory.returns.close()
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
             await self._memory.keep(self._number, self.deadline)
             return self._number
@@ -204,11 +213,16 @@ class DecentralizedPeerToPeer:
             return error
         return round.failure()
 
-    async def _store(self) -> None:
-        """Write a checkpoint, if it is time."""
-        if self._archive is not None and self._archive.checkpoint.due(self._number):
+    async def _states(self, run: Execution) -> Mapping[int, Outcome] | None:
+        """Return the states for a checkpoint, if it is time, of nodes of workers that go meanwhile too."""
+        if self._archive is None or not self._archive.checkpoint.due(self._number + 1):
+            return None
+        while True:
             states = await self._archive.states(self.deadline, self.peers.absent)
-            await asyncio.to_thread(self._archive.write, self._number, states, None)
+            lost = {i for i, outcome in states.items() if isinstance(outcome.error, NodeLostError)}
+            if not lost:
+                return states
+            await run.delivery.bring_back(lost)
 
     def _round(self) -> PeerRound:
         n_honest, n = self.peers.n_honest, len(self.peers)

@@ -166,3 +166,22 @@ async def test_a_coroutine_that_cancels_itself_is_an_error_at_once() -> None:
         outcomes = await roster.ask(1, {0: queue, 1: Ask("say", (2,))}, None)
     assert isinstance(outcomes[0].error, asyncio.CancelledError)
     assert outcomes[1].value == 2
+
+
+class Failing(Stuck):
+    """Has failed before, and is stuck in what came then."""
+
+    def gradient(self) -> None:
+        raise ValueError("no data")
+
+
+async def test_a_past_that_is_not_gone_through_is_late_whatever_it_raised_before() -> None:
+    node = Failing()
+    roster = Roster([node])
+    past = [(0, Ask("gradient")), (0, Ask("say", (1,)))]
+    late = await roster.ask(1, {0: past}, deadline=0.05)
+    node.free.set()
+    through = await roster.ask(1, {0: [*past, (1, Ask("say", (2,)))]}, deadline=20.0)
+    roster.close()
+    assert isinstance(late[0].error, DeadlineError)
+    assert through[0].value == 2  # an error of a past round is no answer of this one

@@ -80,10 +80,21 @@ def test_nothing_else_of_a_past_round_is_begun() -> None:
 
 def test_another_run_has_rounds_of_its_own() -> None:
     resident = Resident(Learner())
-    for run in ("one", "two", "one"):
-        for round in (0, 0, 1, 1):
-            resident.resident_call(round, "gradient", run=run)
+    for run, rounds in (("one", (0, 1)), ("two", (0, 1)), ("one", (2, 3))):
+        for round in rounds:
+            for _ in range(2):
+                resident.resident_call(round, "gradient", run=run)
     assert resident.asked == 6
+
+
+def test_a_late_call_of_another_run_takes_no_answer_from_this_one() -> None:
+    resident = Resident(Learner())
+    resident.resident_call(4, "gradient", run="earlier")
+    resident.resident_call(0, "gradient", run="this")
+    for _ in range(2):
+        resident.resident_call(5, "gradient", run="earlier")
+        resident.resident_call(0, "gradient", run="this")
+    assert resident.asked == 3
 
 
 def test_purposes_of_one_round_are_told_apart() -> None:

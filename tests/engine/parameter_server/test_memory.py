@@ -70,3 +70,15 @@ async def test_a_node_that_raises_again_what_it_raised_has_caught_up_but_not_one
     memory.applied(0, Ask("update", (np.zeros(2),)))
     roster.raised = {0: TimeoutError("no data in time"), 1: DeadlineError("it is still running")}
     assert set(await memory.catch_up([0, 1], 1, None, decided=False, update_byz=True)) == {1}
+
+
+async def test_a_node_that_is_absent_is_left_as_it_was_kept() -> None:
+    roster: Any = FakeRoster()
+    memory = Memory(roster, Cohort(2, 0), EVERY, Ask("gradient"))
+    await memory.keep(0, None)
+    for round in range(EVERY):
+        memory.applied(round, Ask("update", (np.zeros(2),)))
+    await memory.keep(EVERY, None, absent={LOST})  # it lacks the last update, and would be saved without it
+    past = memory.past(LOST, EVERY, decided=False, update_byz=False)
+    assert [round for round, ask in past if ask.method == "update"] == list(range(EVERY))
+    assert memory.past(0, EVERY, decided=False, update_byz=False) == []

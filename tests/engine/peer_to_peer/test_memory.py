@@ -12,14 +12,14 @@ from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.rota import HEAVY
 from byzflow.engine.peer_to_peer.memory import PeerMemory, _Past
-from byzflow.exceptions import DeadlineError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 
 class Away:
     """Peers in another process, of which only their states are asked."""
 
     def __init__(self, count=1, state=b"state"):
-        self.roster, self.gone, self.saved = Roster([]), set(), 0
+        self.roster, self.gone, self.saved, self.absent = Roster([]), set(), 0, set()
         self.count, self.state = count, state
 
     def __len__(self):
@@ -41,18 +41,24 @@ class Replaying(Away):
 
     def __init__(self, errors):
         super().__init__(len(errors))
-        self.errors = errors
+        self.errors, self.behind = errors, {}
         self.roster.seat = lambda index: SimpleNamespace(object_id=str(index))
 
     async def call(self, queues, deadline):
-        errors = {i: self.errors[i] if len(calls) > 1 else None for i, (_, calls) in queues.items()}
-        return {i: [Outcome(self.state), Outcome(error=error)] for i, error in errors.items()}
+        return {i: [Outcome(error=self.errors[i])] for i in queues}
+
+    def settled(self, index):
+        self.behind.pop(index, None)
 
 
 async def test_a_peer_that_raises_again_what_it_raised_has_caught_up_but_not_one_that_hangs():
-    memory = PeerMemory(Replaying([TimeoutError("no data in time"), DeadlineError("it is running")]), 25)
-    memory._pasts = {i: _Past(0, b"state", [Call(str(i), "resident_call")]) for i in range(2)}
-    assert set(await memory._catch_up([0, 1], None)) == {1}
+    peers = Replaying(
+        [TimeoutError("no data in time"), DeadlineError("it is running"), NodeLostError("gone")]
+    )
+    memory = PeerMemory(peers, 25)
+    memory._pasts = {i: _Past(0, b"state", [Call(str(i), "resident_call")]) for i in range(3)}
+    assert set(await memory._catch_up([0, 1, 2], None)) == {2}
+    assert set(peers.behind) == {1}
 
 
 async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memory():
@@ -94,6 +100,7 @@ async def test_what_brings_a_peer_back_is_kept_while_it_may_come(size, rounds):
         memory = PeerMemory(peers, every=5)
     await memory.keep(0, None)
     peers.gone, memory.returns.stranded = {1: None, 2: None}, {1}
+    peers.absent = set(peers.gone)
     known = []
     for number in range(1, 11):
         await memory.keep(number, None)
