@@ -97,6 +97,11 @@ class Trays:
         self._size = 0
         self._is_possible = hasattr(os, "memfd_create")
 
+    @property
+    def are_wanted(self) -> bool:
+        """Whether a reply has been large."""
+        return self._size > 0
+
     def opened(self, reply: Parcel | Left, tray: Tray | None) -> Parcel:
         """Return a reply as a parcel; one that travelled tells how large a tray has to be."""
         if isinstance(reply, Left):
