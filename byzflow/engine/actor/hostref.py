@@ -185,7 +185,7 @@ class HostRef:
         """Return the line, for a call that is small, and its reply too, or else left in a tray."""
         if self._line is None or method not in METHODS or not self._line.takes(args[0]):
             return None
-        return None if self._trays.are_wanted and args[-1] is None else self._line
+        return self._line if self._trays.suffice(args[-1]) else None
 
     async def race(self, work: Coroutine[Any, Any, Any], deadline: float | None) -> Any:
         """Await `work` on the client's loop until it ends, the worker is lost, or the deadline passes."""
