@@ -5,6 +5,7 @@ Only what runs on the worker is here; the client's handle is `HostRef`.
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -16,7 +17,9 @@ from byzflow.engine.actor.batch import Batch
 from byzflow.engine.actor.calls import Call, Recorder, Sweep, late, maker
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
+from byzflow.engine.actor.dial import dialled
 from byzflow.engine.actor.lane import Lane
+from byzflow.engine.actor.line import Answerer
 from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.sendable import portable, sendable
@@ -48,9 +51,10 @@ class NodeHost:
         self._remote = not worker.address.startswith("inproc://")
         self._portable = portable if self._remote else None
         self._waiter = Waiter()
+        self._lines: weakref.WeakSet[Answerer] = weakref.WeakSet()
         self._crew = Crew("host", worker.state.nthreads)
         self._here[key] = self
-        weakref.finalize(self, _stop, self._lanes, self._crew)
+        weakref.finalize(self, _stop, self._lanes, self._crew, self._lines)
 
     @classmethod
     def local(cls, key: str) -> NodeHost:
@@ -137,10 +141,22 @@ class NodeHost:
     async def close(self) -> None:
         """Forget everything."""
         await self.drop(tuple(self._lanes))
-        self._crew.close()
+        _stop(self._lanes, self._crew, self._lines)
 
     async def ping(self) -> bool:
         """Answer."""
+        return True
+
+    async def open_line(self, name: str, token: bytes) -> bool:
+        """Connect to a caller, and answer what it calls there; False if it is not on this machine."""
+        try:
+            connection = dialled(name, token)
+        except OSError:
+            return False
+        execute = partial(get_worker().actor_execute, self._key)
+        loop = asyncio.get_running_loop()
+        _, line = await loop.create_unix_connection(lambda: Answerer(execute), sock=connection)
+        self._lines.add(line)
         return True
 
     async def open_mailbox(self, object_id: str, name: str) -> None:
@@ -187,7 +203,9 @@ def _unknown(object_id: str) -> LookupError:
     return LookupError(f"Object {object_id!r} was asked for; this host does not hold it. Spawn it first.")
 
 
-def _stop(lanes: dict[str, Lane], crew: Crew) -> None:
+def _stop(lanes: dict[str, Lane], crew: Crew, lines: Iterable[Answerer]) -> None:
     for lane in lanes.values():
         lane.stop()
     crew.close()
+    for line in tuple(lines):
+        line.close()

@@ -13,6 +13,8 @@ from distributed.protocol.serialize import to_serialize
 
 from byzflow.engine.actor.calls import Call, Sweep
 from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.dial import Bell
+from byzflow.engine.actor.line import METHODS, Caller
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.tray import Trays
@@ -63,6 +65,7 @@ class HostRef:
         self._lost: asyncio.Future[None] = runtime.loop.create_future()
         self._actor: Any = None
         self._direct = True
+        self._line: Caller | None = None
 
     def __repr__(self) -> str:
         return f"<HostRef {self.address}{' (lost)' if self.lost else ''}>"
@@ -175,6 +178,8 @@ class HostRef:
         if client.status in ("closing", "closed"):
             raise self._gone("the client was closed")
         try:
+            if (line := self._line_for(method, args)) is not None:
+                return await line.call(method, *args)
             if self._direct:
                 return await client.rpc(self.address).actor_execute(**message)
             return await client.scheduler.proxy(worker=self.address, msg={"op": "actor_execute", **message})
@@ -183,6 +188,12 @@ class HostRef:
             raise self._gone(str(error)) from error
         except KeyError as error:
             raise self._gone("its node host was released") from error
+
+    def _line_for(self, method: str, args: tuple[Any, ...]) -> Caller | None:
+        """Return the line, for a call that is small, and its reply too, or else left in a tray."""
+        if self._line is None or method not in METHODS or not self._line.takes(args[0]):
+            return None
+        return self._line if self._trays.suffice(args[-1]) else None
 
     async def race(self, work: Coroutine[Any, Any, Any], deadline: float | None) -> Any:
         """Await `work` on the client's loop until it ends, the worker is lost, or the deadline passes."""
@@ -226,6 +237,18 @@ class HostRef:
                 raise
             self._direct = False
             await self._execute("ping", (), limit)
+        if self._direct and not self.address.startswith("inproc://"):
+            with contextlib.suppress(OSError, NodeLostError, DeadlineError):
+                await self._open_line()
+
+    async def _open_line(self) -> None:
+        """Have a line for what is small; `OSError` where there cannot be one, and Dask carries all."""
+        with Bell() as bell:
+            await self._execute("open_line", (bell.name, bell.token), seconds("comm.connect-timeout"))
+            connection = bell.picked_up()
+        _, self._line = await self.runtime.loop.create_unix_connection(Caller, sock=connection)
+        if self.lost:
+            self._line.close()
 
     async def _create(self) -> None:
         from byzflow.engine.actor.host import NodeHost
@@ -247,6 +270,8 @@ class HostRef:
         """Mark the worker as gone: every call under way fails now. On the client's loop."""
         if not self._lost.done():
             self._lost.set_result(None)
+        if self._line is not None:
+            self._line.close()
 
     async def stop(self) -> None:
         """Release the objects and the actor. On the client's loop."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.shared import TOKEN, Shared, Spot, opened
@@ -94,8 +95,12 @@ class Trays:
 
     def __init__(self) -> None:
         self._spare: deque[Tray] = deque()
-        self._size = 0
+        self._size = self._most = 0
         self._is_possible = hasattr(os, "memfd_create")
+
+    def suffice(self, spot: Sequence[Any] | None) -> bool:
+        """Whether little is likely to travel of a reply, with a tray at `spot` or without one."""
+        return self._most < WORTH or (spot is not None and self._most <= LARGEST)
 
     def opened(self, reply: Parcel | Left, tray: Tray | None) -> Parcel:
         """Return a reply as a parcel; one that travelled tells how large a tray has to be."""
@@ -105,6 +110,7 @@ class Trays:
         size = _extent([memoryview(frame).nbytes for frame in reply.frames[1:]])
         if tray is not None and size <= tray.size:
             self._is_possible = False  # the host is on another machine
+        self._most = max(self._most, size)
         if WORTH <= size <= LARGEST:
             self._size = max(self._size, 1 << (size - 1).bit_length())
         return reply

@@ -93,6 +93,24 @@ def test_a_reply_that_has_grown_travels_once_and_then_gets_a_larger_tray() -> No
     assert large.size > small.size
 
 
+def test_little_travels_until_a_reply_was_large_and_then_where_there_is_a_tray_for_it() -> None:
+    trays, waiter = Trays(), Waiter()
+    assert trays.suffice(None)
+    served(trays, waiter, 0.0)
+    assert not trays.suffice(None)
+    with trays.lent() as tray:
+        assert trays.suffice(tray.spot)
+
+
+def test_trays_do_not_suffice_for_what_is_larger_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    trays, waiter = Trays(), Waiter()
+    served(trays, waiter, 0.0)
+    monkeypatch.setattr("byzflow.engine.actor.tray.LARGEST", 2 * WORTH)
+    served(trays, waiter, 0.0, 1.0)
+    with trays.lent() as tray:
+        assert not trays.suffice(tray.spot)
+
+
 def test_a_host_that_cannot_reach_the_tray_sends_and_is_not_asked_again() -> None:
     trays, waiter = Trays(), Waiter()
     served(trays, waiter, 0.0)
