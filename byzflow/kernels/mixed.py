@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from byzflow.kernels.native.order import nth
 from byzflow.kernels.small import compiled, product
 
 __all__ = ("mixed_gram",)
@@ -39,8 +40,8 @@ def mixed_gram(W: np.ndarray, gram: np.ndarray, finite: np.ndarray) -> tuple[np.
 @compiled
 def _lower_median(sums: np.ndarray, finite: np.ndarray) -> float:
     """Return the lower median of the sums of finite rows; 1 if there is none."""
-    known = np.sort(sums[finite])
-    return float(known[(len(known) - 1) // 2]) if len(known) else 1.0
+    known = sums[finite]
+    return float(nth(known, (len(known) - 1) // 2)) if len(known) else 1.0
 
 
 @compiled

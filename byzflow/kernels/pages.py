@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.template import Array
 from byzflow.kernels.threads import parallel
 
@@ -41,7 +41,7 @@ def touched(out: Array) -> Array:
     return out
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _touch(flat: Any, lo: int, hi: int, step: int) -> None:
     for i in range(lo, hi, step):
         flat[i] = 0

@@ -7,12 +7,12 @@ several Python threads solve. So loops are compiled, and products go through tor
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numba import njit
 
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.threads import one_thread
 
 __all__ = (
@@ -43,7 +43,7 @@ def compiled(function: F) -> F:
     Where a loop adds up and writes, compilers make two versions and choose by where the arrays happen to lie.
     So what is to be fast is a call of `dot`, `norm` or `matvec`, which add up in loops that only read.
     """
-    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+    return loop(error_model="numpy")(function)
 
 
 def _dot(x: Any, y: Any) -> Any:
@@ -54,7 +54,7 @@ def _dot(x: Any, y: Any) -> Any:
     return total
 
 
-dot: Any = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})(_dot)
+dot: Any = loop(fastmath={"reassoc", "contract", "nsz"})(_dot)
 
 
 def _four_dots(a: Any, b: Any, e: Any, g: Any, x: Any) -> Any:
@@ -68,7 +68,7 @@ def _four_dots(a: Any, b: Any, e: Any, g: Any, x: Any) -> Any:
     return of_a, of_b, of_e, of_g
 
 
-_dots: Any = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})(_four_dots)
+_dots: Any = loop(fastmath={"reassoc", "contract", "nsz"})(_four_dots)
 
 
 @compiled
@@ -198,8 +198,8 @@ def sq_distances(gram: Any, finite: Any) -> Any:
         D[i, i] = 0.0
     for i in range(n):
         if not finite[i]:
-            D[i, :] = np.inf
-            D[:, i] = np.inf
+            for j in range(n):
+                D[i, j] = D[j, i] = np.inf
     return D
 
 

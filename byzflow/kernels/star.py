@@ -6,11 +6,12 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.host import to_host
 from byzflow.kernels.native.addresses import FAST, pointer
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.rows import Rows
 
 __all__ = ("star_block",)
@@ -49,7 +50,7 @@ def star_block(rows: Rows, span: Span, hub: int) -> dict[str, np.ndarray]:
     return {"norms": norms, "star": np.where(np.isfinite(star), star, 0.0)}
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def _distances(addresses: Any, hub: Any, start: Any, width: Any, like: Any, norms: Any, star: Any) -> None:
     shift = np.uintp(start * like.itemsize)
     centre = carray(pointer(addresses[hub] + shift, like), width)

@@ -73,7 +73,9 @@ def largest_pair(diagonal: np.ndarray, beside: np.ndarray, k: int, guess: float,
         s[i] = -beside[i] * s[i + 1] / down[i]
     for i in range(twist + 1, k):
         s[i] = -beside[i - 1] * s[i - 1] / up[i]
-    s[:k] /= norm(s[:k])
+    length = norm(s[:k])
+    for i in range(k):
+        s[i] /= length
     return value
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
+
+from byzflow.kernels.native.loops import loop
 
 __all__ = (
     "FAST",
@@ -43,7 +45,7 @@ def pointer(typingctx: Any, address: Any, like: Any) -> Any:
     return kind(types.uintp, like), codegen
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def part_of(block: Any, i: Any, start: Any, end: Any) -> Any:
     """Return columns ``start : end`` of row `i` of a block whose rows are contiguous, as a contiguous array.
 
@@ -54,7 +56,7 @@ def part_of(block: Any, i: Any, start: Any, end: Any) -> Any:
     return carray(pointer(np.uintp(block.ctypes.data + offset), block), end - start)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def addresses_of(block: Any) -> Any:
     """Return the address of every row of a block."""
     out = np.empty(block.shape[0], np.uintp)
@@ -63,7 +65,7 @@ def addresses_of(block: Any) -> Any:
     return out
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def gather(addresses: Any, start: Any, out: Any) -> None:
     """Copy columns ``start : start + out.shape[1]`` of every row into `out`, an (n, w) block."""
     width = out.shape[1]
@@ -75,7 +77,7 @@ def gather(addresses: Any, start: Any, out: Any) -> None:
             target[c] = source[c]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})  # sums are written as they grow: their order must stay
+@loop(fastmath={"contract"})  # sums are written as they grow: their order must stay
 def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, base: Any, out: Any) -> None:
     """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows.
 
@@ -111,7 +113,7 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
                 k += 1
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def squared_norm(row: Any) -> Any:
     """Return the squared norm of a contiguous row (float64; inf or NaN if a value is)."""
     total = 0.0
@@ -121,7 +123,7 @@ def squared_norm(row: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def squared_norms_at(addresses: Any, start: Any, width: Any, like: Any, out: Any) -> None:
     """Write the squared norms of ``start : start + width`` of every row, of `like`'s dtype, into `out`."""
     shift = np.uintp(start * like.itemsize)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer, squared_norm
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.order import nth
 
 __all__ = (
@@ -20,14 +21,14 @@ __all__ = (
 )
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def squared_norms(block: Any, out: Any) -> None:
     """Write the squared norm of every row of `block` into `out` (float64; inf or NaN if a value is)."""
     for i in range(block.shape[0]):
         out[i] = squared_norm(part_of(block, i, 0, block.shape[1]))
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def is_finite(block: Any) -> bool:
     """Whether `block` holds neither NaN nor infinities."""
     rows, width = block.shape
@@ -43,7 +44,7 @@ def is_finite(block: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def pick_centre(block: Any, finite: Any) -> Any:
     """Return the row, of about four candidates, that lies nearest to most rows on 16 sampled columns."""
     n, columns = block.shape[0], block.shape[1]
@@ -73,7 +74,7 @@ def pick_centre(block: Any, finite: Any) -> Any:
     return best
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def marked_norms(block: Any, norms: Any) -> None:
     """Write the squared norms of the first ``len(norms)`` rows; +inf for a row that is not finite."""
     squared_norms(block[: norms.shape[0]], norms)
@@ -82,7 +83,7 @@ def marked_norms(block: Any, norms: Any) -> None:
             norms[i] = np.inf
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def _dot(a: Any, b: Any) -> Any:
     total = 0.0
     for c in range(a.shape[0]):
@@ -90,7 +91,7 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def _norm_and_dot(row: Any, other: Any) -> tuple[float, float]:
     """Return the squared norm of a row and its inner product with another, of float64: it is widened once."""
     norm, total = 0.0, 0.0
@@ -101,7 +102,7 @@ def _norm_and_dot(row: Any, other: Any) -> tuple[float, float]:
     return norm, total
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
     """Move the origin of the whole block to one of its rows; `norms` come from `marked_norms`.
 
@@ -128,7 +129,7 @@ def centre_rows(block: Any, norms: Any, to_zero: Any) -> None:
         to_zero[block.shape[0]] = _dot(origin, origin)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def gather_centred(addresses: Any, start: Any, block: Any, norms: Any, to_zero: Any) -> bool:
     """Do what `gather`, `marked_norms` and `centre_rows` do, in one pass over columns of rows at addresses.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from byzflow.kernels.native.addresses import TILE, part_of
+from byzflow.kernels.native.loops import loop
 
 __all__ = ("mean_std",)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def mean_std(block: Any, scale: Any, out: Any) -> None:
     """Write, per column, mean + scale * population standard deviation of the finite values into `out`."""
     n = block.shape[0]
@@ -44,7 +44,7 @@ def mean_std(block: Any, scale: Any, out: Any) -> None:
             target[c] = mean[c] + scale * np.sqrt(square[c] / n)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _mean_std_of_finite(block: Any, tile: Any, scale: Any, out: Any) -> None:
     """Do one tile of `mean_std` in which some column may hold a value that is not finite."""
     n, width = block.shape[0], out.shape[0]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer, squared_norms_at
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.order import nth
 
 __all__ = ("accept_gram", "insert_point", "keeps_digits", "small_gram", "underflows")
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
     """Whether most rows are near the origin: not `limit` times farther, squared, than from one another.
 
@@ -39,7 +40,7 @@ def keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
     """Copy a block's Gram matrix to float64, without rows that are not finite, if it kept the digits.
 
@@ -62,7 +63,7 @@ def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
     return bool(keeps_digits(gram, norms, limit))
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def underflows(block: Any, norms: Any, gram: Any, least: float) -> bool:
     """Whether a row lies so near the origin, yet not at it, that squares of its entries may have vanished.
 
@@ -80,7 +81,7 @@ def underflows(block: Any, norms: Any, gram: Any, least: float) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def small_gram(
     addresses: Any, start: Any, width: Any, like: Any, limit: Any, bounds: Any, norms: Any, gram: Any
 ) -> bool:
@@ -107,7 +108,7 @@ def small_gram(
     return bool(keeps_digits(gram, norms, limit))
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any) -> None:
     """Write the inner products of all rows, four with four at a time; past the end the last is repeated."""
     m = addresses.shape[0]
@@ -127,7 +128,7 @@ def _write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any
                     gram[others[x], own[y]] = products[y][x]
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _four(where: Any, rows: Any, like: Any, width: Any) -> Any:
     return (
         carray(pointer(where[rows[0]], like), width),
@@ -137,7 +138,7 @@ def _four(where: Any, rows: Any, like: Any, width: Any) -> Any:
     )
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@loop(fastmath=FAST)
 def _products(a: Any, b: Any, e: Any, g: Any, p: Any, q: Any, r: Any, s: Any) -> Any:
     """Return the inner products of four rows, first, with four others, in the rows' dtype."""
     ap = aq = ar = az = bp = bq = br = bz = ep = eq = er = ez = gp = gq = gr = gz = a.dtype.type(0)
@@ -151,7 +152,7 @@ def _products(a: Any, b: Any, e: Any, g: Any, p: Any, q: Any, r: Any, s: Any) ->
     return (ap, aq, ar, az), (bp, bq, br, bz), (ep, eq, er, ez), (gp, gq, gr, gz)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def insert_point(gram: Any, at: Any, products: Any) -> Any:
     """Return the Gram matrix with one more point at index `at`, given its products with all, its own last."""
     k = gram.shape[0]

@@ -7,7 +7,8 @@ from math import erfc, exp, log, pi, sqrt
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from byzflow.kernels.native.loops import loop
 
 __all__ = ("shuffled", "write_normals", "ziggurat")
 
@@ -43,20 +44,20 @@ def ziggurat() -> tuple[np.ndarray, np.ndarray]:
     return x, np.exp(-0.5 * x * x)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _mixed(h: Any) -> Any:
     h = (h ^ (h >> np.uint64(30))) * _FIRST
     h = (h ^ (h >> np.uint64(27))) * _SECOND
     return h ^ (h >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _unit(h: Any) -> float:
     """Return a number in (0, 1) from the upper 53 bits of a word; the lower ones are left."""
     return (np.float64(h >> np.uint64(11)) + 0.5) * _UNIT
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _beside(h: Any, x: Any, density: Any) -> Any:
     """Return what the words from `h` on give, whose first one lies beside the inner part of its layer."""
     while True:
@@ -79,7 +80,7 @@ def _beside(h: Any, x: Any, density: Any) -> Any:
         h = _mixed(h + _STEP)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def write_normals(a: Any, b: Any, start: Any, mu: Any, sigma: Any, x: Any, density: Any, out: Any) -> None:
     """Write numbers of N(mu, sigma²) for the columns from `start` on into `out`, (w,).
 
@@ -97,7 +98,7 @@ def write_normals(a: Any, b: Any, start: Any, mu: Any, sigma: Any, x: Any, densi
         out[c] = mu + sigma * value
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def shuffled(key: Any, n: Any) -> Any:
     """Return 0 ... n - 1 in a random order (Fisher, Yates) that follows from `key`, a whole number."""
     first = np.uint64(key)

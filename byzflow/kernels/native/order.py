@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from byzflow.kernels.native.loops import loop
 
 __all__ = ("nth",)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def nth(values: Any, k: int) -> Any:
     """Return the value that has k smaller ones before it in order (Hoare's find); `values` are moved about.
 

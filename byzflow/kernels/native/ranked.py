@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from byzflow.kernels.native.averages import mean_around, mean_of_ranks
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.registers import STRIDE
 from byzflow.kernels.native.sorting import (
     GROUP,
@@ -23,7 +22,7 @@ from byzflow.kernels.native.vectors import LINE
 __all__ = ("ranked_means",)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def ranked_means(addresses: Any, start: Any, first: Any, last: Any, keep: Any, out: Any) -> None:
     """Write the mean of ranks ``first : last`` of columns ``start : start + len(out)`` into `out`.
 
@@ -52,4 +51,6 @@ def ranked_means(addresses: Any, start: Any, first: Any, last: Any, keep: Any, o
         else:
             for c in range(0, length, LINE):
                 mean_of_ranks(base + c, first, last, base + answer * STRIDE + c, tile)
-        part[:] = tile[row, : part.shape[0]]
+        result = tile[row]
+        for c in range(part.shape[0]):
+            part[c] = result[c]

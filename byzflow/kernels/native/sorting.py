@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from byzflow.kernels.native.addresses import pointer
+from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.registers import (
     STRIDE,
     flip_4,
@@ -41,13 +42,13 @@ SPARE = 4
 """Rows behind those of a tile: the greatest key, an answer, the least key, and the greatest as a number."""
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def address_of(array: Any) -> Any:
     """Return where an array begins, as a signed number: numba makes floats of sums of mixed ones."""
     return np.int64(array.ctypes.data)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _lined(rows: int, like: Any) -> Any:
     """Return uninitialised rows of a tile, of the dtype of the array `like`, at whole cache lines."""
     columns = STRIDE // like.itemsize
@@ -56,7 +57,7 @@ def _lined(rows: int, like: Any) -> Any:
     return whole[start : start + rows * columns].reshape(rows, columns)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def new_tile(n: int, like: Any) -> Any:
     """Return a tile for n rows, a table of where rows lie, and room for copies of the rows.
 
@@ -73,11 +74,12 @@ def new_tile(n: int, like: Any) -> Any:
     for c in range(0, STRIDE, LINE):
         to_numbers(base + last * STRIDE + c, tile)
         write_least(base + (last - 1) * STRIDE + c, tile)
-    table[:] = base + last * STRIDE
+    for i in range(table.shape[0]):
+        table[i] = base + last * STRIDE
     return tile, table, copies
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def open_tile(addresses: Any, start: Any, width: Any, copies: Any, table: Any) -> None:
     """Point `table` at columns ``start : start + width`` of rows at addresses, or at copies if they are few.
 
@@ -93,7 +95,7 @@ def open_tile(addresses: Any, start: Any, width: Any, copies: Any, table: Any) -
         table[i] = source
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def sort_tile(table: Any, first: Any, last: Any, tile: Any, length: Any) -> None:
     """Sort rows ``first : last``, of `length` bytes, into the same rows of the tile, as keys."""
     base = address_of(tile)
@@ -111,7 +113,7 @@ def sort_tile(table: Any, first: Any, last: Any, tile: Any, length: Any) -> None
         size *= 2
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _take(table: Any, count: Any, place: Any, tile: Any, length: Any) -> None:
     """Sort up to a group of rows as they are read."""
     for c in range(0, length, LINE):
@@ -125,7 +127,7 @@ def _take(table: Any, count: Any, place: Any, tile: Any, length: Any) -> None:
             sort_group(table, c, place + c, tile)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _pair(place: Any, count: Any, tile: Any, length: Any) -> None:
     """Merge a group with the one behind it, which has so many rows or more."""
     for c in range(place, place + length, LINE):
@@ -137,7 +139,7 @@ def _pair(place: Any, count: Any, tile: Any, length: Any) -> None:
             merge_group((c, c + GROUP * STRIDE), tile)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _merge(place: Any, size: Any, rows: Any, tile: Any, length: Any) -> None:
     """Merge the first `size` rows, two groups at least, with the others, at most as many; both are sorted."""
     _four(place, size // 2, rows, True, tile, length)
@@ -155,7 +157,7 @@ def _merge(place: Any, size: Any, rows: Any, tile: Any, length: Any) -> None:
                 resort_16((c,), tile)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def _four(place: Any, quarter: Any, rows: Any, flip: Any, tile: Any, length: Any) -> None:
     """Run two layers of a merge: the first two of ``4 quarter`` rows, or two further ones."""
     pad = address_of(tile) + (tile.shape[0] - SPARE) * STRIDE
@@ -174,7 +176,7 @@ def _four(place: Any, quarter: Any, rows: Any, flip: Any, tile: Any, length: Any
                 spread_4((a + c, b + c, e + c, g + c), tile)
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def pick(half: Any, n: Any, rank: Any, tile: Any, length: Any) -> Any:
     """Find one rank of two sorted lists, rows ``:half`` and ``half:n``; return the row that gets its key.
 
@@ -194,7 +196,7 @@ def pick(half: Any, n: Any, rank: Any, tile: Any, length: Any) -> Any:
     return out
 
 
-@njit(nogil=True, cache=True)
+@loop()
 def restore(tile: Any, first: Any, last: Any, length: Any) -> None:
     """Turn the keys in rows ``first : last`` of a tile into the numbers they stand for."""
     base = address_of(tile)
