@@ -81,7 +81,8 @@ def gather(addresses: Any, start: Any, out: Any) -> None:
 def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, base: Any, out: Any) -> None:
     """Write W X over ``start : start + out.shape[1]`` into `out`, with W in compressed sparse rows.
 
-    `base`, if it is not None, is added to each row of the answer.
+    `base`, if it is not None, is added to each row of the answer. Rows are added four at a time, after the
+    first few that this does not take.
     """
     shift = start * out.itemsize
     for j in range(out.shape[0]):
@@ -89,14 +90,27 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
         for tile in range(0, out.shape[1], step):
             width = min(step, out.shape[1] - tile)
             total = part_of(out, j, tile, tile + width)
-            for c in range(width):
-                total[c] = 0
+            offset = np.uintp(shift + tile * out.itemsize)
+            k, last = first[j], first[j + 1]
             if base is not None:
                 for c in range(width):
                     total[c] = base[tile + c]
-            offset = np.uintp(shift + tile * out.itemsize)
-            k, last = first[j], first[j + 1]
-            while k + 4 <= last:
+            elif (last - k) % 4:
+                a = carray(pointer(addresses[index[k]] + offset, out), width)
+                wa = weights[k]
+                for c in range(width):
+                    total[c] = wa * a[c]
+                k += 1
+            else:
+                for c in range(width):
+                    total[c] = 0
+            while (last - k) % 4:
+                a = carray(pointer(addresses[index[k]] + offset, out), width)
+                wa = weights[k]
+                for c in range(width):
+                    total[c] += wa * a[c]
+                k += 1
+            while k < last:
                 a = carray(pointer(addresses[index[k]] + offset, out), width)
                 b = carray(pointer(addresses[index[k + 1]] + offset, out), width)
                 e = carray(pointer(addresses[index[k + 2]] + offset, out), width)
@@ -105,12 +119,6 @@ def combine(addresses: Any, first: Any, index: Any, weights: Any, start: Any, ba
                 for c in range(width):
                     total[c] += wa * a[c] + wb * b[c] + we * e[c] + wg * g[c]
                 k += 4
-            while k < last:
-                a = carray(pointer(addresses[index[k]] + offset, out), width)
-                wa = weights[k]
-                for c in range(width):
-                    total[c] += wa * a[c]
-                k += 1
 
 
 @loop(fastmath=FAST)
