@@ -54,9 +54,7 @@ class Window(NamedTuple):
     @classmethod
     def of(cls, X: np.ndarray) -> Window:
         """Return all columns of a block whose rows are contiguous."""
-        first, step = X.__array_interface__["data"][0], X.strides[0]
-        addresses = first + step * np.arange(X.shape[0])
-        return cls(addresses.astype(np.uintp), 0, X.shape, X.dtype, X)
+        return cls(native.addresses_of(X), 0, X.shape, X.dtype, X)
 
 
 class Rows(NamedTuple):

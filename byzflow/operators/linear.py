@@ -68,7 +68,7 @@ class MixingOperator(RowOperator):
 
     def height(self, plan: Weights, n: int) -> int:
         """Return the number of rows of W."""
-        return len(plan.mixture.W)
+        return plan.mixture.height
 
     def in_place(self, rows: Rows, plan: Weights) -> bool:
         """Whether W is sparse and no anchor is added."""

@@ -71,6 +71,11 @@ class HostRef:
         return f"<HostRef {self.address}{' (lost)' if self.lost else ''}>"
 
     @property
+    def is_here(self) -> bool:
+        """Whether its worker is in this very process."""
+        return self.address.startswith("inproc://")
+
+    @property
     def lost(self) -> bool:
         """Whether the worker is known to be gone."""
         return self._lost.done()
@@ -157,7 +162,7 @@ class HostRef:
             If it has to be pickled and cannot be.
         """
         parcel = Parcel(value)
-        return parcel if self.address.startswith("inproc://") else parcel.sealed()
+        return parcel if self.is_here else parcel.sealed()
 
     async def execute(self, method: str, *args: Any, deadline: float | None = None) -> Any:
         """Call a method of the `NodeHost` itself: the one door for every rpc."""
@@ -172,14 +177,14 @@ class HostRef:
     async def _rpc(self, method: str, args: tuple[Any, ...]) -> Any:
         # Not the proxy of distributed.Actor: that one cannot be cancelled, and for a worker that is gone
         # tries again to reach it for as long as the connect timeout. A frame of its own costs 20 us.
-        sent = [to_serialize(arg) if isinstance(arg, Parcel) else arg for arg in args]
-        message = {"actor": self.key, "function": method, "args": sent}
         client = self.runtime.client
         if client.status in ("closing", "closed"):
             raise self._gone("the client was closed")
         try:
             if (line := self._line_for(method, args)) is not None:
                 return await line.call(method, *args)
+            sent = [to_serialize(arg) if isinstance(arg, Parcel) else arg for arg in args]
+            message = {"actor": self.key, "function": method, "args": sent}
             if self._direct:
                 return await client.rpc(self.address).actor_execute(**message)
             return await client.scheduler.proxy(worker=self.address, msg={"op": "actor_execute", **message})
@@ -237,7 +242,7 @@ class HostRef:
                 raise
             self._direct = False
             await self._execute("ping", (), limit)
-        if self._direct and not self.address.startswith("inproc://"):
+        if self._direct and not self.is_here:
             with contextlib.suppress(OSError, NodeLostError, DeadlineError):
                 await self._open_line()
 

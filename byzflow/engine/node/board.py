@@ -172,7 +172,7 @@ class Board:
 
     async def _domain(self, host: Host) -> Domain:
         """Return where a host reads and writes rows."""
-        if not isinstance(host, HostRef) or host.address.startswith("inproc://"):
+        if not isinstance(host, HostRef) or host.is_here:
             return None
         async with self._asking:
             if host not in self._reaches and self._current is not None:

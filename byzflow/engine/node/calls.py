@@ -15,7 +15,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.attributes import State
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.moving import Move
-from byzflow.engine.node.outcomes import NodeOutcomes
+from byzflow.engine.node.outcomes import NodeOutcomes, unreached
 from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -247,9 +247,8 @@ class Roster:
 
 def _result(outcomes: Sequence[Outcome], counts: Sequence[bool]) -> Outcome:
     """Return what a queue of calls came to: not gone through, an error that counts, or the last outcome."""
-    broken = (out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError))
     failed = (out for out, is_ours in zip(outcomes, counts, strict=True) if is_ours and out.error is not None)
-    return next(broken, None) or next(failed, outcomes[-1])
+    return unreached(outcomes) or next(failed, outcomes[-1])
 
 
 async def on_host(

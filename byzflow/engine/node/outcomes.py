@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.stack import Stack
+from byzflow.exceptions import DeadlineError, NodeLostError
 
-__all__ = ("NodeOutcomes",)
+__all__ = ("NodeOutcomes", "unreached")
 
 
 class NodeOutcomes(Mapping[int, Outcome]):
@@ -85,3 +86,15 @@ class NodeOutcomes(Mapping[int, Outcome]):
             )
             self._places = dict(sorted(places, key=lambda pair: pair[0]))
         return self._places
+
+
+def unreached(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Return the first outcome of a call that a node may not have gone through; None if there is none.
+
+    Examples
+    --------
+    >>> late = Outcome(error=DeadlineError())
+    >>> unreached([Outcome("a"), Outcome(error=ValueError()), late]) is late
+    True
+    """
+    return next((out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError)), None)

@@ -73,9 +73,7 @@ class Sharding:
     def possible(self) -> bool:
         """Whether all nodes are on hosts of their own processes, which may be able to share memory."""
         hosts = [host for host, _ in self._roster.hosts()] if self._possible else []
-        return bool(hosts) and all(
-            isinstance(host, HostRef) and not host.address.startswith("inproc://") for host in hosts
-        )
+        return bool(hosts) and all(isinstance(host, HostRef) and not host.is_here for host in hosts)
 
     async def ready(self, signature: Signature, deadline: float | None) -> bool:
         """Make the arenas if there are none that fit; False if they cannot be shared, or one is late.

@@ -7,10 +7,11 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.mirrors import VectorLostError
+from byzflow.engine.node.outcomes import unreached
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.messages import Instruction
 from byzflow.engine.peer_to_peer.peers import Peers
-from byzflow.exceptions import DeadlineError, NodeLostError
+from byzflow.exceptions import NodeLostError
 
 __all__ = ("Delivery",)
 
@@ -65,7 +66,7 @@ class Delivery:
             calls = {task: queue for task, queue in queues.items() if queue[1]}
             outcomes = await self._peers.call(calls, self._deadline)
             for task, (node, queue) in calls.items():
-                if not any(isinstance(o.error, NodeLostError | DeadlineError) for o in outcomes[task]):
+                if unreached(outcomes[task]) is None:
                     acts = [call for call in queue if call.method in CHANGING]
                     self._memory.done(node, acts, shown_to(task))
             found |= outcomes

@@ -14,10 +14,11 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, on_host
 from byzflow.engine.node.duties import lacks
 from byzflow.engine.node.isolation import owned
+from byzflow.engine.node.outcomes import unreached
 from byzflow.engine.node.patience import Patience
 from byzflow.engine.node.seats import Seat, by_host, is_remote
 from byzflow.engine.node.suspects import Send
-from byzflow.exceptions import DeadlineError, NodeLostError
+from byzflow.exceptions import DeadlineError
 
 __all__ = (
     "AGGREGATE",
@@ -247,8 +248,7 @@ class Peers:
 def _latest(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
     """Return the last outcomes of a queue, if what came before them was gone through."""
     before = outcomes[: len(outcomes) - count]
-    broken = (out for out in before if isinstance(out.error, NodeLostError | DeadlineError))
-    found = next(broken, None)
+    found = unreached(before)
     return [found] * count if found is not None else list(outcomes[len(before) :])
 
 

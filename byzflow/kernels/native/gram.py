@@ -41,6 +41,15 @@ def keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
 
 
 @loop()
+def _clear_dead(gram: Any, norms: Any) -> None:
+    """Write 0 to the rows and columns of rows that are not finite."""
+    for i in range(norms.shape[0]):
+        if norms[i] == np.inf:
+            gram[i, :] = 0.0
+            gram[:, i] = 0.0
+
+
+@loop()
 def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
     """Copy a block's Gram matrix to float64, without rows that are not finite, if it kept the digits.
 
@@ -50,10 +59,7 @@ def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
     for i in range(m):
         for j in range(m):
             gram[i, j] = product[i, j]
-    for i in range(norms.shape[0]):
-        if norms[i] == np.inf:
-            gram[i, :] = 0.0
-            gram[:, i] = 0.0
+    _clear_dead(gram, norms)
     finite = True
     for i in range(m):
         for j in range(m):
@@ -101,10 +107,7 @@ def small_gram(
         if i < n:
             norms[i] = np.inf if dead else squares[i]
     _write_products(addresses, start, width, like, gram)
-    for i in range(n):
-        if norms[i] == np.inf:
-            gram[i, :] = 0.0
-            gram[:, i] = 0.0
+    _clear_dead(gram, norms)
     return bool(keeps_digits(gram, norms, limit))
 
 
