@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from byzflow.kernels.library import from_numbers
 from byzflow.kernels.rows import Rows
+from byzflow.kernels.sheets import Sheets
 from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
 
 __all__ = ("as_array", "as_rows", "grid_of", "listed")
@@ -46,6 +48,8 @@ def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
     (2, 3)
     """
     if not isinstance(vectors, (list, tuple)):
+        if (sheets := _sheets(vectors)) is not None and not extra:
+            return _sheet_rows(sheets)
         vectors = listed(vectors)
     if len(vectors) == 0:
         raise ValueError("At least one vector is required; got an empty sequence. Pass one vector per node.")
@@ -84,6 +88,30 @@ def listed(vectors: Any) -> list[Array]:
             f"{type(vectors).__name__}. Wrap them in a list."
         )
     return list(vectors)
+
+
+def _sheets(vectors: Any) -> Sheets | None:
+    """Return vectors that can be read where they lie in matrices as such; else None."""
+    if not isinstance(vectors, Sheets):
+        kind = type(vectors)
+        if kind is torch.Tensor:
+            is_plain = vectors.is_cpu and vectors.layout is torch.strided and not vectors.requires_grad
+        else:
+            is_plain = kind is np.ndarray and vectors.dtype.isnative
+        if not is_plain or vectors.ndim < 2:
+            return None
+        vectors = Sheets((vectors,))
+    return vectors if vectors.is_readable else None
+
+
+def _sheet_rows(sheets: Sheets) -> Rows:
+    first = sheets.matrices[0]
+    if isinstance(first, torch.Tensor):
+        template, d, kind, _ = _form(first.dtype, first.shape[1:])
+    else:
+        shape, kind = first.shape[1:], first.dtype.type
+        template, d = Template("numpy", first.dtype, None, shape), math.prod(shape)
+    return Rows(sheets, template, len(sheets), d, kind, sheets.addresses, True)
 
 
 def grid_of(sample: Array, d: int) -> int:

@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 
 from byzflow.aggregators.base import Aggregator
 from byzflow.attacks.base import Attack
+from byzflow.kernels.sheets import Sheets
 from byzflow.operators.base import OpContext, Operator, SubTask
 from byzflow.pre_aggregators.base import PreAggregator
 
@@ -111,7 +113,20 @@ async def _graph_once(op: Operator, vectors: Sequence[Any], pool: Any) -> Any:
     return (await NodeScheduler(graph, pool=pool).run(inputs))["rule"]
 
 
+def _run_sheets(op: Operator, vectors: Sequence[Any]) -> Any:
+    """Run eagerly on rows that lie in two matrices, those with odd numbers in the first."""
+    kind, half = type(vectors[0]), len(vectors) // 2
+    if half == 0 or kind not in (np.ndarray, torch.Tensor) or len({(v.dtype, v.shape) for v in vectors}) > 1:
+        return run_eager(op, vectors)
+    parts = (list(vectors[1::2]), list(vectors[::2]))
+    places = np.array([i // 2 + (0 if i % 2 else half) for i in range(len(vectors))])
+    return run_eager(
+        op, Sheets([np.stack(p) if kind is np.ndarray else torch.stack(p) for p in parts], places)
+    )
+
+
 PATHS: Mapping[str, Path] = {
+    "sheets": _run_sheets,
     "subtasks": _run_subtasks,
     "pool": _run_pool,
     "graph": _run_graph,

@@ -55,11 +55,9 @@ class Stack:
 
     def rows(self) -> tuple[Any, ...]:
         """Return the vectors, which share the memory of the stack, but nothing that autograd notes."""
-        if isinstance(self.matrix, np.ndarray):
-            return tuple(self.matrix[i, ...] for i in range(len(self.matrix)))
-        shape = self.matrix.shape[1:]
-        rows: tuple[Any, ...] = self.matrix.detach().reshape(-1).unsafe_split(shape.numel())
-        return rows if len(shape) == 1 else tuple(row.reshape(shape) for row in rows)
+        from byzflow.kernels.sheets import split
+
+        return split(self.matrix)
 
     def lend(self) -> tuple[bytearray, Stack]:
         """Return a copy, and its memory for `take_back`: fresh pages cost more than filling used ones."""
@@ -136,7 +134,7 @@ def common_form(values: Sequence[Any]) -> tuple[Any, ...] | None:
     return form if alike else None
 
 
-def stacked(vectors: tuple[Any, ...]) -> Any:
+def stacked(vectors: Sequence[Any]) -> Any:
     """Return vectors as a `Stack` if they have one form that allows it, else as they are.
 
     Examples
@@ -144,4 +142,8 @@ def stacked(vectors: tuple[Any, ...]) -> Any:
     >>> type(stacked((np.zeros(2), np.ones(2)))).__name__, type(stacked((np.zeros(2), None))).__name__
     ('Stack', 'tuple')
     """
+    from byzflow.kernels.sheets import Sheets
+
+    if isinstance(vectors, Sheets):
+        return Stack(vectors.whole())
     return vectors if common_form(vectors) is None else Stack.of(vectors)

@@ -7,10 +7,9 @@ whatever the values are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +17,7 @@ from byzflow.engine.actor.calls import Recorder, text_of
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.node.forms import Digest, Signature, digest_of, norm_of, norms_of
 from byzflow.engine.node.outcomes import NodeOutcomes
+from byzflow.engine.node.vectors import Vectors
 from byzflow.exceptions import DeadlineError, NodeError, NodeLostError
 
 __all__ = (
@@ -83,8 +83,8 @@ class Verdict:
 
     Attributes
     ----------
-    vectors : dict of int to array
-        Fit vectors by node index, in node order.
+    vectors : mapping of int to array
+        Fit vectors by node index, in node order; `Vectors` if all came in stacks.
     norms : dict of int to float
         Euclidean norm of each fit vector.
     signature : Signature or None
@@ -93,7 +93,7 @@ class Verdict:
         The rest, by node index.
     """
 
-    vectors: dict[int, Any] = field(default_factory=dict)
+    vectors: Mapping[int, Any] = field(default_factory=dict)
     norms: dict[int, float] = field(default_factory=dict)
     signature: Signature | None = None
     excluded: dict[int, Exclusion] = field(default_factory=dict)
@@ -174,21 +174,13 @@ def judge(
         detail = f"expected a real tensor or array, got {same.digest.kind}"
         excluded.update((i, Exclusion(names[i], phase, Reason.TYPE, detail)) for i in same.nodes)
     right = expected or _majority(forms)
-    vectors: dict[int, Any] = {}
-    norms: dict[int, float] = {}
+    fit = forms.pop(right, []) if right else []
     for form, parts in forms.items():
-        reason, detail = _mismatch(form, right)
-        for same in parts:
-            if reason is not None:
-                excluded.update((i, Exclusion(names[i], phase, reason, detail)) for i in same.nodes)
-                continue
-            for index, row, norm, error in same.measured(held):
-                if math.isfinite(norm):
-                    vectors[index], norms[index] = row, norm
-                else:
-                    why = refusal(error) if error else (Reason.NONFINITE, "an entry is NaN or infinite")
-                    excluded[index] = Exclusion(names[index], phase, *why)
-    return Verdict(_in_order(vectors), _in_order(norms), right, _in_order(excluded))
+        why = _mismatch(form, right)
+        excluded.update((i, Exclusion(names[i], phase, *why)) for same in parts for i in same.nodes)
+    vectors, norms, unfit = _measured(fit, held)
+    excluded.update((i, Exclusion(names[i], phase, *why)) for i, why in unfit.items())
+    return Verdict(vectors, norms, right, _in_order(excluded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +191,16 @@ class _Same:
     digest: Digest
     stack: Stack | None = None
 
-    def measured(self, held: bool) -> Iterable[tuple[int, Any, float, BaseException | None]]:
-        """Return node, vector, norm, and why there is none."""
-        if self.stack is None:
-            norm, error = (self.digest.norm, None) if held else _norm(self.digest.row)
-            return [(self.nodes[0], self.digest.row, norm, error)]
-        rows = self.stack.rows()
-        return zip(self.nodes, rows, norms_of(self.stack.matrix), repeat(None, len(rows)), strict=True)
+    def norms(self, held: bool) -> tuple[Sequence[float], BaseException | None]:
+        """Return the norm of each vector, infinite if it cannot be measured, and why not."""
+        if self.stack is not None:
+            return norms_of(self.stack.matrix), None
+        norm, error = (self.digest.norm, None) if held else _norm(self.digest.row)
+        return (norm,), error
+
+    def vectors(self) -> Sequence[Any]:
+        """Return the vectors."""
+        return (self.digest.row,) if self.stack is None else self.stack.rows()
 
 
 def _alike(outcomes: NodeOutcomes, held: bool) -> list[_Same]:
@@ -213,6 +208,31 @@ def _alike(outcomes: NodeOutcomes, held: bool) -> list[_Same]:
     stacks = [_Same(at, digest_of(stack.matrix[0, ...]), stack) for at, stack in outcomes.stacks]
     others = outcomes.others.items()
     return [*stacks, *(_Same((i,), value if held else digest_of(value)) for i, value in others)]
+
+
+def _measured(
+    parts: Sequence[_Same], held: bool
+) -> tuple[Mapping[int, Any], dict[int, float], dict[int, tuple[Reason, str]]]:
+    """Return vectors of one form and their norms, by node, and of those that cannot be used, why not."""
+    norms: dict[int, float] = {}
+    unfit: dict[int, tuple[Reason, str]] = {}
+    for same in parts:
+        found, error = same.norms(held)
+        norms.update(zip(same.nodes, found, strict=True))
+        if not math.isfinite(sum(found)):
+            why = refusal(error) if error else (Reason.NONFINITE, "an entry is NaN or infinite")
+            unfit |= {i: why for i in same.nodes if not math.isfinite(norms[i])}
+    vectors = _vectors(parts, unfit)
+    return vectors, {i: norms[i] for i in vectors}, unfit
+
+
+def _vectors(parts: Sequence[_Same], unfit: Collection[int]) -> Mapping[int, Any]:
+    """Return the vectors by node, but for those that are unfit."""
+    matrices = [(same.nodes, same.stack.matrix) for same in parts if same.stack is not None]
+    if matrices and len(matrices) == len(parts):
+        return Vectors(matrices, unfit)
+    found = {i: v for same in parts for i, v in zip(same.nodes, same.vectors(), strict=True)}
+    return _in_order({i: vector for i, vector in found.items() if i not in unfit})
 
 
 def _in_order(found: dict[int, T]) -> dict[int, T]:
@@ -234,7 +254,8 @@ def _majority(forms: Mapping[Signature, Sequence[_Same]]) -> Signature | None:
     return max(forms, key=weight) if forms else None
 
 
-def _mismatch(form: Signature, right: Signature | None) -> tuple[Reason | None, str]:
+def _mismatch(form: Signature, right: Signature | None) -> tuple[Reason, str]:
+    """Say how two forms differ."""
     assert right is not None
     if form.library != right.library:
         return Reason.TYPE, f"expected {right.library}, got {form.library}"
@@ -242,6 +263,4 @@ def _mismatch(form: Signature, right: Signature | None) -> tuple[Reason | None, 
         return Reason.DTYPE, f"expected {right.dtype}, got {form.dtype}"
     if form.shape != right.shape:
         return Reason.SHAPE, f"expected {right.shape}, got {form.shape}"
-    if form.device != right.device:
-        return Reason.DEVICE, f"expected {right.device}, got {form.device}"
-    return None, ""
+    return Reason.DEVICE, f"expected {right.device}, got {form.device}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -161,9 +161,9 @@ class Roster:
             return not is_remote(self.nodes[index])
         return getattr(host, "address", "").startswith("inproc://")
 
-    def crossing(self, indices: Iterable[int]) -> tuple[int, int]:
+    def crossing(self, nodes: Collection[int]) -> tuple[int, int]:
         """Return how many of these nodes, and of their hosts, are in other processes."""
-        away = [len(some) for host, some in self._grouped({*indices}) if is_away(host)]
+        away = [len(some) for host, some in self._grouped(nodes) if is_away(host)] if nodes else []
         return sum(away), len(away)
 
     def is_away(self, index: int) -> bool:
@@ -219,7 +219,7 @@ class Roster:
     ) -> Sequence[Outcome]:
         first = asks[indices[0]]
         trusted = self.suspects.isdisjoint(indices)
-        if trusted and isinstance(first, Ask) and all(asks[index] is first for index in indices):
+        if trusted and isinstance(first, Ask) and len({*map(id, map(asks.__getitem__, indices))}) == 1:
             ids = self._ids.get(indices) or [self.seat(i).object_id for i in indices]
             return await _answers(host, first.calls(indices, ids, round, self.run), deadline)
         queues = [[(round, ask)] if isinstance(ask, Ask) else ask for ask in map(asks.__getitem__, indices)]

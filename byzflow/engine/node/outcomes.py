@@ -63,7 +63,7 @@ class NodeOutcomes(Mapping[int, Outcome]):
     def stacks(self) -> list[tuple[list[int], Stack]]:
         """Small arrays of one form, with their node indices."""
         return [
-            ([indices[position] for position in at], stack)
+            (list(indices) if len(at) == len(indices) else [indices[position] for position in at], stack)
             for indices, columns in self._parts
             for at, stack in columns.stacks
         ]
@@ -73,6 +73,8 @@ class NodeOutcomes(Mapping[int, Outcome]):
         """By node index, what is not in `stacks` and no error."""
         rest: dict[int, Any] = {}
         for indices, columns in self._parts:
+            if len(columns.errors) + sum(len(at) for at, _ in columns.stacks) == len(indices):
+                continue  # as nearly always
             known = {*columns.errors, *(position for at, _ in columns.stacks for position in at)}
             rest |= {index: columns.others.get(p) for p, index in enumerate(indices) if p not in known}
         return rest

@@ -88,7 +88,7 @@ class Decision:
             liars = self._cohort.byzantine
             here = [i for i in liars if not run.held and self._roster.shares_memory(i)]
             away = sorted({*liars} - {*here})
-            shown = await self._gallery.hang(plan.shown, len(here))
+            shown = await self._gallery.hang(tuple(plan.shown), len(here)) if here else ()
             lies = self._asks(run, here, LIE_OF, (shown,), light)
             lies |= self._asks(run, away, LIE_OF, (stacked(plan.shown) if away else (),), light)
             answers = run.without_states(await self._ask(lies), light)

@@ -16,6 +16,7 @@ from byzflow.engine.fitting import candidates, tolerance
 from byzflow.engine.node.answers import Answered, Exclusion, Verdict, judge, refusal
 from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.outcomes import NodeOutcomes
+from byzflow.engine.node.vectors import rows_of
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.exceptions import ToleranceError
 
@@ -70,7 +71,7 @@ class Combine:
     """The instruction to aggregate: rows in node order, and the rules to try, first fit first."""
 
     nodes: tuple[int, ...]
-    rows: tuple[Any, ...]
+    rows: Sequence[Any]
     rules: tuple[tuple[Any, Any], ...]
 
 
@@ -136,9 +137,9 @@ class RoundPlan:
         return tuple(exclusion for found in verdicts for _, exclusion in sorted(found.items()))
 
     @property
-    def shown(self) -> tuple[Any, ...]:
+    def shown(self) -> Sequence[Any]:
         """The honest vectors that Byzantine nodes get to see, in node order."""
-        return tuple(self.honest.vectors.values())
+        return rows_of(self.honest.vectors)
 
     def gradients(self, outcomes: Mapping[int, Answered], *, held: bool = False) -> None:
         """Take what the honest nodes came to; `held` if their vectors stayed with their hosts."""
@@ -157,8 +158,7 @@ class RoundPlan:
         The rules run as given if they can; if what is left is too small for that, with ``f`` lowered by the
         number of nodes that are out: those were the liars. Options that count nodes are those of the rest.
         """
-        vectors = {**self.honest.vectors, **self.byzantine.vectors}
-        nodes = tuple(sorted(vectors))
+        nodes = (*self.honest.vectors, *self.byzantine.vectors)
         if len(nodes) < self.quorum:
             raise self._too_few(len(nodes))
         out = frozenset(range(self.cohort.n)).difference(nodes)
@@ -166,7 +166,7 @@ class RoundPlan:
             rules = tuple(candidates(*self._rules, out))
         except ToleranceError as error:
             raise self.refused(error) from error
-        return Combine(nodes, tuple(vectors[i] for i in nodes), rules)
+        return Combine(nodes, rows_of(self.honest.vectors, self.byzantine.vectors), rules)
 
     def refused(self, error: ValueError) -> ToleranceError:
         """Return the error to raise when no candidate rule runs on what is left."""
@@ -199,7 +199,7 @@ class RoundPlan:
             bytes_moved=bytes_moved,
             excluded=self.excluded,
             weights=None if weights is None else tuple(weights.get(i, 0.0) for i in order),
-            norms=tuple(norms.get(i) for i in order),
+            norms=tuple(map(norms.get, order)),
             respawned=tuple(names[i] for i in sorted(set(respawned))),
         )
 

@@ -13,13 +13,15 @@ from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.forms import norm_of
 from byzflow.engine.node.streams import seeded
-from byzflow.kernels.blocks import Span, Tree
+from byzflow.kernels.blocks import Tree
 from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Rows
+from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import Operator
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.linear import Weights
 from byzflow.operators.rows import RowOperator
-from byzflow.operators.shards import apply_shard, assemble, measure_shard, solve_tree
+from byzflow.operators.shards import apply_blocks, assemble, measure_blocks, solve_tree
 
 __all__ = ("Reduction", "row_weights", "rule_of")
 
@@ -64,11 +66,11 @@ class Reduction:
             return await self._apart(rows, pre, rule)
         if self.pool is not None:
             value = await self._scheduled(fused, rows, self.pool)
-            return value, row_weights(_plan(fused, rows)) if _is_small(rows) else None, self.state
+            return value, row_weights(_plan(fused, as_rows(rows))) if _is_small(rows) else None, self.state
         if not _is_small(rows):
             if self._cluster is not None:
                 return await self._scheduled(fused, rows, self._cluster), None, self.state
-            return (await asyncio.to_thread(fused.run_rows, list(rows)))[0], None, self.state
+            return (await asyncio.to_thread(fused.run_rows, rows))[0], None, self.state
         answer, plan = _eager(fused, rows)
         return answer, row_weights(plan), self.state
 
@@ -83,7 +85,7 @@ class Reduction:
 
         A rule that remembers nodes starts anew in each round if what reaches it is none of a node.
         """
-        mixed = list(rows) if pre is None else await _call(pre.pre_aggregate, rows)
+        mixed = list(rows) if pre is None else await _call(pre.pre_aggregate, list(rows))
         if callable(getattr(rule, "step", None)) and (sees_nodes(pre, rule) or not is_by_node(rule)):
             value, state = await _call(rule.step, mixed, self.state)
             return value, None, state
@@ -118,23 +120,29 @@ def rule_of(pre: Any, rule: Any) -> RowOperator | None:
 
 def _eager(rule: RowOperator, rows: Sequence[Any]) -> tuple[Any, Any]:
     """Run in place, one thread, and keep the plan; the same bits as ``run_rows``."""
-    matrix = as_rows(list(rows))
-    whole = Span(0, matrix.d)
-    plan = _plan(rule, rows, measured=rule.measures and not rule.optimistic)
-    out = apply_shard(rule, matrix.vectors, whole, matrix.d, plan)
+    matrix = as_rows(rows)
+    plan = _plan(rule, matrix, measured=rule.measures and not rule.optimistic)
+    out = _applied(rule, matrix, plan)
     if rule.optimistic and not math.isfinite(norm_of(out)):
-        plan = _plan(rule, rows)
-        out = apply_shard(rule, matrix.vectors, whole, matrix.d, plan)
+        plan = _plan(rule, matrix)
+        out = _applied(rule, matrix, plan)
     return assemble([out], matrix.template)[0], plan
 
 
-def _plan(rule: RowOperator, rows: Sequence[Any], *, measured: bool = True) -> Any:
-    matrix = as_rows(list(rows))
+def _plan(rule: RowOperator, matrix: Rows, *, measured: bool = True) -> Any:
     rule.check(matrix.n)
     tree = Tree({})
     if measured and rule.measures:
-        tree = measure_shard(rule, matrix.vectors, Span(0, matrix.d), matrix.d)
+        with one_thread():
+            tree = measure_blocks(rule, matrix, matrix.span)
     return solve_tree(rule, tree, matrix.n)
+
+
+def _applied(rule: RowOperator, matrix: Rows, plan: Any) -> Any:
+    out = matrix.like(rule.height(plan, matrix.n), matrix.d)
+    with one_thread():
+        apply_blocks(rule, matrix, plan, matrix.span, out)
+    return out
 
 
 def row_weights(plan: Any) -> list[float] | None:

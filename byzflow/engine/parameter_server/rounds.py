@@ -143,7 +143,8 @@ class Rounds:
         self._memory.applied(self.number, update)
         late = {i for i in self._returns.stranded if self._memory.lacks(i) > self._attendance.limit}
         self._returns.give_up(late)
-        self._memory.drop(self._attendance.gone.keys() - self._returns.stranded)
+        if self._attendance.gone:
+            self._memory.drop(self._attendance.gone.keys() - self._returns.stranded)
 
     async def _store(self, run: Progress) -> None:
         done = self.number + 1
@@ -166,7 +167,7 @@ class Rounds:
         """Bytes of all vectors that one process handed to another: answers, what is shown, the update."""
         if plan.signature is None or not plan.honest.vectors:
             return 0
-        answers, _ = self._roster.crossing(plan.honest.vectors.keys() | plan.byzantine.vectors.keys())
+        answers, _ = self._roster.crossing({*plan.honest.vectors, *plan.byzantine.vectors})
         _, liars = self._roster.crossing(self._cohort.byzantine)
         _, updated = self._roster.crossing(range(self._updated))
         return plan.signature.nbytes * (answers + liars * len(plan.honest.vectors) + updated)
