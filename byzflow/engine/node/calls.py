@@ -43,10 +43,10 @@ class Ask:
 
     def calls(self, indices: Sequence[int], object_ids: Sequence[str], round: int, run: str) -> Sweep:
         """Return the same call for many nodes of one host; a vector that is held goes to the node's place."""
-        options = {"purpose": self.purpose, "save": self.save, "run": run}
         each = {"place": [self.places[index] for index in indices]} if self.held and self.places else None
         method = "resident_hold" if self.held else "resident_call"
-        return Sweep(object_ids, method, (round, self.method, self.args), options, each)
+        args = (round, self.method, self.args, None, self.purpose, self.save, run)  # quicker than by name
+        return Sweep(object_ids, method, args, each=each)
 
 
 class Roster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from byzflow.engine.actor.calls import Call
@@ -120,8 +121,9 @@ class Decision:
         light: Collection[int] = (),
     ) -> dict[int, Ask]:
         places = self._sharding.places(run.plan.number) if run.held else {}
-        asks = {save: Ask(method, args, save=save, held=run.held, places=places) for save in (False, True)}
-        return {i: asks[i in light] for i in nodes}
+        ask = Ask(method, args, held=run.held, places=places)
+        asks = dict.fromkeys(nodes, ask)
+        return asks | dict.fromkeys(asks.keys() & light, replace(ask, save=True)) if light else asks
 
     async def _save_raised(self, run: Progress, nodes: Collection[int]) -> None:
         """Note the states of Byzantine nodes whose answer, an error, has none with it."""
