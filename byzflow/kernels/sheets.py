@@ -116,5 +116,5 @@ def split(matrix: Array) -> tuple[Array, ...]:
     if isinstance(matrix, np.ndarray):
         return tuple(matrix[i, ...] for i in range(len(matrix)))
     shape = matrix.shape[1:]
-    rows: tuple[Any, ...] = matrix.detach().reshape(-1).unsafe_split(shape.numel())
+    rows: tuple[Any, ...] = matrix.detach().reshape(-1).unsafe_split_with_sizes([shape.numel()] * len(matrix))
     return rows if len(shape) == 1 else tuple(row.reshape(shape) for row in rows)
