@@ -236,4 +236,6 @@ def _copy(X: Array) -> Array:
 
 
 def _to_host(X: Array) -> np.ndarray:
-    return X.cpu().numpy() if hasattr(X, "cpu") else X.get() if hasattr(X, "get") else np.from_dlpack(X)
+    """Return X as a NumPy array that may be written to, as not every library's may."""
+    host = X.cpu().numpy() if hasattr(X, "cpu") else X.get() if hasattr(X, "get") else np.from_dlpack(X)
+    return host if host.flags.writeable else host.copy()

@@ -77,6 +77,19 @@ def test_distances_of_float32_rows_do_not_vanish_with_their_squares(d, size, lia
     np.testing.assert_allclose(off_diagonal(got, keep), off_diagonal(want, keep), rtol=1e-4)
 
 
+def test_a_library_whose_arrays_may_not_be_written_to_is_copied_on_the_host(monkeypatch):
+    def locked(array):  # as NumPy before 2.1 has all of them, and later ones those of libraries such as JAX
+        shown = np.asarray(array).view()
+        shown.flags.writeable = False
+        return shown
+
+    X = np.random.default_rng(0).normal(size=(5, 30)).astype(np.float32) * np.float32(1e-25)
+    rows = as_rows([array_api_strict.asarray(x) for x in X])
+    want = gram_block(rows, Span(0, 30), ("median", "zero"))["gram"]
+    monkeypatch.setattr(np, "from_dlpack", locked)
+    assert (gram_block(rows, Span(0, 30), ("median", "zero"))["gram"] == want).all()
+
+
 def test_rows_that_are_all_zero_or_all_alike_are_taken_in_float32(honest, monkeypatch):
     monkeypatch.setattr(module, "_careful_gram", None)
     for X in (np.zeros((5, 3000)), np.full((5, 3000), 1e-30), honest):
