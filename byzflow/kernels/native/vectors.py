@@ -51,7 +51,7 @@ class Vectors:
         kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         place = self.builder.bitcast(self.at(address, offset), byte)
-        self.builder.call(function, [place, flag(0), flag(3), flag(1)])  # to be read, often; it is no code
+        self.builder.call(function, [place, flag(0), flag(2), flag(1)])  # to be read, often; it is no code
 
     def key(self, number: Any) -> Any:
         """Return the keys of numbers. Negative NaN, the least whole numbers, wrap round to the greatest."""
@@ -64,7 +64,7 @@ class Vectors:
     def _turned(self, value: Any) -> Any:
         """Reverse the order of the negative ones: of sign and magnitude come whole numbers, and back."""
         sign = self.builder.ashr(value, self.all(8 * self.size - 1))
-        return self.builder.xor(value, self.builder.lshr(sign, self.all(1)))
+        return self.builder.xor(value, self.builder.and_(sign, self.all((1 << (8 * self.size - 1)) - 1)))
 
     def exchange(self, values: list[Any], pairs: Sequence[tuple[int, int]]) -> None:
         """Put the lesser of two keys in the first place of each pair, and the greater in the second."""
