@@ -21,9 +21,9 @@ LINE = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
 class Vectors:
     """What code in the making does with vectors of bits, each as wide as the numbers of the array `like`."""
 
-    def __init__(self, context: Any, builder: Any, like: Any) -> None:
+    def __init__(self, context: Any, builder: Any, like: Any, width: int = LINE) -> None:
         self.builder, self.size = builder, context.get_abi_sizeof(context.get_value_type(like.dtype))
-        self.kind = ir.VectorType(ir.IntType(8 * self.size), LINE // self.size)
+        self.kind = ir.VectorType(ir.IntType(8 * self.size), width // self.size)
         self.nans = self.all((1 << (52 if self.size == 8 else 23)) - 1)  # how many NaN have one sign
 
     def all(self, value: int) -> Any:
