@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -18,9 +19,10 @@ from byzflow.kernels.template import COMPUTED, SMALL, Array, Template
 
 __all__ = ("as_array", "as_rows", "grid_of", "listed")
 
-_ADDRESS = np.dtype(np.uintp)
+_ADDRESS, _HALF = np.dtype(np.uintp), (torch.float16, torch.bfloat16)
 
-_HALF = (torch.float16, torch.bfloat16)
+_plain: Any = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
+"""Let torch not ask what needs a gradient: that is a seventh of the time of a stack of small vectors."""
 
 
 def as_rows(vectors: Any, extra: Sequence[Array] = ()) -> Rows:
@@ -154,24 +156,31 @@ def _shapes_differ(index: int, expected: tuple[int, ...], got: tuple[int, ...]) 
 def _stack_rows(items: Sequence[Array]) -> Rows | None:
     """Copy small vectors of one kind into one matrix, which is cheaper than to look at each; else None."""
     first, n = items[0], len(items)
-    template, d, kind, step = _form(first.dtype, first.shape)
+    dtype = first.dtype
+    template, d, kind, step = _form(dtype, first.shape)
     if kind is None or n * d > SMALL or not first.is_cpu:
         return None
     try:
         # A stack of one is the vector itself, which is never written to, unless it lies scattered.
-        X = torch.stack(items) if n > 1 else first.contiguous()  # type: ignore[arg-type]  # a sequence will do
+        X = _stacked(items) if n > 1 else first.contiguous()
+        start = X.data_ptr()  # a sparse one has none
     except (RuntimeError, TypeError):
         return None
-    if X.dtype is not first.dtype or X.layout is not torch.strided:
+    if X.dtype is not dtype:
         return None
     if X.requires_grad:
         X = X.detach()
     if len(template.shape) != 1:
         X = X.reshape(n, d)
-    start = X.data_ptr()
     stop = start + n * step
     addresses = np.arange(start, stop, step, dtype=_ADDRESS) if step else np.full(n, start, _ADDRESS)
-    return Rows(X if X.dim() == 2 else (X,), template, n, d, kind, addresses, True)
+    return Rows(X if n > 1 else (X,), template, n, d, kind, addresses, True)
+
+
+def _stacked(items: Any) -> torch.Tensor:
+    """Return tensors as the rows of a new one, which needs no gradient."""
+    with _plain():
+        return torch.stack(items)
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from byzflow.kernels.native.loops import loop
+from byzflow.kernels.native.sums import ROOM, sum_of_rows
 from byzflow.kernels.threads import one_thread
 
 __all__ = (
@@ -115,7 +116,7 @@ def matvec(A: Any, x: Any, out: Any) -> None:
 
 @compiled
 def vecmat(x: Any, A: Any, out: Any) -> None:
-    """Write ``x A`` into `out`: row after row of A, each added to all of `out` at once, unlike `matvec`.
+    """Write ``x A`` into `out`: if A is symmetric, and `lined`, in half the time of `matvec`.
 
     Examples
     --------
@@ -124,22 +125,13 @@ def vecmat(x: Any, A: Any, out: Any) -> None:
     >>> out
     array([6., 9.])
     """
-    m, width = A.shape[0], out.shape[0]
-    for c in range(width):
+    whole = out.shape[0] // ROOM * ROOM
+    for c in range(0, whole, ROOM):
+        sum_of_rows(x, A, c, out)
+    for c in range(whole, out.shape[0]):
         out[c] = 0.0
-    j = 0
-    while j + 4 <= m:
-        a, b, e, g = A[j], A[j + 1], A[j + 2], A[j + 3]
-        xa, xb, xe, xg = x[j], x[j + 1], x[j + 2], x[j + 3]
-        for c in range(width):
-            out[c] += (xa * a[c] + xb * b[c]) + (xe * e[c] + xg * g[c])
-        j += 4
-    while j < m:
-        a = A[j]
-        xa = x[j]
-        for c in range(width):
-            out[c] += xa * a[c]
-        j += 1
+        for j in range(A.shape[0]):
+            out[c] += x[j] * A[j, c]
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:

@@ -135,10 +135,17 @@ class RowOperator(Operator, ABC):
     def _attempt(self, rows: Rows, n: int, *, measured: bool) -> Array:
         if (span := sole_block(rows.d, rows.width)) is None:
             return self._attempt_blocks(rows, n, measured=measured)
-        with one_thread():  # there is nothing to sum, nor to share
-            plan = self.solve(self.measure(rows, span) if measured else {}, n)
-            out = rows.like(self.height(plan, n), rows.d)
-            self.emit(rows, plan, span, out)
+        stats: Stats = {}
+        if measured:
+            with one_thread():
+                stats = self.measure(rows, span)  # there is nothing to sum
+        plan = self.solve(stats, n)
+        out = rows.like(self.height(plan, n), rows.d)
+        if self.in_place(rows, plan):
+            self.emit(rows, plan, span, out)  # by compiled loops: torch's threads are no concern of theirs
+        else:
+            with one_thread():
+                self.emit(rows, plan, span, out)
         return out
 
     def _attempt_blocks(self, rows: Rows, n: int, *, measured: bool) -> Array:

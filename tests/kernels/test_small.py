@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from byzflow.kernels.small import lined, product
+from byzflow.kernels.small import lined, product, vecmat
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
@@ -23,3 +23,12 @@ def test_every_row_begins_a_cache_line(rows, width):
     assert room.shape[1] >= width
     assert not room[:, width:].any()
     assert [room[i].ctypes.data % 64 for i in range(rows)] == [0] * rows
+
+
+@pytest.mark.parametrize("rows", [0, 1, 6, 33])
+@pytest.mark.parametrize("width", [1, 31, 32, 75])
+def test_a_vector_times_a_matrix_is_that_of_numpy_whatever_their_sizes(rows, width):
+    rng = np.random.default_rng(0)
+    x, A, out = rng.normal(size=rows), rng.normal(size=(rows, width)), np.full(width, np.nan)
+    vecmat(x, A, out)
+    np.testing.assert_allclose(out, x @ A, atol=1e-13)

@@ -128,7 +128,7 @@ def _lanczos(A: np.ndarray, vector: np.ndarray) -> float:
         q, share = Q[k], 1.0 / length
         for i in range(width):
             q[i] = r[i] * share
-        matvec(A, q, r)  # A is symmetric
+        vecmat(q, A, r)  # A is symmetric
         diagonal[k] = dot(q, r)
         last, coupling = (Q[k - 1], beside[k - 1]) if k else (q, 0.0)
         for i in range(width):

@@ -13,9 +13,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from byzflow.kernels.native.registers import STRIDE
-from byzflow.kernels.native.vectors import Vectors
+from byzflow.kernels.native.vectors import LINE, Vectors
 
-__all__ = ("mean_around", "mean_of_ranks")
+__all__ = ("WIDE", "mean_around", "mean_of_ranks")
+
+WIDE = 2 * LINE
+"""What a mean takes at once of each row [bytes]: while one addition waits for the last, others go on."""
 
 
 class _Columns:
@@ -73,7 +76,7 @@ def mean_of_ranks(typingctx: Any, place: Any, first: Any, last: Any, target: Any
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place, first, last, target = args[:4]
-        columns = _Columns(Vectors(context, builder, like), place)
+        columns = _Columns(Vectors(context, builder, like, WIDE), place)
         total = columns.zeros()
         columns.add(total, first, last)
         columns.write(columns.over(total, builder.sub(last, first)), target)
@@ -93,7 +96,7 @@ def mean_around(typingctx: Any, place: Any, span: Any, n: Any, keep: Any, target
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place, span, n, keep, target = args[:5]
-        columns = _Columns(Vectors(context, builder, like), place)
+        columns = _Columns(Vectors(context, builder, like, WIDE), place)
         zero, one = ir.Constant(n.type, 0), ir.Constant(n.type, 1)
         total, start = columns.zeros(), columns.zeros()
         first, last = (builder.extract_value(span, i) for i in range(2))

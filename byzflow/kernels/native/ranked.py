@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from byzflow.kernels.native.averages import mean_around, mean_of_ranks
+from byzflow.kernels.native.averages import WIDE, mean_around, mean_of_ranks
 from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.registers import STRIDE
 from byzflow.kernels.native.sorting import (
@@ -17,7 +17,6 @@ from byzflow.kernels.native.sorting import (
     restore,
     sort_tile,
 )
-from byzflow.kernels.native.vectors import LINE
 
 __all__ = ("ranked_means",)
 
@@ -43,13 +42,13 @@ def ranked_means(addresses: Any, start: Any, first: Any, last: Any, keep: Any, o
             sort_tile(table, i, min(i + half, n), tile, length)
         row = answer
         if keep > 0:
-            for c in range(0, length, LINE):
+            for c in range(0, length, WIDE):
                 mean_around(base + c, (first, last), n, keep, base + answer * STRIDE + c, tile)
         elif lone:
             row = pick(half, n, first, tile, length) if half < n else first
             restore(tile, row, row + 1, length)
         else:
-            for c in range(0, length, LINE):
+            for c in range(0, length, WIDE):
                 mean_of_ranks(base + c, first, last, base + answer * STRIDE + c, tile)
         result = tile[row]
         for c in range(part.shape[0]):

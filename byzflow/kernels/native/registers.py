@@ -42,16 +42,23 @@ _Pairs = Sequence[tuple[int, int]]
 
 def _batcher(n: int) -> _Pairs:
     """Return the comparators of Batcher's odd-even merge sort of n values."""
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     p = 1
     while p < n:
-        k = p
-        while k:
-            for j in range(k % p, n - k, 2 * k):
-                near = range(j, min(j + k, n - k))
-                pairs += [(i, i + k) for i in near if i // (2 * p) == (i + k) // (2 * p)]
-            k //= 2
+        pairs += _odd_even(n, p)
         p *= 2
+    return pairs
+
+
+def _odd_even(n: int, p: int) -> list[tuple[int, int]]:
+    """Return those that merge each p sorted values of n with the p behind them."""
+    pairs = []
+    k = p
+    while k:
+        for j in range(k % p, n - k, 2 * k):
+            near = range(j, min(j + k, n - k))
+            pairs += [(i, i + k) for i in near if i // (2 * p) == (i + k) // (2 * p)]
+        k //= 2
     return pairs
 
 
@@ -110,8 +117,7 @@ def _step(rows: Sequence[tuple[int, int]], pairs: _Pairs) -> Any:
 
 def _merge(m: int) -> Any:
     """Return a step that merges a group of 16 sorted rows with m in another place."""
-    pairs = [*((i, 31 - i) for i in range(16)), *_RESORT]
-    return _step(_GROUPS[: 16 + m], [(low, high) for low, high in pairs if high < 16 + m])
+    return _step(_GROUPS[: 16 + m], _odd_even(16 + m, 16))
 
 
 def _write(make: Any) -> Any:

@@ -1,7 +1,8 @@
 """The columns of n rows, read where they lie and sorted in a tile that the nearest cache holds.
 
-Rows are taken in groups of 16: each is sorted in registers as it is read. Then groups are merged by bitonic
-merges, whose last four layers run in registers again. What would stand behind the last row is left out.
+Rows are taken in groups of 16: each is sorted in registers as it is read, and merged with the next in them.
+Then come bitonic merges, whose last four layers run in registers again. What would stand behind the last row
+is left out.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ LINE = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
 class Vectors:
     """What code in the making does with vectors of bits, each as wide as the numbers of the array `like`."""
 
-    def __init__(self, context: Any, builder: Any, like: Any) -> None:
+    def __init__(self, context: Any, builder: Any, like: Any, width: int = LINE) -> None:
         self.builder, self.size = builder, context.get_abi_sizeof(context.get_value_type(like.dtype))
-        self.kind = ir.VectorType(ir.IntType(8 * self.size), LINE // self.size)
+        self.kind = ir.VectorType(ir.IntType(8 * self.size), width // self.size)
         self.nans = self.all((1 << (52 if self.size == 8 else 23)) - 1)  # how many NaN have one sign
 
     def all(self, value: int) -> Any:
@@ -51,7 +51,7 @@ class Vectors:
         kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         place = self.builder.bitcast(self.at(address, offset), byte)
-        self.builder.call(function, [place, flag(0), flag(3), flag(1)])  # to be read, often; it is no code
+        self.builder.call(function, [place, flag(0), flag(2), flag(1)])  # to be read, often; it is no code
 
     def key(self, number: Any) -> Any:
         """Return the keys of numbers. Negative NaN, the least whole numbers, wrap round to the greatest."""
@@ -64,7 +64,7 @@ class Vectors:
     def _turned(self, value: Any) -> Any:
         """Reverse the order of the negative ones: of sign and magnitude come whole numbers, and back."""
         sign = self.builder.ashr(value, self.all(8 * self.size - 1))
-        return self.builder.xor(value, self.builder.lshr(sign, self.all(1)))
+        return self.builder.xor(value, self.builder.and_(sign, self.all((1 << (8 * self.size - 1)) - 1)))
 
     def exchange(self, values: list[Any], pairs: Sequence[tuple[int, int]]) -> None:
         """Put the lesser of two keys in the first place of each pair, and the greater in the second."""
