@@ -138,6 +138,12 @@ def _plan(rule: LinearOperator, stats: Stats, n: int) -> Weights:
             f"{type(rule).__name__}.weights must return {wanted} for each of n={geometry.n} rows; got shape "
             f"{given.shape}. Return zeros for rows that do not count."
         )
+    seen = rule.uses and np.count_nonzero(geometry.finite) < geometry.n
+    if seen and W[:, : geometry.n][:, ~geometry.finite].any():
+        raise ValueError(
+            f"{type(rule).__name__}.weights must return 0 for rows that are not finite; got a weight for one "
+            f"of n={geometry.n}. Ask geometry.finite, or rank rows with geometry.rank."
+        )
     return as_plan(W, geometry)
 
 
