@@ -48,7 +48,8 @@ class Aggregator(Operator, ABC):
         Returns
         -------
         Array
-            Library, dtype, device and shape of the first vector; lazy, (d,), for a dask.array.
+            Library, dtype, device and shape of the first vector; lazy, (d,), for a dask.array. Whole numbers
+            give the library's floats: float64 in NumPy, torch's default dtype.
         """
 
     def compute(self, inputs: Mapping[str, Any], *, context: OpContext) -> Any:
