@@ -21,11 +21,13 @@ TARGET = Path(__file__).with_name("rules.md")
 HEAD = """# The rules
 
 Written by `python docs/make_rules.py` from the docstrings; do not edit. n vectors of d coordinates come in,
-f of them may lie. For every rule: the answer has the library, dtype, device and shape of the first vector;
+f of them may lie. For every rule: the answer has the library, dtype, device and shape of the first vector
+(whole numbers become floats: float64 in NumPy, the default dtype in torch);
 linear rules leave out rows that are not finite (where rows are measured, those of norm 3e150 and more too),
 column-wise ones sort them last; ties go to the lower row; eager calls, graphs, lazy arrays and any number of
 workers give the same bits. `byzflow.testing` checks that, and [CONTRIBUTING](../CONTRIBUTING.md#decisions)
-says why (decisions 4 to 7).
+says why (decisions 4 to 7). Squares are taken in float64: rows nearer than 1e-154 to each other, or to zero
+where lengths count, cannot be told apart well, and below 1e-162 not at all.
 """
 
 

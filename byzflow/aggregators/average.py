@@ -76,7 +76,7 @@ class Average(LinearAggregator):
         if not most > 0.0:
             raise ToleranceError(
                 f"Average needs a finite row with a positive weight; got none among n={geometry.n}. "
-                f"Find out which nodes send NaN, inf or numbers too large to square."
+                f"Find out which nodes send NaN or inf."
             )
         weights /= most  # the sum of huge weights is infinite
         answer: np.ndarray = weights / weights.sum()

@@ -48,7 +48,8 @@ class Aggregator(Operator, ABC):
         Returns
         -------
         Array
-            Library, dtype, device and shape of the first vector; lazy, (d,), for a dask.array.
+            Library, dtype, device and shape of the first vector; lazy, (d,), for a dask.array. Whole numbers
+            give the library's floats: float64 in NumPy, torch's default dtype.
         """
 
     def compute(self, inputs: Mapping[str, Any], *, context: OpContext) -> Any:
@@ -105,7 +106,15 @@ class StatefulAggregator(Aggregator):
     def step(
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
     ) -> tuple[Array, Mapping[str, Array]]:
-        """Return the aggregate and the state for the next round."""
+        """Return the aggregate and the state for the next round.
+
+        Parameters
+        ----------
+        gradients : sequence of Array, Array of shape (n, ...), or dask.array of shape (n, d)
+            As for `aggregate`.
+        state : mapping of str to Array, or None
+            What the last step returned; None before the first round.
+        """
 
     def regrouped(self, state: Mapping[str, Array], places: Sequence[int | None]) -> Mapping[str, Array]:
         """Return the state of a rule that is `by_node` for other nodes, as when a peer's neighbours change.

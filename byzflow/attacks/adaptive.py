@@ -30,7 +30,8 @@ class AdaptiveAttack(Attack):
     """Send the vector of a family ``a(t), t >= 0`` that moves the aggregate farthest from the honest mean.
 
     A line search maximises ``|R(honest, a(t), ..., a(t)) - mean|`` over t, with R the live pipeline and f
-    copies of ``a(t)``. A subclass gives the family.
+    copies of ``a(t)``; where that has several peaks, as for rules that choose rows, it may end on a lower
+    one. A subclass gives the family.
 
     Parameters
     ----------

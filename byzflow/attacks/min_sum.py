@@ -20,8 +20,10 @@ class MinSumAttack(PerturbationAttack):
 
     Parameters
     ----------
-    direction, chunk_size
-        As for `PerturbationAttack`.
+    direction : {"std", "sign", "unit"}, default "std"
+        What p is: the standard deviation of every coordinate, the sign of the mean, or the mean itself.
+    chunk_size : int, default 8192
+        Scheduling hint [columns]; never changes the result.
 
     Raises
     ------

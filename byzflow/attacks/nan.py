@@ -22,8 +22,8 @@ class NaNAttack(ShapeAttack):
 
     Parameters
     ----------
-    chunk_size
-        As for `ShapeAttack`.
+    chunk_size : int, default 8192
+        Scheduling hint [columns]; never changes the result.
 
     Raises
     ------

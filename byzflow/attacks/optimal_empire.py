@@ -31,7 +31,7 @@ class OptimalEmpire(AdaptiveAttack):
     Notes
     -----
     A pipeline of linear rules is tried on one Gram matrix, O(h**2 d) in all; any other one is run
-    `evaluations` times.
+    `evaluations` times. Of several peaks the search may find a lower one: see `AdaptiveAttack`.
 
     References
     ----------

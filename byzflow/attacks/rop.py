@@ -25,17 +25,19 @@ __all__ = ("ROPAttack",)
 class ROPAttack(LearningAttack):
     """Send a point near the server's momentum, moved by a fixed length at a fixed angle.
 
-    ``r = relocation * m + (1 - relocation) * mean`` lies between the server's momentum m and the honest
-    mean; ``a = r + z (cos(angle) r / |r| + sin(angle) p)`` with p a random unit vector at right angles to
-    r. Centered clipping measures from m, so a small z passes it whole; and because p comes from the same
-    noise in every round, what passes adds up.
+    ``a = place + z (cos(angle) r / |r| + sin(angle) p)`` with p a random unit vector at right angles to r;
+    ``place = relocation * m + (1 - relocation) * mean`` and ``r = reference * m + (1 - reference) * mean``
+    lie between the server's momentum m and the honest mean. Centered clipping measures from m, so a small z
+    passes it whole; and because p comes from the same noise in every round, what passes adds up.
 
     Parameters
     ----------
     z : float, default 1.0
         Length of the perturbation, at least 0 [units of the rows]; compare the radius of the clipping.
     relocation : float, default 0.9
-        How far to go from the honest mean to the momentum; between 0 and 1.
+        How far to go from the honest mean to the momentum, the paper's pi; between 0 and 1.
+    reference : float, optional
+        The same for r, from which the angle is measured, the paper's lambda; by default `relocation`.
     angle : float, default 90.0
         Between r and the perturbation [degrees].
     seed : int, default 0
@@ -54,8 +56,10 @@ class ROPAttack(LearningAttack):
     -----
     Inner products, O(h**2 d), and one combination of the rows, O(h d). Attackers do not see the server's
     momentum here: the honest mean of the round before stands for it (in a first round, that of this one),
-    which is what it comes to where honest nodes send momenta. State: ``{"momentum": (d,)}``. The defaults
-    of `relocation` and `angle` are choices of this package; the paper tunes them for each task.
+    which is what it comes to where honest nodes send momenta. State: ``{"momentum": (d,)}``. The form is
+    that of the authors' program (FL-Byzantine-Library), where pi = 1 and lambda = 0.9, p is made from the
+    vector of ones instead of noise, and z, if none is given, is the z of A little is enough; the defaults
+    here are choices of this package.
 
     References
     ----------
@@ -71,6 +75,7 @@ class ROPAttack(LearningAttack):
 
     z: float = 1.0
     relocation: float = field(default=0.9, kw_only=True)
+    reference: float | None = field(default=None, kw_only=True)
     angle: float = field(default=90.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     chunk_size: int = field(default=8192, kw_only=True)
@@ -79,9 +84,11 @@ class ROPAttack(LearningAttack):
     def __post_init__(self) -> None:
         finite("z", self.z)
         real("z", self.z, least=0.0)
-        real("relocation", self.relocation, least=0.0)
-        if self.relocation > 1.0:
-            raise ValueError(f"relocation must be at most 1; got {self.relocation:g}. Lower it.")
+        for name in ("relocation", "reference"):
+            if (share := getattr(self, name)) is not None:
+                real(name, share, least=0.0)
+                if share > 1.0:
+                    raise ValueError(f"{name} must be at most 1; got {share:g}. Lower it.")
         finite("angle", self.angle)
         nonnegative("seed", self.seed)
         positive("chunk_size", self.chunk_size)
@@ -108,12 +115,14 @@ class ROPAttack(LearningAttack):
         self, products: np.ndarray, mean: np.ndarray, momentum: np.ndarray, noise: np.ndarray
     ) -> np.ndarray:
         """Return the weights of all rows in the malicious vector."""
-        r = self.relocation * momentum + (1.0 - self.relocation) * mean
+        place = self.relocation * momentum + (1.0 - self.relocation) * mean
+        share = self.relocation if self.reference is None else self.reference
+        r = share * momentum + (1.0 - share) * mean
         length = math.sqrt(max(0.0, float(r @ product(products, r))))
         unit = r / length if length > 0.0 else 0.0 * r
         p = noise - float(noise @ product(products, unit)) * unit
         across = math.sqrt(max(0.0, float(p @ product(products, p))))
         p = p / across if across > 0.0 else 0.0 * p
         turn = math.radians(self.angle)
-        weights: np.ndarray = r + self.z * (math.cos(turn) * unit + math.sin(turn) * p)
+        weights: np.ndarray = place + self.z * (math.cos(turn) * unit + math.sin(turn) * p)
         return weights

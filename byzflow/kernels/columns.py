@@ -138,6 +138,7 @@ def _mean_around(X: Array | Window, first: int, last: int, keep: int) -> Array:
         return _compiled(window, first, last, keep)
     n = X.shape[0]
     xp = array_api_compat.array_namespace(X)
+    dtype = X.dtype
     X = xp.astype(order(X), xp.float64)
     centre = xp.mean(X[first:last, :], axis=0)
     start = xp.zeros(X.shape[1], dtype=xp.int64, device=array_api_compat.device(X))
@@ -146,7 +147,7 @@ def _mean_around(X: Array | Window, first: int, last: int, keep: int) -> Array:
         start = xp.where(moves, start + 1, start)
     place = xp.reshape(xp.arange(n, dtype=xp.int64, device=array_api_compat.device(X)), (n, 1))
     inside = (place >= start) & (place < start + keep)
-    return xp.sum(xp.where(inside, X, _full(xp, X, 0.0)), axis=0) / keep
+    return xp.astype(xp.sum(xp.where(inside, X, _full(xp, X, 0.0)), axis=0) / keep, dtype)
 
 
 def _compiled(window: Window, first: int, last: int, keep: int) -> np.ndarray:

@@ -44,8 +44,9 @@ def star_block(rows: Rows, span: Span, hub: int) -> dict[str, np.ndarray]:
         X = rows.read(span)
         xp = array_api_compat.array_namespace(X)
         wide = xp.astype(X, xp.float64)
-        apart = wide - wide[hub, :]
-        norms, star = to_host(xp.sum(wide * wide, axis=1)), to_host(xp.sum(apart * apart, axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):  # rows of inf are ranked last, without a warning
+            apart = wide - wide[hub, :]
+            norms, star = to_host(xp.sum(wide * wide, axis=1)), to_host(xp.sum(apart * apart, axis=1))
     norms = np.where(np.isnan(norms), np.inf, norms)
     return {"norms": norms, "star": np.where(np.isfinite(star), star, 0.0)}
 

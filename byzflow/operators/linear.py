@@ -11,6 +11,7 @@ import numpy as np
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.columns import median_anchor
 from byzflow.kernels.combine import Mixture, combine_rows
+from byzflow.kernels.finite import finite_block
 from byzflow.kernels.gram import gram_block, norms_block
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.geometry import LONGEST, Geometry
@@ -113,10 +114,10 @@ class LinearOperator(MixingOperator):
         return not self.uses
 
     def measure(self, rows: Rows, span: Span) -> Stats:
-        """Return the block's squared norms, and its Gram matrix if the rule uses it."""
+        """Return the block's squared norms, and its Gram matrix if the rule uses it; else what is finite."""
         if "gram" in self.uses:
             return gram_block(rows, span, self.anchors)
-        return norms_block(rows, span)
+        return norms_block(rows, span) if self.uses else finite_block(rows, span)
 
     def solve(self, stats: Stats, n: int) -> Weights:
         """Return the weights of the rows that count."""
@@ -136,6 +137,12 @@ def _plan(rule: LinearOperator, stats: Stats, n: int) -> Weights:
         raise ValueError(
             f"{type(rule).__name__}.weights must return {wanted} for each of n={geometry.n} rows; got shape "
             f"{given.shape}. Return zeros for rows that do not count."
+        )
+    seen = rule.uses and np.count_nonzero(geometry.finite) < geometry.n
+    if seen and W[:, : geometry.n][:, ~geometry.finite].any():
+        raise ValueError(
+            f"{type(rule).__name__}.weights must return 0 for rows that are not finite; got a weight for one "
+            f"of n={geometry.n}. Ask geometry.finite, or rank rows with geometry.rank."
         )
     return as_plan(W, geometry)
 

@@ -95,9 +95,12 @@ def _torch(dtype: torch.dtype) -> Callable[[FloatArray], list[Any]]:
     return lambda X: list(torch.from_numpy(X.copy()).to(dtype))
 
 
-def _strict(X: FloatArray) -> list[Any]:
-    xp = importlib.import_module("array_api_strict")
-    return [xp.asarray(row.copy()) for row in X]
+def _strict(dtype: str) -> Callable[[FloatArray], list[Any]]:
+    def as_strict(X: FloatArray) -> list[Any]:
+        xp = importlib.import_module("array_api_strict")
+        return [xp.asarray(row.astype(dtype)) for row in X]
+
+    return as_strict
 
 
 KINDS: Mapping[str, tuple[Callable[[FloatArray], list[Any]], float]] = {
@@ -107,7 +110,8 @@ KINDS: Mapping[str, tuple[Callable[[FloatArray], list[Any]], float]] = {
     "torch-float32": (_torch(torch.float32), 1e4),
     "torch-float16": (_torch(torch.float16), 5e6),
     "torch-bfloat16": (_torch(torch.bfloat16), 2e7),
-    "array-api-strict": (_strict, 1.0),
+    "array-api-strict": (_strict("float64"), 1.0),
+    "array-api-strict-float32": (_strict("float32"), 1e4),
 }
 """Each library and dtype: how rows are cast to it, and the factor on an operator's float64 tolerance."""
 

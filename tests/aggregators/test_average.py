@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,17 @@ def test_node_weights_are_scaled_to_one():
 def test_rows_that_are_not_finite_are_left_out():
     rows = [*ROWS, np.array([np.nan, 0.0]), np.array([0.0, np.inf])]
     np.testing.assert_allclose(Average().aggregate(rows), [3.0, 2.0])
+
+
+@pytest.mark.parametrize("beside", [1.0, np.nan])
+def test_a_row_too_large_to_square_counts_on_every_path(beside):
+    X = np.array([[1.0, 2.0], [1.0, beside], [1e200, 0.0]])
+    left = X[np.isfinite(X).all(axis=1)]
+    eager = Average().aggregate(X)
+    np.testing.assert_allclose(eager, left.mean(axis=0))
+    for chunks in ((3, 1), (3, 2)):
+        lazy = Average().aggregate(da.from_array(X, chunks=chunks))
+        np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), eager)
 
 
 def test_no_finite_row_is_a_tolerance_error():

@@ -28,6 +28,16 @@ def test_point_has_the_length_and_angle_that_were_asked_for(angle, relocation):
     assert cosine == pytest.approx(np.cos(np.radians(angle)), abs=1e-9)
 
 
+def test_angle_is_measured_from_the_reference():
+    attack = ROPAttack(z=2.5, relocation=1.0, reference=0.3, angle=30.0)
+    _, state = attack.step(None, honest_grads=honest_rows(0))
+    sent, _ = attack.step(state, honest_grads=honest_rows(1))
+    moved = sent - state["momentum"]
+    r = 0.3 * state["momentum"] + 0.7 * np.mean(honest_rows(1), axis=0)
+    assert np.linalg.norm(moved) == pytest.approx(2.5)
+    assert moved @ r / np.linalg.norm(r) / 2.5 == pytest.approx(np.cos(np.radians(30.0)))
+
+
 def test_perturbations_of_two_rounds_point_the_same_way():
     attack = ROPAttack()
     first, state = attack.step(None, honest_grads=honest_rows(0))
@@ -53,7 +63,9 @@ def test_origin_has_no_direction_to_turn_from():
     assert np.linalg.norm(sent) == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("options", [{"z": -1.0}, {"relocation": 1.5}, {"angle": np.nan}, {"z": np.inf}])
+@pytest.mark.parametrize(
+    "options", [{"z": -1.0}, {"relocation": 1.5}, {"reference": -1}, {"angle": np.nan}, {"z": np.inf}]
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         ROPAttack(**options)

@@ -63,6 +63,19 @@ def test_a_rule_that_looks_at_nothing_cannot_change_what_others_are_given():
     assert EmpireAttack().apply(honest_grads=[np.zeros(2), np.full(2, 4.0)]).tolist() == [-2.0, -2.0]
 
 
+class Trusting(LinearAggregator):
+    """A rule that does not ask which rows are finite."""
+
+    def weights(self, geometry):
+        return np.full(geometry.n, 1.0 / geometry.n)
+
+
+def test_a_weight_for_a_row_that_is_not_finite_is_refused():
+    assert Trusting().aggregate([np.ones(2), np.full(2, 3.0)]).tolist() == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"Trusting\.weights must return 0 .* for one of n=2\. "):
+        Trusting().aggregate([np.ones(2), np.array([0.0, np.nan])])
+
+
 class Everything(ColumnwiseAggregator):
     """A rule of the wrong shape: all rows."""
 

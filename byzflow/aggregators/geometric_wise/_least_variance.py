@@ -79,11 +79,11 @@ def _greatest_gain(centred: np.ndarray, m: int) -> list[int]:
         if len(open_) < k:
             continue
         bounds = adds[open_] + _best_partners(pairs[np.ix_(open_, open_)], k)
-        order = np.argsort(-bounds, kind="stable")
-        bound = gain + bounds[order[:k]].sum()
+        bound = gain + np.partition(bounds, len(bounds) - k)[len(bounds) - k :].sum()
         if bound < best - tie or (bound <= best + tie and _rest(n, taken, open_, k) >= best_rest):
             continue
-        i = int(open_[order[0]])
+        # Of equal points the last goes first, since the first subset is wanted.
+        i = int(open_[bounds >= bounds.max() - tie][-1])
         others = open_[open_ != i]
         stack.append((taken, gain, adds, others))
         stack.append(([*taken, i], gain + float(adds[i]), adds + pairs[i], others))

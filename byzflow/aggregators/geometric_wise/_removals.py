@@ -19,6 +19,12 @@ from byzflow.aggregators.geometric_wise._sign_search import signed_sets
 
 __all__ = ("settle",)
 
+_SLACK = 2e-10
+"""How much above the value, relatively, an eigenvalue is still of interest: a little more than a tie is.
+
+Where that many subsets are so nearly equal, all of them are looked at.
+"""
+
 
 def settle(
     pool: np.ndarray,
@@ -50,7 +56,7 @@ def settle(
     subsets : ndarray, (E, n) bool
         Subsets that may beat the value, from nodes that are now settled.
     """
-    t = value * (1.0 + 1e-9)
+    t = value * (1.0 + _SLACK)
     above = (values > t).sum(axis=1)
     gap = t - values
     # Where rounding could decide (a far point, an eigenvalue at t) nothing is concluded.

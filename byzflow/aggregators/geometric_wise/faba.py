@@ -8,6 +8,7 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
+from byzflow.kernels.small import matvec
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative
 from byzflow.operators.geometry import Geometry
@@ -65,9 +66,12 @@ class FABA(LinearAggregator):
         n = geometry.n
         geometry.require_finite(n - self.f, "FABA")
         kept = geometry.finite.copy()
-        mean = np.zeros(len(geometry.gram))
-        while np.count_nonzero(kept) > n - self.f:
-            mean[:n] = kept / np.count_nonzero(kept)
-            kept[np.where(kept, geometry.sq_distances_to(mean), -1.0).argmax()] = False
+        chosen, sums = np.zeros((2, len(geometry.gram)))
+        while (k := np.count_nonzero(kept)) > n - self.f:
+            # k |x_i - mean|**2 less what all rows share: whole numbers stay whole, and equal ones equal.
+            chosen[:n] = kept
+            matvec(geometry.gram, chosen, sums)
+            farness = k * geometry.gram.diagonal() - 2.0 * sums
+            kept[np.where(kept, farness[:n], -np.inf).argmax()] = False
         weights: np.ndarray = kept / (n - self.f)
         return weights

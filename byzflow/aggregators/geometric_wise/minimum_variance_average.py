@@ -37,8 +37,9 @@ class MinimumVarianceAveraging(LinearAggregator):
     Notes
     -----
     Gram-space: one pass for the distances, O(n**2 d), and one for the mean, O((n - f) d). Memory O(n**2)
-    beyond the input. The subset is found by branch and bound: milliseconds where d is large or liars stand
-    out; at worst exponential in f, for rows in few dimensions. Interruptible by Ctrl-C.
+    beyond the input. The subset is found by branch and bound: milliseconds where d is large or liars
+    stand out; at worst exponential in f. The worst that is known for n = 30, f = 8 takes about a second:
+    rows in cycles, far from their two neighbours there and near all others. Interruptible by Ctrl-C.
 
     References
     ----------

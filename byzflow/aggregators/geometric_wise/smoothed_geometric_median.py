@@ -10,6 +10,7 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
+from byzflow.kernels.small import dot, matvec
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import (
     finite,
@@ -103,7 +104,24 @@ class SmoothedGeometricMedian(LinearAggregator):
         point = np.zeros(len(geometry.gram))
         point[geometry.column("zero")] = 1.0
         for _ in range(self.T):
-            pull = given / np.maximum(np.sqrt(geometry.sq_distances_to(point)), self.nu)
+            pull = given / np.maximum(np.sqrt(_sq_distances(geometry, point)), self.nu)
             point = np.zeros(len(geometry.gram))
             point[:n] = pull / pull.sum()
         return point
+
+
+def _sq_distances(geometry: Geometry, point: np.ndarray) -> np.ndarray:
+    """Return the squared distances to the weighted point, (n,), also to a row that it nearly is.
+
+    That one is ``|sum_j w_j (x_j - x_i)|**2``, in which what is left of the weights is small.
+    """
+    squares = geometry.sq_distances_to(point)
+    i = int(point[: geometry.n].argmax())
+    if point[i] > 0.5:
+        apart = point.copy()
+        apart[i] = 0.0
+        apart[i] = -apart.sum()
+        moved = np.empty(len(apart))
+        matvec(geometry.gram, apart, moved)
+        squares[i] = max(dot(apart, moved), 0.0)
+    return squares

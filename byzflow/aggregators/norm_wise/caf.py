@@ -24,8 +24,9 @@ class CAF(LinearAggregator):
 
     From weights ``w_i = 1``, while ``sum w > n - 2 f``: with the weighted mean mu and the top eigenpair
     (lambda, v) of the weighted covariance, remember the mu of the smallest lambda; then
-    ``w_i <- w_i (1 - tau_i / max tau)`` with ``tau_i = <v, x_i - mu>**2``. The remembered mean is returned:
-    the plain mean for ``f = 0``. A row that is not finite starts with weight 0.
+    ``w_i <- w_i (1 - tau_i / max tau)`` with ``tau_i = <v, x_i - mu>**2``, the maximum over rows that still
+    have weight. The remembered mean is returned: the plain mean for ``f = 0``. A row that is not finite
+    starts with weight 0.
 
     Parameters
     ----------

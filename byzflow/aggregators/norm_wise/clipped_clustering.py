@@ -62,9 +62,10 @@ class ClippedClustering(MixingAggregator, StatefulAggregator):
 
     Notes
     -----
-    Two passes: inner products, O(n**2 d); the weighted sum, O(n d). Between them O(n**2 log n). `aggregate`
-    is a first round; `step` carries the norms, ``{"norms": (rows so far,)}``. It assumes that most rows are
-    honest.
+    Two passes: inner products, O(n**2 d); the weighted sum, O(n d). Between them O(n**2 log n).
+    `aggregate` is a first round; `step` carries the norms, ``{"norms": (rows so far,)}``. It assumes that
+    most rows are honest. The authors' program (lishenghui/blades) takes the mean of the two middle norms
+    for M, and at most 1e5.
 
     References
     ----------

@@ -24,10 +24,10 @@ class FilterL2(LinearAggregator):
     """Spectral filter: weigh rows down along the top direction while its variance is above a bound.
 
     From ``c_i = 1``, while the top eigenvalue of the weighted covariance exceeds ``expansion * sigma**2``:
-    ``c_i <- c_i (1 - tau_i / max tau)`` with ``tau_i = <v, x_i - mu>**2``, v the top eigenvector and mu the
-    weighted mean, which is returned at the end. A step that would leave no weight (all rows are equally far
-    out) is not taken. Needs no f, but the honest rows' variance; `CAF` needs f and no variance. Rows that are
-    not finite start with weight 0.
+    ``c_i <- c_i (1 - tau_i / max tau)`` with ``tau_i = <v, x_i - mu>**2``, v the top eigenvector, mu the
+    weighted mean, which is returned at the end, and the maximum over rows that still have weight. A step that
+    would leave no weight (all rows are equally far out) is not taken. Needs no f, but the honest rows'
+    variance; `CAF` needs f and no variance. Rows that are not finite start with weight 0.
 
     Parameters
     ----------

@@ -47,8 +47,15 @@ class SignGuard(MixingAggregator):
 
     Notes
     -----
-    Two passes: norms and counts of signs, O(n d); the weighted sum, O(n d). The paper counts signs on a
-    random tenth of the coordinates; all of them cost no more here. It assumes that most rows are honest.
+    Two passes: norms and counts of signs, O(n d); the weighted sum, O(n d). It assumes that most rows are
+    honest. In mean shift every row's features climb to the mean of those within the bandwidth, which is
+    the mean distance to the ``n // 2``-th nearest row; rows that come to rest within the bandwidth of
+    each other are one cluster.
+
+    The authors' program (JianXu95/SignGuard) counts signs on a random tenth of the coordinates, all of
+    which cost no more here; divides each share by the greatest one; and, by scikit-learn's mean shift
+    with the same bandwidth, leaves out rows that are farther from their cluster's centre than that. So it
+    keeps fewer rows, honest ones too.
 
     References
     ----------

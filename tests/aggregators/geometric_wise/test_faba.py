@@ -30,6 +30,15 @@ def test_the_mean_moves_after_each_row():
     np.testing.assert_allclose(FABA(f=2).aggregate(rows), [1 / 3])
 
 
+def test_of_equally_far_rows_the_lower_one_goes_first():
+    # Two of them are equally far from the mean of all, which is no whole number.
+    rows = [np.array(v, float) for v in ([2, 0], [2, 1], [0, 2], [2, 0], [1, -2], [0, 0])]
+    farthest = [np.square(6 * row - sum(rows)).sum() for row in rows]
+    first = int(np.argmax(farthest))
+    assert farthest.count(max(farthest)) == 2
+    np.testing.assert_allclose(FABA(f=1).aggregate(rows), np.mean(rows[:first] + rows[first + 1 :], axis=0))
+
+
 def test_rows_that_are_not_finite_go_first():
     rows = [np.array([v]) for v in (0.0, np.nan, 1.0, np.inf, 50.0, 0.5, 0.5)]
     np.testing.assert_allclose(FABA(f=3).aggregate(rows), [0.5])

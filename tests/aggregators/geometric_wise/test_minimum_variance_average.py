@@ -48,6 +48,13 @@ def test_many_rows_take_well_under_a_second(n, f, d):
     assert time.perf_counter() - begun < 1.0
 
 
+@pytest.mark.parametrize("shape", ["simplex", "cross"])
+def test_the_first_of_millions_of_equal_subsets_is_found(shape):
+    corners = np.eye(30) if shape == "simplex" else np.vstack((np.eye(15), -np.eye(15)))
+    # It took minutes to see that none of the others comes before the first.
+    assert least_variance(squared_distances(corners), 22).tolist() == list(range(22))
+
+
 def test_the_calmest_rows_are_averaged():
     rows = [np.array([v]) for v in (0.0, 9.0, 1.0, 2.0)]
     np.testing.assert_allclose(MinimumVarianceAveraging(f=1).aggregate(rows), [1.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from byzflow.aggregators.geometric_wise.monna import MoNNA
 from byzflow.exceptions import ToleranceError
@@ -25,6 +26,12 @@ def test_equal_distances_go_to_the_lower_index():
 
 def test_a_reference_that_is_not_finite_takes_the_first_finite_rows():
     np.testing.assert_array_equal(MoNNA(f=1).aggregate(column(np.nan, 1.0, 3.0)), [2.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_infinite_rows_of_short_numbers_raise_no_warning(dtype):
+    rows = [torch.tensor([value], dtype=dtype) for value in (np.inf, 1.0, 3.0, np.inf, 5.0)]
+    assert MoNNA(f=2).aggregate(rows).tolist() == [3.0]
 
 
 def test_bad_arguments_are_refused():

@@ -27,6 +27,13 @@ def test_steps_equal_the_formula(T, nu):
     np.testing.assert_allclose(result, slow(X, a, nu, T), rtol=1e-9)
 
 
+def test_distances_to_a_row_that_the_centre_nears_keep_their_digits():
+    # The start is row 1, which the centre leaves by 1e-5: inner products of rows of 65 lose that distance.
+    X = np.array([[1, -1], [0, 0], [65, 65], [1, -1], [64, 64], [62, 62], [65, 64], [2, 1], [65, 64]], float)
+    result = SmoothedGeometricMedian(nu=1e-6, T=3).aggregate(X)
+    np.testing.assert_allclose(result, slow(X, np.ones(9), 1e-6, 3), rtol=1e-6)
+
+
 def test_many_steps_reach_the_geometric_median():
     X = np.random.default_rng(0).normal(size=(9, 3))
     np.testing.assert_allclose(
