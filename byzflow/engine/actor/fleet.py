@@ -181,7 +181,8 @@ class Fleet:
         for host in (*self._hosts.values(), *self._foreign.values()):
             if host.address == address:
                 host.lose()
-        self._hosts.pop(address, None)
+        if (gone := self._hosts.pop(address, None)) is not None:
+            self._foreign[gone.key] = gone  # whoever still has its address is told at once
         for callback in tuple(self.on_lost):
             callback(address)
 
