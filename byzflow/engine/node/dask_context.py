@@ -95,8 +95,9 @@ class DaskContext(MailedContext):
 
     def _will_rescue(self, endpoint: Endpoint | None) -> bool:
         """Whether what did not reach this endpoint is handed out all the same, once the mailbox has moved."""
-        has_left = self._endpoint is not endpoint or self._backend.host.lost
-        return self._running and has_left and not self._unread.is_full
+        if not self._running or self._unread.is_full:
+            return False
+        return self._endpoint is not endpoint or self._backend.host.lost
 
     async def _fetch(self) -> dict[str, Any] | None:
         if self._rescued:
@@ -123,10 +124,14 @@ class DaskContext(MailedContext):
             await backend.start()
             await backend.construct(_Owner, args=(), kwargs={})
             endpoint = await backend.chan_open(CHANNEL)
+            await self._settle(backend)
         except BaseException:
             await backend.close()
             raise
         self._backend, self._endpoint = backend, endpoint
+
+    async def _settle(self, backend: Any) -> None:
+        """Find out about the new place what has to be known."""
 
     async def _move(self) -> None:
         """Make the mailbox anew; a sender that came before `rescue` is rescued, one after it sends there."""
@@ -163,8 +168,7 @@ class ProcessContext(DaskContext):
     def _node_id(self) -> str | None:
         return self._node.node_id if self._running else None
 
-    async def _open(self, backend: Any) -> None:
-        await super()._open(backend)
+    async def _settle(self, backend: Any) -> None:
         self._process = _WorkerProcess(await backend.call("pid"), backend.host)
 
     async def shutdown(self) -> None:

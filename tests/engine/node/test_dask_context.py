@@ -114,3 +114,13 @@ async def test_a_node_that_hears_no_more_says_so(caplog: pytest.LogCaptureFixtur
             await asyncio.wait([node._listening])
             await asyncio.sleep(0)
     assert "deaf takes no more messages" in caplog.text
+
+
+async def test_a_send_to_a_node_that_stops_meanwhile_is_told_so(cluster: Any, pair: Any) -> None:
+    here, there = pair
+    await lose(cluster, there)
+    sending = asyncio.ensure_future(here.send_message("there", "count", 1))
+    await asyncio.sleep(0)  # it has begun
+    await there.shutdown()
+    with pytest.raises(NodeLostError):
+        await sending
