@@ -27,6 +27,18 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == __version__
 
 
+def test_the_package_runs_as_a_module() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "byzflow", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (run("version").returncode, run("version").stdout.strip()) == (0, __version__)
+    refused = run("versoin")
+    assert refused.returncode != 0
+    assert "byzflow" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_doctor_reports_availability_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--format", "json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -22,7 +22,8 @@ LAYERS = (
     {"aggregators", "pre_aggregators", "attacks"},
     {"engine", "configs"},
     {"experiments", "dashboard", "testing", "utils"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 SIBLINGS_MAY_MEET = {"engine", "configs", "experiments", "dashboard", "utils"}

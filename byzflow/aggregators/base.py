@@ -14,6 +14,7 @@ from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.inputs import wired
 from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator, MixingOperator
+from byzflow.operators.overriding import runs_whole
 from byzflow.operators.rows import RowOperator
 
 __all__ = (
@@ -70,6 +71,10 @@ class RowAggregator(RowOperator, Aggregator):
 
     name: ClassVar[str] = "aggregator"
     input_key: ClassVar[str] = "gradients"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        runs_whole(cls, "aggregate", Aggregator)
 
     def aggregate(self, gradients: Sequence[Array]) -> Array:
         """Reduce n vectors to one; see `Aggregator.aggregate`."""

@@ -100,7 +100,7 @@ class Pipeline(StatefulAggregator):
 
 def _run(piece: Sequence[Any], vectors: Any) -> Any:
     """Return the rows that one fused piece makes of the vectors."""
-    if isinstance(piece[-1], RowOperator):
+    if isinstance(piece[-1], RowOperator) and piece[-1].by_phases:
         rule = compose(piece)
         lazy = as_lazy(vectors)
         return rule.run_rows(vectors) if lazy is None else lazy_rows(rule, lazy)

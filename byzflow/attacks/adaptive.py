@@ -152,7 +152,8 @@ def linear_rule(operators: Sequence[Operator]) -> LinearOperator | Chain | None:
     >>> linear_rule([EmpireAttack()]) == EmpireAttack()
     True
     """
-    if len(segments(operators)) != 1 or not isinstance(operators[-1], LinearOperator):
+    pieces = segments(operators)
+    if len(pieces) != 1 or not (isinstance(last := pieces[0][-1], LinearOperator) and last.by_phases):
         return None
     rule: Any = compose(operators)
     return None if rule.extra or "median" in rule.anchors else rule

@@ -14,6 +14,7 @@ from byzflow.operators.elementwise import ElementwiseOperator
 from byzflow.operators.inputs import as_sequence, input_of
 from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
+from byzflow.operators.overriding import runs_whole
 from byzflow.operators.rows import RowOperator
 
 __all__ = ("Attack", "ColumnwiseAttack", "ElementwiseAttack", "LinearAttack", "RowAttack", "StatefulAttack")
@@ -89,6 +90,10 @@ class RowAttack(RowOperator, Attack):
     """An attack that is a rule over rows: the honest vectors, or the node's own one."""
 
     name: ClassVar[str] = "attack"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        runs_whole(cls, "apply", Attack)
 
     @classmethod
     @cache

@@ -58,6 +58,7 @@ class DissensusAttack(LinearAttack):
     epsilon: float = 1.0
     uses_base_grad: ClassVar[bool] = True
     uses_honest_grads: ClassVar[bool] = True
+    by_phases: ClassVar[bool] = True  # its apply() reads two inputs, and does no more
     uses: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:

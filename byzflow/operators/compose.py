@@ -34,6 +34,8 @@ def fusable(first: Operator, then: Operator) -> bool:
     """
     if not isinstance(first, LinearOperator) or first.extra or isinstance(first, Chain):
         return False
+    if not (first.by_phases and getattr(then, "by_phases", False)):
+        return False
     if isinstance(then, LinearOperator):
         # A median of W X is not known from the geometry of X.
         return not then.extra and "median" not in then.anchors
@@ -72,7 +74,7 @@ def compose(operators: Sequence[Operator]) -> RowOperator:
         If the chain is empty or cannot be fused; `segments` says where.
     """
     pieces = segments(operators)
-    if len(pieces) != 1 or not isinstance(pieces[0][-1], RowOperator):
+    if len(pieces) != 1 or not (isinstance(last := pieces[0][-1], RowOperator) and last.by_phases):
         names = " -> ".join(type(operator).__name__ for operator in operators)
         raise ValueError(
             f"A fused chain needs linear rules, the last one linear or column-wise; got {names or 'none'}. "

@@ -55,12 +55,15 @@ class RowOperator(Operator, ABC):
         Whether there is a first pass over the columns.
     optimistic : bool
         The plan is known beforehand unless a row is not finite: measure only if the answer is not finite.
+    by_phases : bool
+        The phases say all that the rule does; see `byzflow.operators.overriding`.
     """
 
     input_key: ClassVar[str] = "vectors"
     supports_subtasks: ClassVar[bool] = True
     extra: ClassVar[int] = 0
     measures: ClassVar[bool] = False
+    by_phases: ClassVar[bool] = True
 
     @property
     def single(self) -> bool:

@@ -11,6 +11,7 @@ from byzflow.operators.base import OpContext, Operator
 from byzflow.operators.inputs import wired
 from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator
+from byzflow.operators.overriding import runs_whole
 
 __all__ = ("LinearPreAggregator", "PreAggregator")
 
@@ -55,6 +56,10 @@ class LinearPreAggregator(LinearOperator, PreAggregator):
     """A pre-aggregator whose author writes ``weights(geometry)``, of shape (k, n)."""
 
     name: ClassVar[str] = "pre_aggregator"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        runs_whole(cls, "pre_aggregate", PreAggregator)
 
     def pre_aggregate(self, xs: Sequence[Array]) -> list[Array]:
         """Turn n vectors into k; see `PreAggregator.pre_aggregate`."""

@@ -84,18 +84,25 @@ class Fleet:
             ) from error
 
     async def hosts(self, *, patient: bool = True) -> dict[str, HostRef]:
-        """Return the hosts of the live workers, making those that are missing; wait for one if `patient`."""
+        """Return the hosts of the live workers, making those that are missing; wait for one if `patient`.
+
+        All who wait do so at the same time, and hold up nobody who will not wait.
+        """
+        if not await self._complete():
+            await self._wait_for_one(seconds("comm.connect-timeout") if patient else 0.0)
+            await self._complete()
+        return dict(self._hosts)
+
+    async def _complete(self) -> bool:
+        """Make the hosts that are missing, and say whether there is any worker."""
         async with self._making:
             self.look()
             if self._is_current and self._hosts:
-                return dict(self._hosts)
+                return True
             self._is_current = True
             self._departed.clear()
             self._runtime.connection.revive()
             addresses = await self.workers()
-            if not addresses:
-                await self._wait_for_one(seconds("comm.connect-timeout") if patient else 0.0)
-                addresses = await self.workers()
             await asyncio.gather(
                 *(self._make(a) for a in addresses if a not in self._hosts and a not in self._departed)
             )
@@ -103,7 +110,7 @@ class Fleet:
             self._alive.update(addresses)
             self._alive -= self._departed
             self._most = max(self._most, len(self._alive))
-            return dict(self._hosts)
+            return bool(addresses)
 
     @property
     def can_spare(self) -> bool:
@@ -181,7 +188,8 @@ class Fleet:
         for host in (*self._hosts.values(), *self._foreign.values()):
             if host.address == address:
                 host.lose()
-        self._hosts.pop(address, None)
+        if (gone := self._hosts.pop(address, None)) is not None:
+            self._foreign[gone.key] = gone  # whoever still has its address is told at once
         for callback in tuple(self.on_lost):
             callback(address)
 

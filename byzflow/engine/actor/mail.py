@@ -63,9 +63,10 @@ class Mail:
     async def _receive(self, box: Box, timeout: float | None, handover: _Handover) -> None:
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
+        reading = self._reading[box]  # which `forget` may drop meanwhile
         try:
             async with asyncio.timeout_at(end):
-                await self._reading[box].acquire()
+                await reading.acquire()
         except TimeoutError:
             return
         try:
@@ -80,7 +81,7 @@ class Mail:
             if handover.offer(returned[0]):
                 returned.popleft()
         finally:
-            self._reading[box].release()
+            reading.release()
 
     async def _give_back(self, box: Box, parcel: Parcel) -> None:
         self._returned[box].appendleft(parcel)

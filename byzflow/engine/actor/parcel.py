@@ -58,6 +58,11 @@ class Parcel:
         """Return the same parcel as bytes, so that what cannot be pickled is an error here and now."""
         return self if self._frames is not None else Parcel(frames=seal(self._value))
 
+    def copied(self) -> Parcel:
+        """Return the same parcel as bytes of its own: what is sent again later is what it was now."""
+        pickled, *arrays = self.sealed().frames
+        return Parcel(frames=[pickled, *map(bytearray, arrays)])
+
     def __reduce__(self) -> tuple[Any, ...]:
         frames = seal(self._value) if self._frames is None else self._frames
         shown: list[Any] = [np.frombuffer(frame, np.uint8) for frame in frames]  # why, says `pack`

@@ -50,7 +50,7 @@ class ActorPool:
 
     Parameters
     ----------
-    configs : sequence of ActorPoolConfig
+    configs : sequence of ActorPoolConfig, or one
         Groups of workers; they may differ in backend and in what they can do.
 
     Examples
@@ -63,8 +63,8 @@ class ActorPool:
     [1, 2, 4, 8]
     """
 
-    def __init__(self, configs: Sequence[ActorPoolConfig]) -> None:
-        self.configs = tuple(configs)
+    def __init__(self, configs: Sequence[ActorPoolConfig] | ActorPoolConfig) -> None:
+        self.configs = _checked(configs)
         self._roster = Roster()
         self._once = Once()
         self._channels: dict[str, ActorPoolChannel] = {}
@@ -218,6 +218,18 @@ class ActorPool:
             return False
         self._revived += 1
         return True
+
+
+def _checked(configs: Any) -> tuple[ActorPoolConfig, ...]:
+    is_many = isinstance(configs, Iterable) and not isinstance(configs, str)
+    given = tuple(configs) if is_many else (configs,)
+    for config in given:
+        if not isinstance(config, ActorPoolConfig):
+            raise TypeError(
+                f"configs must be a list of ActorPoolConfig; got {type(config).__name__}. "
+                'Pass [ActorPoolConfig("thread", count=2)], or the like.'
+            )
+    return given
 
 
 def _backend(config: ActorPoolConfig, seen: list[Any]) -> ActorBackend:

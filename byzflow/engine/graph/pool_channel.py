@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from byzflow.engine.actor.channels import ChannelRef, Endpoint
+from byzflow.exceptions import suggest
 
 __all__ = ("ActorPoolChannel",)
+
+T = TypeVar("T")
 
 
 class ActorPoolChannel:
@@ -35,11 +38,11 @@ class ActorPoolChannel:
 
     def channel(self, worker: str) -> ChannelRef:
         """Return a worker's end; `KeyError` if there is no such worker."""
-        return self._channels[worker]
+        return self._of(worker, self._channels)
 
     def endpoint(self, worker: str) -> Endpoint:
         """Return a worker's address; `KeyError` if there is no such worker."""
-        return self._endpoints[worker]
+        return self._of(worker, self._endpoints)
 
     async def send(self, sender: str, recipient: str, payload: Any) -> None:
         """Send from one worker to another."""
@@ -48,3 +51,12 @@ class ActorPoolChannel:
     async def recv(self, worker: str, *, timeout: float | None = None) -> Any:
         """Return a worker's next message, or None after `timeout` [seconds]."""
         return await self.channel(worker).recv(timeout=timeout)
+
+    def _of(self, worker: str, ends: Mapping[str, T]) -> T:
+        if worker not in ends:
+            known = sorted(ends)
+            raise KeyError(
+                f"Channel {self.name!r} has the workers {known}; got {worker!r}.{suggest(worker, known)} "
+                "Name one of them."
+            )
+        return ends[worker]

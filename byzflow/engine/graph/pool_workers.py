@@ -12,6 +12,7 @@ from typing import Any
 
 from byzflow.engine.actor.backends.gpu import GPUActorBackend, UCXRemoteActorBackend
 from byzflow.engine.actor.base import ActorBackend
+from byzflow.operators.checks import nonnegative
 
 __all__ = ("ActorPoolConfig", "PoolWorker", "Roster", "SubtaskRunner", "name_workers")
 
@@ -42,6 +43,9 @@ class ActorPoolConfig:
     count: int = 1
     capabilities: Sequence[str] | None = None
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        nonnegative("count", self.count)
 
     def resolved_capabilities(self) -> tuple[str, ...]:
         """Return the capabilities given, or those that the backend implies."""

@@ -14,6 +14,7 @@ from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.sync import run_sync
 from byzflow.exceptions import suggest
 from byzflow.operators.base import Operator
+from byzflow.operators.checks import acts
 
 __all__ = ("ByzantineNodeApplication", "HonestNodeApplication", "NodeApplication", "NodePipeline")
 
@@ -57,7 +58,8 @@ class NodeApplication:
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self._pool = ActorPool(list(actor_pool)) if isinstance(actor_pool, Sequence) else actor_pool
+        given: Any = actor_pool
+        self._pool: ActorPool = given if hasattr(given, "run_subtask") else ActorPool(given)
         self._metadata = dict(metadata or {})
         self._pipelines: dict[str, NodePipeline] = {}
 
@@ -75,13 +77,21 @@ class NodeApplication:
         ------
         ValueError
             If the name is taken.
+        TypeError
+            If `graph` is none.
         """
+        if not isinstance(graph, ComputationGraph):
+            raise TypeError(
+                f"graph must be a ComputationGraph; got {type(graph).__name__}. Make one, as with "
+                "make_single_operator_graph()."
+            )
         if name in self._pipelines:
             raise ValueError(f"A pipeline needs a name of its own; {name!r} is taken. Choose another.")
         self._pipelines[name] = NodePipeline(graph, metadata)
 
     def register_operator(self, name: str, operator: Operator, input_keys: Sequence[str]) -> None:
         """Add a pipeline of one operator, whose output has the pipeline's name."""
+        acts("operator", operator, "run", "Pass an Operator: a rule, an attack, or a CallableOp.")
         graph = make_single_operator_graph(node_name=name, operator=operator, input_keys=input_keys)
         self.register_pipeline(name, graph)
 

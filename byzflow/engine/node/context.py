@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from byzflow.engine.node.dask_context import DaskContext, ProcessContext
 from byzflow.engine.node.local_context import InProcessContext, NodeContext
-from byzflow.engine.node.mailed_context import DaskContext, MailedContext, ProcessContext, RemoteContext
+from byzflow.engine.node.mailed_context import MailedContext, RemoteContext
 from byzflow.engine.node.mesh_context import MeshRemoteContext
 
 __all__ = (

@@ -102,6 +102,7 @@ class DecentralizedNode:
         await self.context.start(self)
         self._running = True
         self._listening = asyncio.create_task(self._listen(), name=f"{self.node_id}-messages")
+        self._listening.add_done_callback(self._deafened)
 
     async def shutdown(self) -> None:
         """Cancel the node's tasks, stop its context and its application; again is the same as once."""
@@ -219,6 +220,10 @@ class DecentralizedNode:
                     "Node %s failed on a %r of %s", self.node_id, message["type"], message["from"],
                     exc_info=record.error,
                 )  # fmt: skip
+
+    def _deafened(self, listening: asyncio.Task[None]) -> None:
+        if not listening.cancelled() and (error := listening.exception()) is not None:
+            logger.error("Node %s takes no more messages", self.node_id, exc_info=error)
 
     def _require_started(self) -> None:
         if not self._running:

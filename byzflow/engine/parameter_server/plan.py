@@ -22,7 +22,7 @@ from byzflow.exceptions import ToleranceError
 
 __all__ = ("Cohort", "Combine", "RoundPlan")
 
-GRADIENTS, ATTACK, AGGREGATE, APPLY = "gradients", "attack", "aggregate", "apply"
+GRADIENTS, ATTACK, AGGREGATE, APPLY = "gradients", "attack", "aggregation", "apply"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.engine.parameter_server.rounds import Rounds
-from byzflow.operators.checks import acts
+from byzflow.operators.checks import acts, several
 
 __all__ = ("ParameterServer",)
 
@@ -90,7 +90,8 @@ class ParameterServer:
         checkpoint: Any = None,
         client: Any = None,
     ) -> None:
-        self.hon, self.byz = list(honest_nodes), list(byzantine_nodes or ())
+        self.hon = list(several("honest_nodes", honest_nodes))
+        self.byz = list(several("byzantine_nodes", byzantine_nodes or ()))
         self.agg, self.pre = aggregator, pre_aggregator
         self.update_byz, self.pool = update_byzantines, actor_pool
         self.deadline = seconds("round.deadline") if deadline is None else deadline
@@ -152,6 +153,14 @@ class ParameterServer:
         """Run one round from plain code; works inside a running loop too."""
         return run_sync(self.round())
 
+    def resume_sync(self) -> int:
+        """As `resume`, from plain code or a notebook cell."""
+        return run_sync(self.resume())
+
+    def shutdown_sync(self) -> None:
+        """As `shutdown`, from plain code or a notebook cell."""
+        run_sync(self.shutdown())
+
     async def resume(self) -> int:
         """Take up the run that the checkpoint holds, and return how many rounds it has done.
 
@@ -189,5 +198,7 @@ def _check(server: ParameterServer) -> None:
     acts("aggregator", server.agg, "aggregate", "Pass a rule.")
     if server.pre is not None:
         acts("pre_aggregator", server.pre, "pre_aggregate", "Pass a pre-aggregator, or None.")
+    if server.pool is not None:
+        acts("actor_pool", server.pool, "run_subtask", "Pass an ActorPool, or None.")
     if not server.hon:
         raise ValueError("ParameterServer needs at least one honest node; got none. Pass honest_nodes.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from byzflow.engine.fitting import is_by_node, sees_nodes
 from byzflow.engine.graph.ops import make_single_operator_graph
+from byzflow.engine.graph.rules import is_rule
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.forms import norm_of
 from byzflow.engine.node.streams import seeded
@@ -113,7 +114,7 @@ def rule_of(pre: Any, rule: Any) -> RowOperator | None:
     True
     """
     parts = [part for part in (pre, rule) if part is not None]
-    if not all(isinstance(part, RowOperator) and not part.extra for part in parts):
+    if not all(map(is_rule, parts)):
         return None
     return compose(parts) if len(segments(parts)) == 1 else None
 

@@ -53,7 +53,7 @@ class RoundReport:
     n_honest : int
         How many of them are honest.
     seconds : mapping of str to float
-        By phase: ``gradients``, ``attack``, ``aggregate``, ``apply`` [seconds].
+        By phase: ``gradients``, ``attack``, ``aggregation``, ``apply`` [seconds].
     bytes_moved : int
         Bytes of the vectors that crossed a process boundary, or would have [bytes].
     excluded : tuple of Exclusion

@@ -41,6 +41,11 @@ class Carrier:
     def __init__(
         self, n: int, topology: Any, factory: ContextFactory | None, pool: ActorPool | None = None
     ) -> None:
+        if factory is not None and not callable(factory):
+            raise TypeError(
+                "context_factory must be callable with a node's id and its index; got "
+                f"{type(factory).__name__}. Pass a function, or None."
+            )
         self.cluster = DecentralizedCluster()
         self.carries = factory is not None
         self._n, self._topology = n, topology

@@ -12,7 +12,7 @@ from byzflow.engine.node.forms import Digest, Signature
 
 __all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters")
 
-HALF_STEP, ATTACK, EXCHANGE, AGGREGATE = "half-step", "attack", "exchange", "aggregate"
+HALF_STEP, ATTACK, EXCHANGE, AGGREGATE = "half-step", "attack", "exchange", "aggregation"
 _PHASES = (HALF_STEP, ATTACK, EXCHANGE, AGGREGATE)
 
 

@@ -14,7 +14,7 @@ class PeerReport(RoundReport):
     """One peer-to-peer round in figures; `weights` stay None, as every node has a rule of its own.
 
     ``seconds`` has ``half-step``, ``attack`` (until the last Byzantine node has answered; nodes that wait for
-    none of them aggregate meanwhile) and ``aggregate`` [seconds].
+    none of them aggregate meanwhile) and ``aggregation`` [seconds].
 
     Attributes
     ----------

@@ -29,8 +29,9 @@ from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.report import PeerReport
 from byzflow.engine.peer_to_peer.schedule import TopologyLike, TopologySchedule
 from byzflow.engine.peer_to_peer.topology import Topology
-from byzflow.engine.peer_to_peer.weights import Scheme
+from byzflow.engine.peer_to_peer.weights import Scheme, check_scheme
 from byzflow.exceptions import NodeLostError, ToleranceError
+from byzflow.operators.checks import several
 
 __all__ = ("DecentralizedPeerToPeer",)
 
@@ -72,10 +73,13 @@ class DecentralizedPeerToPeer:
         client: Any = None,
         mixing: Scheme | None = None,
     ) -> None:
-        honest, byzantine = list(honest_nodes), list(byzantine_nodes or ())
+        honest = list(several("honest_nodes", honest_nodes))
+        byzantine = list(several("byzantine_nodes", byzantine_nodes or ()))
         if not honest:
             raise ValueError("PeerToPeer needs at least one honest node; got none. Pass honest_nodes.")
         _check_step(lr)
+        if mixing is not None:
+            check_scheme("mixing", mixing)
         check_limits(deadline=deadline, quorum=quorum, seed=seed, most=len(honest), who="honest nodes")
         self.schedule = TopologySchedule(topology, len(honest) + len(byzantine))
         self.peers = Peers(honest, byzantine)

@@ -72,7 +72,7 @@ class Topology:
         self.n = n_nodes
         self.out: dict[int, list[int]] = {i: [] for i in range(n_nodes)}
         self.in_: dict[int, list[int]] = {i: [] for i in range(n_nodes)}
-        for u, v in edges:
+        for u, v in map(_ends, edges):
             if u not in self.out or v not in self.out:
                 raise KeyError(
                     f"Edge ends must be node indices 0 … {n_nodes - 1}; got ({u}, {v}). "
@@ -196,6 +196,11 @@ class Topology:
         >>> Topology.from_networkx(networkx.path_graph(3)).in_neighbors(1)
         (0, 2)
         """
+        if not hasattr(graph, "number_of_nodes"):
+            raise TypeError(
+                f"from_networkx needs a networkx graph; got {type(graph).__name__}. Pass one, or build a "
+                "Topology(n, edges)."
+            )
         n = graph.number_of_nodes()
         if set(graph.nodes) != set(range(n)):
             raise ValueError(
@@ -204,3 +209,10 @@ class Topology:
             )
         directed = graph if graph.is_directed() else graph.to_directed()
         return cls(n, ((u, v) for u, v, *_ in directed.edges))
+
+
+def _ends(edge: Any) -> tuple[Any, Any]:
+    ends = tuple(edge) if isinstance(edge, Iterable) else ()
+    if len(ends) != 2:
+        raise ValueError(f"An edge must be a pair of node indices; got {edge!r}. Pass (u, v): u sends to v.")
+    return ends

@@ -178,6 +178,10 @@ class PeerToPeer:
         """As `round`, from plain code or a notebook cell."""
         run_sync(self.round())
 
+    def resume_sync(self) -> int:
+        """As `resume`, from plain code or a notebook cell."""
+        return run_sync(self.resume())
+
     def shutdown_sync(self) -> None:
         """As `shutdown`, from plain code or a notebook cell."""
         run_sync(self.shutdown())

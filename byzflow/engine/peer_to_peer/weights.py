@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.exceptions import suggest
 
-__all__ = ("Scheme", "is_doubly_stochastic", "local_weights", "mixing_matrix", "own_first", "spectral_gap")
+__all__ = (
+    "Scheme",
+    "check_scheme",
+    "is_doubly_stochastic",
+    "local_weights",
+    "mixing_matrix",
+    "own_first",
+    "spectral_gap",
+)
 
 Scheme = Literal["uniform", "metropolis"]
 _SCHEMES = ("metropolis", "uniform")
@@ -43,17 +51,27 @@ def local_weights(topology: Topology, node: int, scheme: Scheme = "metropolis") 
     >>> local_weights(Topology.star(4), 1, "uniform")
     array([0.5, 0.5])
     """
-    if scheme not in _SCHEMES:
-        raise ValueError(
-            f"scheme must be one of {_SCHEMES}; got {scheme!r}.{suggest(str(scheme), _SCHEMES)} "
-            "Choose one of them."
-        )
+    check_scheme("scheme", scheme)
     senders = topology.in_neighbors(node)
     degree = len(senders)
     if scheme == "uniform":
         return np.full(1 + degree, 1 / (1 + degree))
     shares = np.array([1 / (1 + max(degree, len(topology.in_neighbors(j)))) for j in senders])
     return np.concatenate(([1 - shares.sum()], shares))
+
+
+def check_scheme(name: str, scheme: object) -> None:
+    """Raise ValueError unless there is such a scheme.
+
+    Examples
+    --------
+    >>> check_scheme("mixing", "uniform")
+    """
+    if scheme not in _SCHEMES:
+        raise ValueError(
+            f"{name} must be one of {_SCHEMES}; got {scheme!r}.{suggest(str(scheme), _SCHEMES)} "
+            "Choose one of them."
+        )
 
 
 def own_first(neighbors: Sequence[float]) -> tuple[float, ...]:

@@ -319,6 +319,21 @@ async def test_a_scheduler_without_workers_is_a_timeout_that_says_what_to_start(
         await backend.close()
 
 
+async def test_who_waits_for_a_worker_holds_up_nobody():
+    async with LocalCluster(
+        asynchronous=True, n_workers=0, processes=False, dashboard_address=":0"
+    ) as cluster:
+        runtime = await Runtime.acquire(cluster)
+        with dask.config.set({"byzflow.comm.connect-timeout": 60.0}):
+            waiting = [asyncio.ensure_future(runtime.place()) for _ in range(3)]
+            with pytest.raises(TimeoutError, match="it has none"):
+                await asyncio.wait_for(runtime.place(patient=False), 20)
+            assert not any(task.done() for task in waiting)
+            cluster.scale(1)
+            assert len({host.address for host in await asyncio.wait_for(asyncio.gather(*waiting), 30)}) == 1
+        await runtime.release()
+
+
 async def test_a_scheduler_that_goes_away_is_a_connection_error_and_not_a_hang():
     cluster = await LocalCluster(asynchronous=True, protocol="tcp", **LOCAL)
     runtime = await Runtime.acquire(cluster.scheduler_address)

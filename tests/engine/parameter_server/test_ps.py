@@ -215,7 +215,7 @@ async def test_reports_say_who_got_which_weight() -> None:
     assert sum(report.weights) == pytest.approx(1.0)
     assert report.byzantine_share == 0.0
     assert report.norms[0] == pytest.approx(float(rows()[0].norm()))
-    assert set(report.seconds) == {"gradients", "attack", "aggregate", "apply"}
+    assert set(report.seconds) == {"gradients", "attack", "aggregation", "apply"}
     assert report.bytes_moved == 0
 
 

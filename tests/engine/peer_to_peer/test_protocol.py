@@ -186,7 +186,7 @@ def _through_with_one_refusal(quorum):
 def test_a_rule_that_cannot_run_fails_the_round_and_is_named():
     failure = _through_with_one_refusal(None).failure()
     assert isinstance(failure, ToleranceError)
-    assert "honest-2 (aggregate, raised: ToleranceError: f=2 is too many)" in str(failure)
+    assert "honest-2 (aggregation, raised: ToleranceError: f=2 is too many)" in str(failure)
 
 
 def test_a_quorum_lets_the_round_stand_without_the_node_whose_rule_cannot_run():

@@ -203,6 +203,7 @@ class DaskActorBackend:
     def _placed(self) -> HostRef:
         if self.host is None:
             raise RuntimeError(
-                f"A call needs a constructed object; {self.object_id} is not. Await construct() first."
+                f"A call needs a constructed object; {self.object_id} is not, or is closed. "
+                "Await construct() first."
             )
         return self.host
