@@ -21,6 +21,10 @@ from byzflow.operators.linear import LinearOperator
 __all__ = ("FoolsGold", "history_weights")
 
 
+_ALIKE = 2.0**-22
+"""How far below 1 a cosine may be by rounding alone where rows are float32: such nodes do not differ."""
+
+
 def history_weights(products: np.ndarray, confidence: float, present: np.ndarray) -> np.ndarray:
     """Return FoolsGold's weight of each node, (n,) in [0, 1].
 
@@ -50,7 +54,7 @@ def history_weights(products: np.ndarray, confidence: float, present: np.ndarray
     cosines *= np.where(most > most[:, None], ratio, 1.0)
     weights = np.clip(1.0 - cosines.max(axis=1), 0.0, 1.0) * present
     top = weights.max()
-    if top <= 1e-12:
+    if top <= _ALIKE:
         return np.zeros(n)
     weights = np.minimum(weights / top, 1.0 - 1e-12)
     logit = confidence * (np.log(np.maximum(weights, 1e-300) / (1.0 - weights)) + 0.5)
@@ -121,7 +125,8 @@ class FoolsGold(StatefulAggregator):
     State: ``{"history": (n, ...)}``, the sums. Gram-space over the n vectors and n sums: one pass, O(n**2 d),
     and one that writes n + 1 rows, O(n**2 d). Memory O(n d) for the state. A vector that is not finite has
     weight 0 and does not enter the history. The paper adds the weighted vectors up; their mean is returned
-    here, so that the step does not grow with n. All coordinates count as features.
+    here, so that the step does not grow with n. All coordinates count as features. Where no node's cosine to
+    its like is further below 1 than 2**-22, which is rounding in float32, nobody is trusted.
 
     References
     ----------

@@ -66,6 +66,14 @@ def test_nobody_trusted_gives_a_zero_step():
     np.testing.assert_array_equal(FoolsGold().aggregate([np.ones(2)] * 3), [0.0, 0.0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_rounding_trusts_nobody_where_all_point_one_way(dtype):
+    for seed in range(20):
+        lengths = torch.from_numpy(np.random.default_rng(seed).normal(size=(9, 1))).to(dtype)
+        assert (lengths > 0).sum() > 1 < (lengths < 0).sum()
+        assert FoolsGold().aggregate(list(lengths)).tolist() == [0.0]
+
+
 def test_a_single_node_is_trusted():
     np.testing.assert_array_equal(FoolsGold().aggregate([np.array([1.0, 2.0])]), [1.0, 2.0])
 
