@@ -2,6 +2,7 @@ import asyncio
 import pickle
 from typing import Any
 
+import distributed.utils  # noqa: F401  from here on, errors are pickled with traces, and what they came of
 import numpy as np
 import pytest
 import torch
