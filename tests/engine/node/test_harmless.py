@@ -36,6 +36,21 @@ class Loading:
         return bite, ()
 
 
+LOADED: list[str] = []
+
+
+class WaitingError(Exception):
+    """Notes where it is unpickled, and looks harmless."""
+
+    def __reduce__(self) -> Any:
+        return _load, ("here",)
+
+
+def _load(text: str) -> Exception:
+    LOADED.append(text)
+    return ValueError(text)
+
+
 class BitingTensor(torch.Tensor):
     __reduce_ex__ = bite
 
@@ -99,11 +114,12 @@ def test_an_error_or_a_text_of_any_length_takes_little_to_send(kind: Any, said: 
 @pytest.mark.parametrize("attribute", ["__cause__", "__context__"])
 def test_an_error_that_came_of_one_with_code_is_sent_without_that(attribute: str) -> None:
     behind, error = KeyError("between"), ValueError("no")
-    setattr(behind, attribute, LoadingError("code"))
+    setattr(behind, attribute, WaitingError("code"))
     setattr(error, attribute, behind)
     stand_in = pickle.loads(pickle.dumps(portable(harmless_error(error))))
     assert str(stand_in) == "ValueError: no"
-    assert "LoadingError: code" in stand_in.__notes__[0]
+    assert "WaitingError: code" in stand_in.__notes__[0]
+    assert LOADED == []
 
 
 @pytest.mark.parametrize("attribute", ["__cause__", "__context__"])
@@ -115,12 +131,13 @@ def test_errors_that_came_of_each_other_are_looked_at_once(attribute: str) -> No
 
 
 def test_a_trace_is_sent_as_text() -> None:
-    space = {"__name__": Loading(), "__builtins__": __builtins__}
+    space = {"__name__": WaitingError(), "__builtins__": __builtins__}
     exec("def act():\n    raise ValueError('no')", space)
     with pytest.raises(ValueError, match="no") as caught:
         space["act"]()
     error = pickle.loads(pickle.dumps(portable(harmless_error(caught.value))))
     assert "in act" in error.__notes__[0]
+    assert LOADED == []
 
 
 def test_an_error_with_many_causes_takes_little_to_send() -> None:
