@@ -183,7 +183,10 @@ def judge(
                 excluded.update((i, Exclusion(names[i], phase, reason, detail)) for i in same.nodes)
                 continue
             for index, row, norm, error in same.measured(held):
-                if math.isfinite(norm):
+                if row is None and not held:
+                    detail = f"{form.shape} is far more than others have, and was not fetched"
+                    excluded[index] = Exclusion(names[index], phase, Reason.SHAPE, detail)
+                elif math.isfinite(norm):
                     vectors[index], norms[index] = row, norm
                 else:
                     why = refusal(error) if error else (Reason.NONFINITE, "an entry is NaN or infinite")
@@ -202,7 +205,8 @@ class _Same:
     def measured(self, held: bool) -> Iterable[tuple[int, Any, float, BaseException | None]]:
         """Return node, vector, norm, and why there is none."""
         if self.stack is None:
-            norm, error = (self.digest.norm, None) if held else _norm(self.digest.row)
+            is_known = held or self.digest.row is None
+            norm, error = (self.digest.norm, None) if is_known else _norm(self.digest.row)
             return [(self.nodes[0], self.digest.row, norm, error)]
         rows = self.stack.rows()
         return zip(self.nodes, rows, norms_of(self.stack.matrix), repeat(None, len(rows)), strict=True)

@@ -39,13 +39,16 @@ class Ask:
     purpose: str | None = None
     save: bool = False
     held: bool = False
+    most: int | None = None
     places: Mapping[int, RowRef] = field(default_factory=dict)
 
     def calls(self, indices: Sequence[int], object_ids: Sequence[str], round: int, run: str) -> Sweep:
         """Return the same call for many nodes of one host; a vector that is held goes to the node's place."""
-        options = {"purpose": self.purpose, "save": self.save, "run": run}
+        options: dict[str, Any] = {"purpose": self.purpose, "save": self.save, "run": run}
         each = {"place": [self.places[index] for index in indices]} if self.held and self.places else None
         method = "resident_hold" if self.held else "resident_call"
+        if self.most is not None and not self.held:
+            options["most"] = self.most
         return Sweep(object_ids, method, (round, self.method, self.args), options, each)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
@@ -133,8 +134,8 @@ class Rounds:
         return run
 
     async def _apply(self, run: Progress) -> None:
-        update = Ask(UPDATE, (run.aggregate,))
-        sent = update if run.kept_at is None else Ask(UPDATE, (run.kept_at,))
+        update = Ask(UPDATE, (run.aggregate,), most=0)
+        sent = update if run.kept_at is None else replace(update, args=(run.kept_at,))
         run.kept_at = None  # if this is done again, the host of a part may be gone
         with run.clock(APPLY):
             outcomes = await self._ask(dict.fromkeys(range(self._updated), sent))
