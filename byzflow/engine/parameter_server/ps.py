@@ -168,10 +168,14 @@ class ParameterServer:
             return await self._rounds.resume(self._archive, self.agg, self.pre)
 
     async def shutdown(self) -> None:
-        """Close every node's backend; again is the same as once. The pool is the caller's."""
+        """Close every node's backend; again is the same as once. The pool is the caller's.
+
+        A round that is under way in another task ends with a `RuntimeError`.
+        """
         if self._closed:
             return
         self._closed = True
+        await self._turn.close()
         await self._rounds.close()
         self._roster.close()
         if self._cluster is not None:

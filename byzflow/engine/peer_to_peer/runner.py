@@ -131,8 +131,12 @@ class DecentralizedPeerToPeer:
         self._started = True
 
     async def stop(self) -> None:
-        """Close every node's backend; again is the same as once."""
+        """Close every node's backend; again is the same as once.
+
+        A round that is under way in another task ends with a `RuntimeError`.
+        """
         self._closed = True
+        await self._turn.close()
         await self._memory.returns.close()
         await self._carrier.close()
         if self._holding is not None:
