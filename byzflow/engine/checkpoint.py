@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,11 @@ from byzflow.exceptions import CheckpointError
 __all__ = ("Checkpoint",)
 
 FORMAT = "byzflow-checkpoint"
-VERSION = 1
+VERSION = 2
+READABLE = (
+    "1",
+    "2",
+)  # the checksum of version 1 does not tell what the tensors are called, and what they hold
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ class Checkpoint:
             raise TypeError(
                 f"path must be a str or path-like; got {self.path!r}. Pass Checkpoint(path, every=rounds)."
             )
+        if Path(self.path).is_dir():
+            raise ValueError(
+                f"path must name a file; {os.fspath(self.path)!r} is a folder. Add a file's name."
+            )
         if not isinstance(self.every, int) or self.every < 1:
             raise ValueError(f"every must be a number of rounds, at least 1; got {self.every!r}.")
 
@@ -83,12 +92,20 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If the tree holds something that cannot be stored.
+            If the tree holds something that cannot be stored, or the file cannot be written.
         """
         tensors: dict[str, torch.Tensor] = {}
         body = json.dumps(_flatten(plain(tree, "tree", depth=0), tensors))
-        header = {"format": FORMAT, "version": str(VERSION), "tree": body, "crc32": _checksum(body, tensors)}
-        write_whole(self.path, save(tensors, metadata=header))
+        version = str(VERSION)
+        checksum = _checksum(body, tensors, version)
+        header = {"format": FORMAT, "version": version, "tree": body, "crc32": checksum}
+        try:
+            write_whole(self.path, save(tensors, metadata=header))
+        except OSError as error:
+            raise CheckpointError(
+                f"A checkpoint must be written to {os.fspath(self.path)!r}; that failed ({error}). What was "
+                "there is as it was. Make room or give rights there, or take another path."
+            ) from error
 
     def read(self) -> dict[str, Any]:
         """Return the tree.
@@ -110,12 +127,18 @@ class Checkpoint:
             ) from error
         if header.get("format") != FORMAT:
             raise self._refused("it has no byzflow header", "It was written by something else; take another")
-        if header.get("version") != str(VERSION):
-            got = f"it has version {header.get('version')}, this package reads {VERSION}"
+        version = header.get("version", "none")
+        if version not in READABLE:
+            got = f"it has version {version}, this package reads {' and '.join(READABLE)}"
             raise self._refused(got, "Read it with the version that wrote it")
-        if header.get("crc32") != _checksum(header.get("tree", ""), tensors):
+        if header.get("crc32") != _checksum(header.get("tree", ""), tensors, version):
             raise self._refused("its checksum is wrong", "It is damaged; take an older one")
-        tree: dict[str, Any] = _unflatten(json.loads(header["tree"]), tensors)
+        try:
+            tree = _unflatten(json.loads(header["tree"]), tensors)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._refused(f"its tree cannot be read ({error!r})", "Take another") from error
+        if not isinstance(tree, dict):
+            raise self._refused(f"it holds a {type(tree).__name__} and no tree", "Take another")
         return tree
 
     def _refused(self, got: str, do: str) -> CheckpointError:
@@ -164,9 +187,11 @@ def _unflatten(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return np.frombuffer(raw, dtype=dtype, count=int(np.prod(shape))).reshape(shape).copy()
 
 
-def _checksum(body: str, tensors: Mapping[str, torch.Tensor]) -> str:
+def _checksum(body: str, tensors: Mapping[str, torch.Tensor], version: str) -> str:
     total = zlib.crc32(body.encode())
     for name in sorted(tensors):
+        if version != "1":
+            total = zlib.crc32(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode(), total)
         raw = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes() if tensors[name].numel() else b""
         total = zlib.crc32(raw, total)
     return f"{total:08x}"

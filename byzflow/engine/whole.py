@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import tempfile
@@ -24,7 +25,7 @@ def write_whole(path: str | os.PathLike[str], blob: bytes) -> None:
     """Write a file; whoever reads meanwhile, or after a crash, finds the old one or the new one.
 
     The bytes go to a file beside it first, which is locked for as long as its writer lives. Such files of the
-    same name that nobody holds are removed.
+    same name that nobody holds are removed. A symbolic link stays; what it names is written.
 
     Parameters
     ----------
@@ -33,6 +34,11 @@ def write_whole(path: str | os.PathLike[str], blob: bytes) -> None:
     blob : bytes
         What it is to hold.
 
+    Raises
+    ------
+    OSError
+        If it cannot be written; or is something else than a file, such as a device, which stays as it is.
+
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +46,9 @@ def write_whole(path: str | os.PathLike[str], blob: bytes) -> None:
     ...     [path.read_bytes() for path in Path(folder).rglob("file")]
     [b'content']
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "there is something else than a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     handle, name = _locked(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,76 @@ def test_the_interval_is_checked(every: Any) -> None:
 def test_a_number_is_no_path():
     with pytest.raises(TypeError, match="every=rounds"):
         Checkpoint.of(3)
+
+
+def test_a_folder_is_no_path(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder"):
+        Checkpoint(tmp_path)
+
+
+def test_any_flipped_bit_of_the_file_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    tree = {"w": torch.arange(6.0).reshape(2, 3), "many": [torch.full((2,), float(i)) for i in range(12)]}
+    checkpoint.write(tree)
+    whole = Path(checkpoint.path).read_bytes()
+    length = 8 + int.from_bytes(whole[:8], "little")
+    for bit in range(0, 8 * length, 11):
+        blob = bytearray(whole)
+        blob[bit // 8] ^= 1 << bit % 8
+        Path(checkpoint.path).write_bytes(blob)
+        try:
+            got = checkpoint.read()
+        except CheckpointError:
+            continue
+        assert same(tree, got)
+
+
+def header_changed(path: Path, change: Any) -> None:
+    """Change the JSON of a file's header."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+
+
+def test_a_tensor_of_another_form_but_the_same_bytes_is_refused(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    checkpoint.write({"w": torch.arange(6.0).reshape(2, 3)})
+    header_changed(Path(checkpoint.path), lambda header: header["t0"].update(shape=[3, 2]))
+    with pytest.raises(CheckpointError, match="checksum"):
+        checkpoint.read()
+
+
+def test_a_file_of_the_version_before_is_read_and_one_of_the_next_is_not(tmp_path: Path) -> None:
+    checkpoint, path = Checkpoint(tmp_path / "run.safetensors"), tmp_path / "run.safetensors"
+    checkpoint.write({"w": torch.arange(3.0)})
+    total = zlib.crc32(torch.arange(3.0).numpy().tobytes(), zlib.crc32(b'{"map": [["w", {"torch": "t0"}]]}'))
+    header_changed(path, lambda h: h["__metadata__"].update(version="1", crc32=f"{total:08x}"))
+    assert same({"w": torch.arange(3.0)}, checkpoint.read())
+    header_changed(path, lambda h: h["__metadata__"].update(version="3"))
+    with pytest.raises(CheckpointError, match="it has version 3, this package reads 1 and 2"):
+        checkpoint.read()
+
+
+@pytest.mark.parametrize(
+    "body", ['{"torch": "t9"}', "[1", '{"what": 3}', '{"numpy": "t0"}', "5", '{"list": []}']
+)
+def test_a_tree_that_is_none_is_refused(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "run.safetensors"
+    header = {
+        "format": "byzflow-checkpoint",
+        "version": "1",
+        "tree": body,
+        "crc32": f"{zlib.crc32(body.encode()):08x}",
+    }
+    save_file({}, path, metadata=header)
+    with pytest.raises(CheckpointError, match="must be a byzflow checkpoint"):
+        Checkpoint(path).read()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(CheckpointError, match=r"must be written to .*file/run.*File exists"):
+        Checkpoint(tmp_path / "file" / "run").write({"round": 1})

@@ -92,3 +92,22 @@ def test_without_locks_files_are_written_and_nothing_is_removed(
     (tmp_path / ".run.abcdefgh.tmp").touch()
     write_whole(tmp_path / "run", b"mine")
     assert names(tmp_path) == [".run.abcdefgh.tmp", "run"]
+
+
+def test_a_symbolic_link_stays_and_what_it_names_is_written(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "disk" / "file"
+    link.symlink_to(target)
+    for blob in (b"first", b"second"):
+        write_whole(link, blob)
+        assert link.is_symlink()
+        assert target.read_bytes() == blob
+    assert names(target.parent) == ["file"]
+
+
+def test_what_is_no_file_stays_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(FileExistsError, match="something else than a file"):
+            write_whole(path, b"blob")
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["pipe"]

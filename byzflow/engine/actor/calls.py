@@ -15,7 +15,9 @@ import numpy as np
 
 from byzflow.exceptions import DeadlineError
 
-__all__ = ("Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "maker", "text_of")
+__all__ = ("LONG", "Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "maker", "text_of")
+
+LONG = 10_000  # characters of what an error says; what is beyond tells nobody anything, but has to travel
 
 
 @dataclass(frozen=True)
@@ -214,5 +216,5 @@ def text_of(error: BaseException) -> str:
     'no'
     """
     with Recorder():
-        return " ".join(str.split(str(error)[:10_000])[:200])[:200]
+        return " ".join(str.split(str(error)[:LONG])[:200])[:200]
     return "an error that cannot be read"

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, Protocol
@@ -105,14 +105,13 @@ class Lane:
         with Recorder() as record:
             value = work.run(index, self.subject)
             waits = is_awaitable(value)
-        if waits:
-            report = partial(work.settle, index)
-            if self._loop is not None:
-                self._loop.spawn(_settle(value, report))
-            else:
-                asyncio.run(_settle(value, report))
+        if waits and self._loop is not None:
+            self._loop.spawn(_settle(value, partial(work.settle, index)))
             return
-        work.settle(index, value, record.error, record.seconds)
+        if waits:
+            with Recorder() as record:  # it may be cancelled by itself, or stop the loop
+                value = asyncio.run(_awaited(value))
+        work.settle(index, None if record.error else value, record.error, record.seconds)
 
     def _build(self, build: Callable[[], Any]) -> None:
         self.subject = build()
@@ -173,6 +172,10 @@ class _Loop:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 async def _settle(value: Any, report: Report) -> None:

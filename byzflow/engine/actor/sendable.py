@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from byzflow.engine.actor.calls import Recorder
+from byzflow.engine.actor.calls import LONG, Recorder
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.parcel import Parcel, seal, unseal
 
@@ -39,10 +39,11 @@ def portable(error: BaseException) -> BaseException:
     """Return what can be unpickled on the other side, with the trace that a pickle would lose."""
     note = text = "an error that cannot be read"
     with Recorder():
-        note = "On the worker:\n" + "".join(traceback.format_exception(error))
-        text = f"{type(error).__name__}: {error}"
+        note = "On the worker:\n" + "".join(traceback.format_exception(error))[:LONG]
+        text = f"{type(error).__name__}: {error}"[:LONG]
     with Recorder():
         BaseException.add_note(error, note)
+        BaseException.with_traceback(error, None)  # a pickle would hold what its frames' modules are called
         copy = unseal(seal(error))
         if type(copy) is type(error):
             return error

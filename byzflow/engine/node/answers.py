@@ -217,6 +217,11 @@ def _measured(
     norms: dict[int, float] = {}
     unfit: dict[int, tuple[Reason, str]] = {}
     for same in parts:
+        if same.stack is None and same.digest.row is None and not held:
+            shape = same.digest.signature.shape if same.digest.signature else ()
+            why = (Reason.SHAPE, f"{shape} is far more than others have, and was not fetched")
+            unfit |= dict.fromkeys(same.nodes, why)
+            continue
         found, error = same.norms(held)
         norms.update(zip(same.nodes, found, strict=True))
         if not math.isfinite(sum(found)):

@@ -39,6 +39,7 @@ class Ask:
     purpose: str | None = None
     save: bool = False
     held: bool = False
+    most: int | None = None
     places: Mapping[int, RowRef] = field(default_factory=dict)
 
     def calls(self, indices: Sequence[int], object_ids: Sequence[str], round: int, run: str) -> Sweep:
@@ -46,7 +47,7 @@ class Ask:
         each = {"place": [self.places[index] for index in indices]} if self.held and self.places else None
         method = "resident_hold" if self.held else "resident_call"
         args = (round, self.method, self.args, None, self.purpose, self.save, run)  # quicker than by name
-        return Sweep(object_ids, method, args, each=each)
+        return Sweep(object_ids, method, args if self.held else (*args, self.most), each=each)
 
 
 class Roster:

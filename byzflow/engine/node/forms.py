@@ -21,6 +21,7 @@ from byzflow.kernels.native import squared_norms
 
 __all__ = ("Digest", "Signature", "bare", "digest_of", "is_hollow", "norm_of", "norms_of", "signature_of")
 
+LARGE = 1 << 24  # bytes of a vector of any form that is fetched to be looked at
 HUGE = 1 << 30  # bytes up to which a vector whose entries share memory may be laid out
 
 
@@ -46,6 +47,11 @@ class Signature:
         """Size of a vector [bytes]."""
         known = getattr(torch, self.dtype) if self.library == "torch" else np.dtype(self.dtype)
         return self.length * int(known.itemsize)
+
+    @property
+    def ceiling(self) -> int:
+        """Size [bytes] above which an answer is not fetched where one of this form is expected."""
+        return max(LARGE, 2 * self.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,7 @@ def digest_of(value: Any) -> Digest:
     >>> digest_of("text")
     Digest(signature=None, norm=0.0, row=None, kind='str')
     """
-    if type(value) is Digest and value.signature is None:  # a node's own never comes here as it is
+    if type(value) is Digest and value.row is None:  # nobody gets a vector out of a node's own
         return value
     with Recorder():
         array = bare(value)

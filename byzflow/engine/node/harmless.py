@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from sys import getsizeof
 from typing import Any
 
 import numpy as np
 import torch
 
 from byzflow import exceptions
-from byzflow.engine.actor.calls import Recorder, is_awaitable, text_of
+from byzflow.engine.actor.calls import LONG, Recorder, is_awaitable, text_of
 from byzflow.engine.node.ambient import noted, put_back
 from byzflow.engine.node.forms import digest_of
 
 __all__ = ("guarded", "harmless", "harmless_error")
 
 PLAIN = (type(None), bool, int, float, str, bytes)
+CAUSES = 10  # errors that one may have come of
 HEAP = 1 << 9  # flag of a class that was made by Python code
 KNOWN = (
     asyncio.CancelledError,
@@ -63,7 +65,7 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
 
 
 def harmless(answer: Any) -> Any:
-    """Return a plain vector or value as it is, and for anything else what is known of it.
+    """Return a plain vector or short value as it is, and for anything else what is known of it.
 
     Examples
     --------
@@ -74,14 +76,17 @@ def harmless(answer: Any) -> Any:
     if kind is torch.Tensor and answer.layout is torch.strided:
         if not answer.requires_grad and answer.is_contiguous():  # else it may pretend to far more than it has
             return answer
-    elif kind in PLAIN or (kind is np.ndarray and answer.dtype.kind in "fiub" and answer.flags.c_contiguous):
+    elif kind is np.ndarray:
+        if answer.dtype.kind in "fiub" and answer.flags.c_contiguous:
+            return answer
+    elif kind in PLAIN and getsizeof(answer) <= LONG:
         return answer
     digest = digest_of(answer)
     return digest if digest.signature is None else digest.row
 
 
 def harmless_error(error: BaseException) -> BaseException:
-    """Return an error, or what it says if looking at it, or sending it, could run code of whoever raised it.
+    """Return an error, or what it says if it says much, or could run code of whoever raised it.
 
     Examples
     --------
@@ -96,19 +101,38 @@ def harmless_error(error: BaseException) -> BaseException:
     name = type.__getattribute__(type(error), "__name__")[:200]
     stand_in = exceptions.NodeError(f"{name}: {text_of(error)}")
     with Recorder():
-        stand_in.add_note("".join(traceback.format_exception(error)))
+        stand_in.add_note("".join(traceback.format_exception(error))[:LONG])
     return stand_in
 
 
 def _is_plain(error: BaseException) -> bool:
-    """Whether an error is of a class without foreign code, and holds nothing but plain values."""
-    kind = type(error)
+    """Whether an error, and those it came of, are of classes without foreign code, and hold few plain values.
+
+    Those it came of are pickled with it.
+    """
+    seen: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    size = 0
+    while todo:
+        one = todo.pop()
+        if one is None or any(one is known for known in seen):
+            continue
+        if len(seen) == CAUSES or not _is_known(type(one)):
+            return False
+        more = [getattr(one, name, None) for name in ("filename", "filename2", "name", "path")]
+        values = (*one.args, *one.__dict__.values(), *more)
+        size += sum(map(getsizeof, values))
+        if size > LONG or any(type(value) not in PLAIN for value in values):
+            return False
+        seen.append(one)
+        todo += (one.__cause__, one.__context__)
+    return True
+
+
+def _is_known(kind: type[BaseException]) -> bool:
     if kind is exceptions.DeadlineError:  # it says that a node does not answer; one that raises it does
         return False
-    if kind not in KNOWN and type.__getattribute__(kind, "__flags__") & HEAP:
-        return False
-    more = (getattr(error, name, None) for name in ("filename", "filename2", "name", "path"))
-    return all(type(value) in PLAIN for value in (*error.args, *error.__dict__.values(), *more))
+    return kind in KNOWN or not type.__getattribute__(kind, "__flags__") & HEAP
 
 
 async def _later(answer: Awaitable[Any]) -> Any:

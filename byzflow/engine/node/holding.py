@@ -1,13 +1,32 @@
-"""A vector that stays where it was made: put into shared memory, and described to whoever asked for it."""
+"""Vectors that stay where they were made: put into shared memory, or too large to be sent, and described."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
+from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.forms import Digest, digest_of, norm_of
 
-__all__ = ("hold",)
+__all__ = ("brief", "hold")
+
+
+def brief(answer: Any, most: int) -> Any:
+    """Return an answer that is harmless, or of a vector of more than `most` bytes what is known of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> brief(1.5, 8), brief(np.ones(2), 8).signature.shape
+    (1.5, (2,))
+    """
+    if answer is None:
+        return None
+    size = getattr(answer, "nbytes", None)
+    if size is not None:
+        return answer if size <= most else Digest(digest_of(answer).signature)
+    return _brief_later(answer, most) if is_awaitable(answer) else answer
 
 
 def hold(value: Any, place: RowRef | None) -> Digest:
@@ -22,3 +41,7 @@ def hold(value: Any, place: RowRef | None) -> Digest:
         return Digest(digest.signature, norm_of(digest.row))
     place.write(0, digest.signature.length, digest.row.reshape(-1))
     return Digest(digest.signature, norm_of(digest.row), place)
+
+
+async def _brief_later(answer: Awaitable[Any], most: int) -> Any:
+    return brief(await answer, most)

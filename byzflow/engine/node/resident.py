@@ -18,7 +18,7 @@ from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.attributes import State, frozen, take_over
 from byzflow.engine.node.duties import declares
 from byzflow.engine.node.harmless import guarded
-from byzflow.engine.node.holding import hold
+from byzflow.engine.node.holding import brief, hold
 from byzflow.engine.node.memo import UPDATE, Memo
 from byzflow.engine.node.plain import plain
 from byzflow.engine.node.showing import copied, resolved, show
@@ -80,6 +80,7 @@ class Resident:
         purpose: str | None = None,
         save: bool = False,
         run: str = "",
+        most: int | None = None,
     ) -> Any:
         """Call a method for a round; asked again for the same round and purpose, give the same answer.
 
@@ -104,6 +105,8 @@ class Resident:
             Return a pair of the answer and the node's state after it.
         run : str, optional
             Whose round it is: several servers may use a node, each with rounds of its own.
+        most : int, optional
+            Of a vector of more bytes only what is known of it is given.
         """
         if run != self._resident_run:
             self._resident_turn(run)
@@ -126,6 +129,8 @@ class Resident:
                 answer = memo.awaited(key, round, answer)
             else:
                 memo.note(key, round, answer)
+        if most is not None:
+            answer = brief(answer, most)
         if not save:
             return answer
         if is_awaitable(answer):
@@ -158,9 +163,10 @@ class Resident:
         answer = self.resident_tell(round, method)
         return _held(answer, self, round, place, False) if is_awaitable(answer) else hold(answer, place)
 
-    def resident_tell(self, round: int, method: str) -> Any:
-        """Call a method that changes nothing."""
-        return guarded(lambda: getattr(self._resident_node, method)())
+    def resident_tell(self, round: int, method: str, most: int | None = None) -> Any:
+        """Call a method that changes nothing; `most` as in `resident_call`."""
+        answer = guarded(lambda: getattr(self._resident_node, method)())
+        return answer if most is None else brief(answer, most)
 
     def resident_methods(self) -> list[str]:
         """Return the names of what the node has."""

@@ -7,12 +7,16 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.checkpoint import Checkpoint
-from byzflow.engine.node.answers import Reason, refusal
+from byzflow.engine.node.answers import Exclusion, Reason, refusal
 from byzflow.engine.node.calls import Roster
+from byzflow.engine.parameter_server.identity import differences
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import CheckpointError, NodeLostError
 
 __all__ = ("Archive",)
+
+SAVE = "checkpoint"  # the phase of a node that is missing in one
+REPAIR = "Repair it, or let its class give its state by state_dict() with saves_itself = True."
 
 
 class Archive:
@@ -37,7 +41,7 @@ class Archive:
 
     def __init__(self, checkpoint: Checkpoint, roster: Roster, cohort: Cohort, run: str) -> None:
         self.missing: dict[int, Outcome] = {}
-        self._run = run
+        self._run, self._is_tried = run, False
         self.checkpoint, self._roster, self._cohort = checkpoint, roster, cohort
 
     async def states(self, deadline: float | None, absent: Collection[int] = ()) -> Mapping[int, Outcome]:
@@ -45,32 +49,77 @@ class Archive:
         present = (index for index in range(self._cohort.n) if index not in absent)
         return await self._call("resident_state", dict.fromkeys(present, ()), deadline)
 
-    def write(self, rounds: int, states: Mapping[int, Outcome], rule: Mapping[str, Any] | None) -> None:
-        """Write what the nodes were after this many rounds.
-
-        One that does not answer has no state, nor has a Byzantine one that gives nothing of use.
+    async def try_out(self, deadline: float | None, absent: Collection[int] = ()) -> None:
+        """Find out, once, whether the nodes can give their states, before anything is done in vain.
 
         Raises
         ------
         CheckpointError
-            If an honest node cannot give its state.
+            If an honest node cannot.
         """
-        nodes: dict[str, Any] = dict.fromkeys(self._cohort.names)
-        for index, outcome in states.items():
-            name, reason = self._cohort.names[index], None
-            if outcome.error is not None:
-                reason, said = refusal(outcome.error, outcome.said)
-            if reason in (Reason.LOST, Reason.DEADLINE) or (reason and index in self._cohort.byzantine):
-                continue
-            if reason is not None:
+        if not self._is_tried:
+            for exclusion in self.refusals(await self.states(deadline, absent)).values():
                 raise CheckpointError(
-                    f"A checkpoint needs the state of every node; {name} failed ({said}). "
-                    "Repair it, or let its class give its state by state_dict() with saves_itself = True."
+                    f"A checkpoint needs the state of every honest node; {exclusion.node} failed "
+                    f"({exclusion.detail}). {REPAIR}"
                 )
-            nodes[name] = outcome.value
-        self.checkpoint.write({"run": self._run, "round": rounds, "nodes": nodes, "rule": rule})
+            self._is_tried = True
 
-    async def read(self, deadline: float | None) -> tuple[int, Mapping[str, Any] | None]:
+    def refusals(self, states: Mapping[int, Outcome]) -> dict[int, Exclusion]:
+        """Return the honest nodes that have answered, but given no state."""
+        found: dict[int, Exclusion] = {}
+        for index, outcome in states.items():
+            if outcome.error is not None and index in self._cohort.honest:
+                reason, said = refusal(outcome.error, outcome.said)
+                if reason not in (Reason.LOST, Reason.DEADLINE):
+                    found[index] = Exclusion(self._cohort.names[index], SAVE, reason, said)
+        return found
+
+    def write(
+        self,
+        rounds: int,
+        states: Mapping[int, Outcome],
+        rule: Mapping[str, Any] | None,
+        about: Mapping[str, str],
+        quorum: int,
+    ) -> None:
+        """Write what the nodes were after this many rounds.
+
+        One that does not answer, or gives nothing of use, has no state in it.
+
+        Parameters
+        ----------
+        rounds : int
+            Rounds done.
+        states : mapping of int to Outcome
+            What `states` has returned.
+        rule : mapping or None
+            What the rule remembers.
+        about : mapping of str to str
+            What the run is, for `read` to compare.
+        quorum : int
+            Nodes that a round needs, and so who goes on from here.
+
+        Raises
+        ------
+        CheckpointError
+            If honest nodes cannot give their states, and too few are left.
+        """
+        known = {index: outcome.value for index, outcome in states.items() if outcome.error is None}
+        refusals = self.refusals(states)
+        if refusals and len(known) < quorum:
+            people = "; ".join(f"{item.node} ({item.detail})" for item in refusals.values())
+            raise CheckpointError(
+                f"A checkpoint needs the states of {quorum} nodes; it got {len(known)}. "
+                f"Those that failed: {people}. {REPAIR}"
+            )
+        nodes = {name: known.get(index) for index, name in enumerate(self._cohort.names)}
+        tree = {"run": self._run, "round": rounds, "about": dict(about), "nodes": nodes, "rule": rule}
+        self.checkpoint.write(tree)
+
+    async def read(
+        self, deadline: float | None, about: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, Any] | None]:
         """Give every node its state back; return the rounds done and the rule's memory.
 
         Nodes whose state is not in it, and Byzantine ones that refuse it, are `missing` from then on.
@@ -78,15 +127,11 @@ class Archive:
         Raises
         ------
         CheckpointError
-            If there is no such file, or it is torn, foreign, or of other nodes.
+            If there is no such file, or it is torn, foreign, of other nodes, or of a run with another seed
+            or rule.
         """
         tree = self.checkpoint.read()
-        run = tree.get("run", self._run)  # files of earlier versions do not say
-        if run != self._run:
-            raise CheckpointError(
-                f"{self.checkpoint.path!s} must be of a {self._run} run; it is of a {run} one. "
-                "Give this run a file of its own."
-            )
+        self._check(tree, about)
         nodes, names = tree.get("nodes"), self._cohort.names
         if not isinstance(nodes, dict) or set(nodes) != set(names):
             count = len(nodes) if isinstance(nodes, dict) else "no"
@@ -106,7 +151,27 @@ class Archive:
                     f"{self.checkpoint.path!s} must fit the nodes; {names[index]} refused its state "
                     f"({outcome.error!r}). Make the nodes as they were made first."
                 )
-        return int(tree["round"]), tree["rule"]
+        return tree["round"], tree.get("rule")
+
+    def _check(self, tree: Mapping[str, Any], about: Mapping[str, str]) -> None:
+        path = self.checkpoint.path
+        run, round, rule = tree.get("run", self._run), tree.get("round"), tree.get("rule")
+        if run != self._run:  # files of earlier versions do not say
+            raise CheckpointError(
+                f"{path!s} must be of a {self._run} run; it is of a {run} one. "
+                "Give this run a file of its own."
+            )
+        if type(round) is not int or round < 0 or not isinstance(rule, dict | None):
+            raise CheckpointError(
+                f"{path!s} must say how many rounds are done, and what the rule remembers; it does not. "
+                "Take the checkpoint of a run."
+            )
+        other = differences(tree.get("about") or {}, about)
+        if other:
+            raise CheckpointError(
+                f"{path!s} must be of the same run; {' and '.join(other)}. Make it as it was made first; a "
+                "server's rules (agg, pre) may be changed when it has resumed."
+            )
 
     async def _call(
         self, method: str, args: Mapping[int, tuple[Any, ...]], deadline: float | None

@@ -83,8 +83,10 @@ class Decision:
         """
         plan = run.plan
         with run.clock(GRADIENTS):
+            if self._form is None and any(map(self._roster.is_away, self._cohort.honest)):
+                await self._look()
             run.held = await self._stay(rule, pre, plan.number)
-            plan.gradients(await self._ask(self._asks(run, self._cohort.honest, GRADIENT_OF)), held=run.held)
+            await self._collect(run)
         with run.clock(ATTACK):
             liars = self._cohort.byzantine
             here = [i for i in liars if not run.held and self._roster.shares_memory(i)]
@@ -101,15 +103,29 @@ class Decision:
             await self._aggregate(run)
         self._form = plan.signature or self._form
 
+    async def _collect(self, run: Progress) -> None:
+        """Take the vectors of the honest nodes, but none far larger than most were before."""
+        plan, honest, known = run.plan, self._cohort.honest, self._form
+        try:
+            plan.gradients(await self._ask(self._asks(run, honest, GRADIENT_OF)), held=run.held)
+        except ToleranceError:
+            if known is None or plan.signature is None or plan.signature.nbytes <= known.ceiling:
+                raise
+            plan.gradients(await self._ask(self._asks(run, honest, GRADIENT_OF)))  # most models have grown
+
+    async def _look(self) -> None:
+        """Find out what form vectors have: nodes compute, and say only what they have."""
+        asks = dict.fromkeys(self._cohort.honest, Ask(GRADIENT_OF, held=True))
+        self._form = judge(await self._ask(asks), self._cohort.names, GRADIENTS, held=True).signature
+
     async def _stay(self, rule: Any, pre: Any, round: int) -> bool:
         """Decide whether the vectors stay with their hosts: large ones, if the rule can be taken apart."""
         if self._reduction.pool is not None or not self._sharding.possible:
             return False
         if self._reduction.fused(pre, rule, round, self._cohort.n) is None:
             return False
-        if self._form is None:  # nodes compute, and say only what they have
-            asks = dict.fromkeys(self._cohort.honest, Ask(GRADIENT_OF, held=True))
-            self._form = judge(await self._ask(asks), self._cohort.names, GRADIENTS, held=True).signature
+        if self._form is None:
+            await self._look()
         return self._form is not None and await self._sharding.ready(self._form, self._deadline)
 
     def _asks(
@@ -121,7 +137,9 @@ class Decision:
         light: Collection[int] = (),
     ) -> dict[int, Ask]:
         places = self._sharding.places(run.plan.number) if run.held else {}
-        ask = Ask(method, args, held=run.held, places=places)
+        form = run.plan.signature or self._form
+        most = None if form is None else form.ceiling
+        ask = Ask(method, args, held=run.held, most=most, places=places)
         asks = dict.fromkeys(nodes, ask)
         return asks | dict.fromkeys(asks.keys() & light, replace(ask, save=True)) if light else asks
 

@@ -180,6 +180,10 @@ class RoundPlan:
             self._late[index] = Exclusion(names[index], APPLY, *refusal(error, known.said.get(index)))
         return frozenset(self._late)
 
+    def unsaved(self, exclusions: Mapping[int, Exclusion]) -> None:
+        """Take who is missing in the checkpoint of the round."""
+        self._late = {**exclusions, **self._late}
+
     def report(
         self,
         seconds: Mapping[str, float],

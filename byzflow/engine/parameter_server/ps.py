@@ -169,18 +169,22 @@ class ParameterServer:
         ValueError
             If the server has no checkpoint.
         CheckpointError
-            If there is no such file, or it is torn, foreign, or of other nodes.
+            If there is no such file, or it is torn, foreign, or of a run with other nodes, seed or rules.
         """
         if self._archive is None:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to ParameterServer.")
         async with self._turn:
-            return await self._rounds.resume(self._archive)
+            return await self._rounds.resume(self._archive, self.agg, self.pre)
 
     async def shutdown(self) -> None:
-        """Close every node's backend; again is the same as once. The pool is the caller's."""
+        """Close every node's backend; again is the same as once. The pool is the caller's.
+
+        A round that is under way in another task ends with a `RuntimeError`.
+        """
         if self._closed:
             return
         self._closed = True
+        await self._turn.close()
         await self._rounds.close()
         self._roster.close()
         if self._cluster is not None:

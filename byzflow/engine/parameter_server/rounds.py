@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
@@ -19,6 +20,7 @@ from byzflow.engine.node.returns import Returns
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.attendance import Attendance
 from byzflow.engine.parameter_server.decision import GRADIENT_OF, Decision
+from byzflow.engine.parameter_server.identity import described
 from byzflow.engine.parameter_server.memory import Memory
 from byzflow.engine.parameter_server.plan import APPLY, Cohort, RoundPlan
 from byzflow.engine.parameter_server.progress import Progress
@@ -87,10 +89,12 @@ class Rounds:
             except _LostError as loss:
                 await self._bring_back(loss.nodes)
 
-    async def resume(self, archive: Archive) -> int:
+    async def resume(self, archive: Archive, rule: Any, pre: Any) -> int:
         """Take up the run that an archive holds."""
-        self.number, self._reduction.state = await archive.read(self._deadline)
+        about = self._about(rule, pre)
+        self.number, self._reduction.state = await archive.read(self._deadline, about)
         self._open = None
+        self._attendance = Attendance(self._roster, self._deadline)  # nobody owes what is yet to come
         self._memory = self._blank_memory()  # what it held may be of rounds that are yet to come
         self._returns.pending.clear()  # the archive gave every node its state
         self._returns.give_up(range(self._cohort.n))
@@ -110,12 +114,14 @@ class Rounds:
     async def _attempt(self, rule: Any, pre: Any) -> Any:
         self._roster.settle()
         if self._open is None:
+            if self._archive is not None:
+                await self._archive.try_out(self._deadline, self._attendance.absent)
             await self._memory.keep(self.number, self._deadline, self._attendance.absent)
             self._open = await self._decide(rule, pre)
             self._memory.attacked(self.number, self._open.states)
         run = self._open
         await self._apply(run)
-        await self._store(run)
+        await self._store(run, self._about(rule, pre))
         self._close(run)
         return run.aggregate
 
@@ -133,8 +139,8 @@ class Rounds:
         return run
 
     async def _apply(self, run: Progress) -> None:
-        update = Ask(UPDATE, (run.aggregate,))
-        sent = update if run.kept_at is None else Ask(UPDATE, (run.kept_at,))
+        update = Ask(UPDATE, (run.aggregate,), most=0)
+        sent = update if run.kept_at is None else replace(update, args=(run.kept_at,))
         run.kept_at = None  # if this is done again, the host of a part may be gone
         with run.clock(APPLY):
             outcomes = await self._ask(dict.fromkeys(range(self._updated), sent))
@@ -146,13 +152,19 @@ class Rounds:
         if self._attendance.gone:
             self._memory.drop(self._attendance.gone.keys() - self._returns.stranded)
 
-    async def _store(self, run: Progress) -> None:
+    def _about(self, rule: Any, pre: Any) -> dict[str, str]:
+        """Return what the run is, for a checkpoint."""
+        seed = self._reduction.seed
+        return {"seed": described(seed), "aggregator": described(rule), "pre_aggregator": described(pre)}
+
+    async def _store(self, run: Progress, about: Mapping[str, str]) -> None:
         done = self.number + 1
         if self._archive is None or not self._archive.checkpoint.due(done):
             return
         states = await self._archive.states(self._deadline, self._attendance.absent)
         self._check_lost(states)
-        await asyncio.to_thread(self._archive.write, done, states, run.state)
+        await asyncio.to_thread(self._archive.write, done, states, run.state, about, run.plan.quorum)
+        run.plan.unsaved(self._archive.refusals(states))
 
     def _close(self, run: Progress) -> None:
         moved, back = self._traffic(run.plan), sorted(self._respawned)

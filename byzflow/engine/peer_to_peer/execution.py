@@ -93,8 +93,7 @@ class Execution:
         if requests.holding is not None and any(map(requests.needs_template, tasks)):
             await requests.holding.here(list(self.round.half_steps.values())[:1])
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
-        if requests.holding is not None:
-            await self._fetch_odd(outcomes)
+        await self._fetch_odd(outcomes)
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - begin
         return [self._event(task, outcomes.get(task, [])) for task in tasks]
 
@@ -130,20 +129,28 @@ class Execution:
             outcomes = await self.delivery.outcomes(tasks, requests.probes, requests.shown)
             answers = {task.node: outcome for task, (outcome,) in outcomes.items()}
             holding.form = judge(answers, self.round.letters.names, HALF_STEP, held=True).signature
+        requests.most = None if holding.form is None else holding.form.ceiling
         oldest = self._memory.oldest(self.round.number)
         if await holding.open(self.round.number, oldest, self._deadline):
             requests.holding = holding
 
     async def _fetch_odd(self, outcomes: dict[Instruction, list[Outcome]]) -> None:
-        """Ask for vectors themselves that had another form than the rows, where they are needed."""
+        """Ask for vectors themselves that had another form than the rows, where they are needed.
+
+        None is needed that is far larger than most were before, unless most are now.
+        """
         odd = [task for task, found in outcomes.items() if found and self._is_odd(task, found[-1].value)]
+        steps = sum(isinstance(task, HalfStep) for task in outcomes)
+        if 2 * sum(isinstance(task, HalfStep) for task in odd) > steps:
+            self._requests.most = None
+        elif self._requests.holding is None:
+            return
         again = await self.delivery.outcomes(odd, self._requests.again, self._requests.shown)
         for task, (outcome,) in again.items():
             outcome = self.peers.taken(task.node, outcome)
-            digest = digest_of(outcome.value)
-            if outcome.error is None and digest.signature is not None:
-                digest = Digest(digest.signature, norm_of(digest.row), digest.row)
-            outcomes[task] = [*outcomes[task][:-1], replace(outcome, value=digest)]
+            if self._requests.holding is not None:
+                outcome = replace(outcome, value=_measured(outcome.value))
+            outcomes[task] = [*outcomes[task][:-1], outcome]
 
     def _is_odd(self, task: Instruction, answer: Any) -> bool:
         if not isinstance(answer, Digest) or answer.signature is None or answer.row is not None:
@@ -169,16 +176,16 @@ class Execution:
     def _event(self, task: Instruction, outcomes: Sequence[Outcome]) -> Event:
         match task:
             case HalfStep(node):
-                return HalfStepTaken(node, self._taken(node, outcomes[0]))
+                return HalfStepTaken(node, self._taken(task, outcomes[0]))
             case Forge(node, receiver):
-                return Forged(node, self._taken(node, outcomes[0]), receiver)
+                return Forged(node, self._taken(task, outcomes[0]), receiver)
             case Aggregate(node):
                 self._requests.learn(node, outcomes)
                 return Aggregated(node, self._finished(node, outcomes))
 
-    def _taken(self, node: int, outcome: Outcome) -> Outcome | Kept:
-        if self._requests.holding is None:
-            return self.peers.taken(node, outcome)
+    def _taken(self, task: HalfStep | Forge, outcome: Outcome) -> Outcome | Kept:
+        if self._requests.holding is None or self._is_odd(task, outcome.value):  # too large to be fetched
+            return self.peers.taken(task.node, outcome)
         return Kept(outcome.value, outcome.error, outcome.said)
 
     def _finished(self, node: int, outcomes: Sequence[Outcome]) -> Outcome | Came:
@@ -211,3 +218,8 @@ class Execution:
         came = sum(size for (i, _), size in self.round.letters.sizes.items() if not self.peers.is_here(i))
         told = sum(int(theta.nbytes) for i, theta in self._mixed.items() if not self.peers.is_here(i))
         return came + self._requests.bytes_sent + told
+
+
+def _measured(vector: Any) -> Digest:
+    digest = digest_of(vector)
+    return digest if digest.row is None else Digest(digest.signature, norm_of(digest.row), digest.row)

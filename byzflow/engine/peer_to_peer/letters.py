@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from byzflow.engine.node.forms import Digest, Signature
 __all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters")
 
 HALF_STEP, ATTACK, EXCHANGE, AGGREGATE = "half-step", "attack", "exchange", "aggregation"
-_PHASES = (HALF_STEP, ATTACK, EXCHANGE, AGGREGATE)
+SAVE = "checkpoint"
+_PHASES = (HALF_STEP, ATTACK, EXCHANGE, AGGREGATE, SAVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ class Letters:
         exclusion = Exclusion(self.names[node], AGGREGATE, *refusal(error, said))
         self._exclude(node, None, exclusion, error)
         return exclusion
+
+    def unsaved(self, exclusions: Mapping[int, Exclusion]) -> None:
+        """Record who is missing in the checkpoint of the round."""
+        for node, exclusion in exclusions.items():
+            self._exclude(node, None, exclusion, None)
 
     def has(self, sender: int) -> bool:
         """Whether `sender` has posted a fit vector for all."""

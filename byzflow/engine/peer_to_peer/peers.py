@@ -123,19 +123,31 @@ class Peers:
         for index, (outcome,) in (await self.call(asks, deadline)).items():
             self._note(index, outcome.unwrap())
 
-    def ask(self, index: int, number: int, method: str, *args: Any, purpose: str = "", **kwargs: Any) -> Call:
-        """Return the call of a node's method for a round: asked twice, a node answers twice and acts once."""
+    def ask(
+        self,
+        index: int,
+        number: int,
+        method: str,
+        *args: Any,
+        purpose: str = "",
+        most: int | None = None,
+        **kwargs: Any,
+    ) -> Call:
+        """Return the call of a node's method for a round: asked twice, a node answers twice and acts once.
+
+        Of a vector of more than `most` bytes the answer is what is known of it.
+        """
         seat = self.roster.seat(index)
-        options = {"purpose": purpose or method, "run": self.roster.run}
+        options = {"purpose": purpose or method, "run": self.roster.run, "most": most}
         return Call(seat.object_id, "resident_call", (number, method, args, kwargs), options)
 
     def read(self, index: int, method: str) -> Call:
         """Return the call of a resident's method that changes nothing."""
         return Call(self.roster.seat(index).object_id, method)
 
-    def tell(self, index: int, number: int, method: str) -> Call:
-        """Return the call of a node's method that changes nothing."""
-        return Call(self.roster.seat(index).object_id, "resident_tell", (number, method))
+    def tell(self, index: int, number: int, method: str, most: int | None = None) -> Call:
+        """Return the call of a node's method that changes nothing; `most` as in `ask`."""
+        return Call(self.roster.seat(index).object_id, "resident_tell", (number, method, most))
 
     def read_held(self, index: int, number: int, method: str, place: RowRef) -> Call:
         """Return the call of a method that changes nothing, whose vector goes into a row."""
@@ -143,7 +155,8 @@ class Peers:
 
     def held(self, call: Call, place: RowRef | None) -> Call:
         """Return a call of `ask` for the digest of the vector, which goes into a row, if there is one."""
-        return replace(call, method="resident_hold", kwargs={**call.kwargs, "place": place})
+        options = {name: value for name, value in call.kwargs.items() if name != "most"}
+        return replace(call, method="resident_hold", kwargs={**options, "place": place})
 
     def is_here(self, index: int) -> bool:
         """Whether a node lives in this process, so that what it gives and gets is passed by reference."""

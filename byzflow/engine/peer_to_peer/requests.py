@@ -47,6 +47,8 @@ class Requests:
     ----------
     holding : Holding or None
         Where vectors stay; without it they come with the answers.
+    most : int or None
+        Bytes of the largest vector that is fetched.
     arrived : dict of (sender, receiver) to vector, or None
         What was carried along the edges, if that is how vectors travel.
     """
@@ -63,6 +65,7 @@ class Requests:
         self._round, self._peers = round, peers
         self._lr, self._mixing, self._seed = lr, mixing, seed
         self.holding: Holding | None = None
+        self.most: int | None = None
         self.arrived: dict[tuple[int, int], Any] | None = None
         self._parcels: dict[tuple[object, int], int] = {}
         self._told: set[int] = set()
@@ -95,7 +98,7 @@ class Requests:
         number = self._round.number
         match task:
             case HalfStep(node):
-                return [self._peers.ask(node, number, STEP, self._lr)]
+                return [self._peers.ask(node, number, STEP, self._lr, most=self.most)]
             case Forge(node, receiver):
                 return [self._forge(node, receiver)]
             case Aggregate(node, senders):
@@ -143,8 +146,9 @@ class Requests:
         self._sent(node, vectors)
         shown = {"neighbor_vectors": vectors, "like": like}
         if receiver is None:
-            return self._peers.ask(node, number, BROADCAST, **shown)
-        return self._peers.ask(node, number, FORGE, receiver, purpose=f"{FORGE}-{receiver}", **shown)
+            return self._peers.ask(node, number, BROADCAST, most=self.most, **shown)
+        purpose = f"{FORGE}-{receiver}"
+        return self._peers.ask(node, number, FORGE, receiver, purpose=purpose, most=self.most, **shown)
 
     def _aggregate(self, node: int, senders: Sequence[int]) -> list[Call]:
         number, peers, calls = self._round.number, self._peers, []
@@ -163,8 +167,8 @@ class Requests:
             calls.append(peers.ask(node, number, SET_SEED, torch_seed(self._seed, node, number, "rule")))
         own, vectors = self._round.letters.vector(node), [vector for _, vector in reached]
         self._sent(node, [own, *vectors])
-        calls.append(peers.ask(node, number, AGGREGATE, own, vectors))
-        return [*calls, peers.tell(node, number, PARAMETERS)] if self.tells(node) else calls
+        calls.append(peers.ask(node, number, AGGREGATE, own, vectors, most=0))
+        return [*calls, peers.tell(node, number, PARAMETERS, self.most)] if self.tells(node) else calls
 
     def _weights(self, node: int, senders: Sequence[int], scheme: Scheme) -> tuple[float, ...]:
         """Mixing weights of the own row and of the senders; the own row takes those of the missing."""

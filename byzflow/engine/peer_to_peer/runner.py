@@ -17,6 +17,7 @@ from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
+from byzflow.engine.parameter_server.identity import described
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.report import History
 from byzflow.engine.peer_to_peer.carrier import Carrier, ContextFactory
@@ -134,8 +135,12 @@ class DecentralizedPeerToPeer:
         self._started = True
 
     async def stop(self) -> None:
-        """Close every node's backend; again is the same as once."""
+        """Close every node's backend; again is the same as once.
+
+        A round that is under way in another task ends with a `RuntimeError`.
+        """
         self._closed = True
+        await self._turn.close()
         await self._memory.returns.close()
         await self._carrier.close()
         if self._holding is not None:
@@ -163,6 +168,8 @@ class DecentralizedPeerToPeer:
             self.peers.number = self._number
             self.peers.roster.settle()
             await self._memory.keep(self._number, self.deadline)
+            if self._archive is not None:
+                await self._archive.try_out(self.deadline, self.peers.absent)
             round = self._round()
             lr = self.lr(self._number) if callable(self.lr) else self.lr
             run = Execution(
@@ -179,6 +186,8 @@ class DecentralizedPeerToPeer:
             await run.delivery.call_back()
             failure = await self._carry_out(round, run)
             states = None if failure else await self._states(run)
+            if states is not None and self._archive is not None:
+                round.letters.unsaved(self._archive.refusals(states))
             self._history.append(await run.report())
             self._number += 1
             self.peers.roster.suspects.clear()
@@ -186,7 +195,8 @@ class DecentralizedPeerToPeer:
                 raise failure
             if states is not None:
                 assert self._archive is not None
-                await asyncio.to_thread(self._archive.write, self._number, states, None)
+                needed = max(1, self.quorum or 1)
+                await asyncio.to_thread(self._archive.write, self._number, states, None, self._about, needed)
 
     async def resume(self) -> int:
         """Take up the run that the checkpoint holds, and return how many rounds it has done.
@@ -196,17 +206,22 @@ class DecentralizedPeerToPeer:
         ValueError
             If the run has no checkpoint.
         CheckpointError
-            If there is no such file, or it is torn, foreign, or of other nodes.
+            If there is no such file, or it is torn, foreign, or of a run with other nodes or another seed.
         """
         if self._archive is None:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to PeerToPeer.")
         async with self._turn:
-            self._number, _ = await self._archive.read(self.deadline)
+            self._number, _ = await self._archive.read(self.deadline, self._about)
             self.peers.gone |= self._archive.missing
             await self._memory.returns.close()
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
             await self._memory.keep(self._number, self.deadline)
             return self._number
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """What the run is, for a checkpoint; the rules are the nodes' business."""
+        return {"seed": described(self.seed)}
 
     async def _carry_out(self, round: PeerRound, run: Execution) -> ToleranceError | None:
         todo = round.start()

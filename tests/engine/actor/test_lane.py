@@ -155,3 +155,23 @@ def test_a_coroutine_from_a_plain_method_is_awaited(probe):
         return 4
 
     assert probe.call(answer).value == 4
+
+
+async def _cancel():
+    raise asyncio.CancelledError
+
+
+async def _stop():
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)
+
+
+@sync
+@pytest.mark.parametrize(
+    ("work", "error"), [(_cancel, asyncio.CancelledError), (_stop, RuntimeError)], ids=["cancels", "stops"]
+)
+def test_a_coroutine_that_ends_its_own_loop_is_an_error_and_takes_no_thread_with_it(probe, work, error):
+    thread = probe.call(threading.current_thread).value
+    assert isinstance(probe.call(work).error, error)
+    assert thread.is_alive()
+    assert probe.call(lambda: 3).value == 3

@@ -2,10 +2,12 @@ import asyncio
 import pickle
 from typing import Any
 
+import distributed.utils  # noqa: F401  from here on, errors are pickled with traces, and what they came of
 import numpy as np
 import pytest
 import torch
 
+from byzflow.engine.actor.sendable import portable
 from byzflow.engine.node.answers import Reason, refusal
 from byzflow.engine.node.harmless import guarded, harmless, harmless_error
 from byzflow.engine.node.resident import Resident
@@ -32,6 +34,21 @@ class LoadingError(ValueError):
 class Loading:
     def __reduce__(self) -> Any:
         return bite, ()
+
+
+LOADED: list[str] = []
+
+
+class WaitingError(Exception):
+    """Notes where it is unpickled, and looks harmless."""
+
+    def __reduce__(self) -> Any:
+        return _load, ("here",)
+
+
+def _load(text: str) -> Exception:
+    LOADED.append(text)
+    return ValueError(text)
 
 
 class BitingTensor(torch.Tensor):
@@ -83,6 +100,52 @@ def test_an_error_with_code_of_its_own_becomes_what_it_says(name: str) -> None:
 @pytest.mark.parametrize("error", PLAIN, ids=lambda error: type(error).__name__)
 def test_an_error_of_python_or_byzflow_stays_what_it_is(error: BaseException) -> None:
     assert harmless_error(error) is error
+
+
+@pytest.mark.parametrize("said", ["x" * 10**6, b"x" * 10**6, 1 << 10**7], ids=type)
+@pytest.mark.parametrize("kind", [ValueError, LoadingError])
+def test_an_error_or_a_text_of_any_length_takes_little_to_send(kind: Any, said: Any) -> None:
+    stand_in = harmless_error(kind(said))
+    assert type(stand_in) is NodeError
+    assert len(pickle.dumps(portable(stand_in))) < 50_000
+    assert len(pickle.dumps(harmless(said))) < 1000
+
+
+@pytest.mark.parametrize("attribute", ["__cause__", "__context__"])
+def test_an_error_that_came_of_one_with_code_is_sent_without_that(attribute: str) -> None:
+    behind, error = KeyError("between"), ValueError("no")
+    setattr(behind, attribute, WaitingError("code"))
+    setattr(error, attribute, behind)
+    stand_in = pickle.loads(pickle.dumps(portable(harmless_error(error))))
+    assert str(stand_in) == "ValueError: no"
+    assert "WaitingError: code" in stand_in.__notes__[0]
+    assert LOADED == []
+
+
+@pytest.mark.parametrize("attribute", ["__cause__", "__context__"])
+def test_errors_that_came_of_each_other_are_looked_at_once(attribute: str) -> None:
+    one, other = ValueError("one"), ValueError("other")
+    setattr(one, attribute, other)
+    setattr(other, attribute, one)
+    assert harmless_error(one) is one
+
+
+def test_a_trace_is_sent_as_text() -> None:
+    space = {"__name__": WaitingError(), "__builtins__": __builtins__}
+    exec("def act():\n    raise ValueError('no')", space)
+    with pytest.raises(ValueError, match="no") as caught:
+        space["act"]()
+    error = pickle.loads(pickle.dumps(portable(harmless_error(caught.value))))
+    assert "in act" in error.__notes__[0]
+    assert LOADED == []
+
+
+def test_an_error_with_many_causes_takes_little_to_send() -> None:
+    cause: BaseException | None = None
+    for number in range(300):
+        error = ValueError(number)
+        error.__cause__, cause = cause, error
+    assert len(pickle.dumps(portable(harmless_error(error)))) < 50_000
 
 
 def test_the_trace_of_a_replaced_error_is_kept() -> None:

@@ -24,7 +24,7 @@ class Gated(SineNode):
         assert self.gate.wait(30)
 
 
-@pytest.mark.parametrize(
+runs = pytest.mark.parametrize(
     "make",
     [
         lambda nodes: ParameterServer(nodes, [], CoordinateWiseMedian()),
@@ -32,6 +32,9 @@ class Gated(SineNode):
     ],
     ids=["server", "peers"],
 )
+
+
+@runs
 def test_a_round_beside_another_of_the_same_run_waits_on_its_loop_and_is_refused_elsewhere(make: Any) -> None:
     Gated.began.clear()
     Gated.gate.clear()
@@ -50,3 +53,53 @@ def test_a_round_beside_another_of_the_same_run_waits_on_its_loop_and_is_refused
 
     asyncio.run(side_by_side())
     assert [report.round for report in run.history] == [0, 1, 2, 3]
+
+
+@runs
+async def test_a_round_that_is_under_way_when_its_run_is_closed_ends_with_an_error(make: Any) -> None:
+    Gated.began.clear()
+    Gated.gate.clear()
+    run = make([Gated(0), Gated(1)])
+    rounds = [asyncio.create_task(run.round()) for _ in range(3)]
+    assert await asyncio.to_thread(Gated.began.wait, 30)
+    async with asyncio.timeout(10):
+        await asyncio.gather(run.shutdown(), run.shutdown())
+        ended = await asyncio.gather(*rounds, return_exceptions=True)
+    assert [type(error) for error in ended] == [RuntimeError] * 3
+    assert ["was under way" in str(error) for error in ended] == [True, False, False]
+    Gated.gate.set()
+
+
+@runs
+def test_a_round_of_another_loop_ends_when_its_run_is_closed(make: Any) -> None:
+    Gated.began.clear()
+    Gated.gate.clear()
+    run, raised = make([Gated(0), Gated(1)]), list[BaseException]()
+
+    def rounds() -> None:
+        try:
+            run.round_sync()
+        except RuntimeError as error:
+            raised.append(error)
+
+    other = threading.Thread(target=rounds)
+    other.start()
+    assert Gated.began.wait(30)
+    asyncio.run(run.shutdown())
+    other.join(10)
+    assert "was under way when its run was closed" in str(raised[0])
+    Gated.gate.set()
+
+
+@runs
+async def test_a_round_that_is_cancelled_while_its_run_is_closed_stays_cancelled(make: Any) -> None:
+    Gated.began.clear()
+    Gated.gate.clear()
+    run = make([Gated(0), Gated(1)])
+    task = asyncio.create_task(run.round())
+    assert await asyncio.to_thread(Gated.began.wait, 30)
+    task.cancel()
+    await run.shutdown()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    Gated.gate.set()

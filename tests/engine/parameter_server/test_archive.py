@@ -12,13 +12,14 @@ import pytest
 import torch
 from distributed import LocalCluster
 
-from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from byzflow.exceptions import CheckpointError
+from byzflow.pre_aggregators import NearestNeighborMixing
 from tests.engine.node.hostile import ACTS
 from tests.engine.sine_node import SineNode
 
@@ -161,3 +162,151 @@ async def test_a_checkpoint_that_does_not_say_its_kind_is_read(tmp_path: Path) -
     store.write(tree)
     async with server([Learner(i) for i in range(N)], store) as resumed:
         assert await resumed.resume() == 1
+
+
+class Closing(Learner):
+    """Holds what cannot be saved from its second step on."""
+
+    def misbehave(self) -> None:
+        if self.steps == 2 and self.stuck is None:
+            self.lock = threading.Lock()
+
+
+def rooms(make: Any, closing: int, store: Any) -> tuple[list[Any], Any]:
+    """Return nodes, the last of which cannot be saved from some time on, and their run."""
+    nodes: list[Any] = [(Closing if i >= N - closing else Learner)(i) for i in range(N)]
+    return nodes, make(nodes, store)
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_cannot_give_its_state_is_named_before_anything_is_done(
+    make: Any, tmp_path: Path
+) -> None:
+    nodes = [*(Learner(i) for i in range(N - 1)), Unpicklable(N)]
+    async with make(nodes, Checkpoint(tmp_path / "run.safetensors")) as run:
+        for _ in range(2):
+            with pytest.raises(CheckpointError, match=r"honest-4 failed \(.*state_dict\(\)"):
+                await run.round()
+        assert [node.steps for node in nodes] == [0] * N
+        del nodes[-1].lock
+        await run.round()
+    assert [node.steps for node in nodes] == [1] * N
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_cannot_give_its_state_any_more_is_missing_in_checkpoints(
+    make: Any, tmp_path: Path
+) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    _, run = rooms(make, 1, store)
+    async with run:
+        for _ in range(3):
+            await run.round()
+        reports = [[str(item) for item in report.excluded] for report in run.history]
+    assert reports[0] == []
+    assert [len(items) for items in reports] == [0, 1, 1]
+    assert reports[2][0].startswith("honest-4 (checkpoint, raised: TypeError: ")
+    assert [name for name, state in store.read()["nodes"].items() if state is None] == ["honest-4"]
+    again = [Learner(i) for i in range(N)]
+    async with make(again, store) as resumed:
+        assert await resumed.resume() == 3
+        await resumed.round()
+        assert {(item.node, item.reason) for item in resumed.history[0].excluded} == {
+            ("honest-4", Reason.LOST)
+        }
+
+
+async def test_a_checkpoint_from_which_no_round_could_go_on_is_refused(tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    nodes, run = rooms(server, 2, store)
+    async with run:
+        await run.round()
+        with pytest.raises(CheckpointError, match=r"needs the states of 4 nodes; it got 3\..*honest-3 \("):
+            await run.round()
+        assert store.read()["round"] == 1
+        for node in nodes[-2:]:
+            del node.lock
+        await run.round()  # what was left of the round
+        assert store.read()["round"] == 2
+    assert [node.steps for node in nodes] == [2] * N
+
+
+def seeded(nodes: list[Any], store: Any, seed: int, rule: Any, pre: Any) -> ParameterServer:
+    return ParameterServer(nodes, [], rule, pre, seed=seed, checkpoint=store)
+
+
+async def test_a_run_with_another_seed_or_rule_is_refused(tmp_path: Path) -> None:
+    store, rule = Checkpoint(tmp_path / "run.safetensors", every=1), CoordinateWiseTrimmedMean(f=1)
+    async with seeded([Learner(i) for i in range(N)], store, 1, rule, NearestNeighborMixing(f=1)) as run:
+        await run.round()
+    refused = [
+        (2, rule, NearestNeighborMixing(f=1), "its seed was 1, this one has 2"),
+        (1, CoordinateWiseTrimmedMean(f=2), NearestNeighborMixing(f=1), r"its aggregator was .*f=1.*f=2"),
+        (1, CoordinateWiseMedian(), NearestNeighborMixing(f=1), "this one has CoordinateWiseMedian"),
+        (1, rule, None, "its pre_aggregator was .*, this one has None"),
+    ]
+    for seed, other, pre, text in refused:
+        nodes = [Learner(i) for i in range(N)]
+        async with seeded(nodes, store, seed, other, pre) as resumed:
+            with pytest.raises(CheckpointError, match=text):
+                await resumed.resume()
+            assert nodes[0].steps == 0
+    same = CoordinateWiseTrimmedMean(f=1, chunk_size=7)
+    async with seeded([Learner(i) for i in range(N)], store, 1, same, NearestNeighborMixing(f=1)) as resumed:
+        assert await resumed.resume() == 1
+        resumed.agg = CoordinateWiseMedian()  # from here on another one
+        await resumed.round()
+
+
+async def test_peers_with_another_seed_are_refused(tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    for seed in (1, 2):
+        nodes = [Learner(i) for i in range(N)]
+        async with PeerToPeer(nodes, [], Topology.complete(N), seed=seed, checkpoint=store) as run:
+            if seed == 1:
+                await run.round()
+                continue
+            with pytest.raises(CheckpointError, match="its seed was 1, this one has 2"):
+                await run.resume()
+
+
+@pytest.mark.parametrize(
+    "change", [{"round": "3"}, {"round": -1}, {"round": True}, {"round": None}, {"rule": [1]}], ids=str
+)
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_tree_that_is_no_run_s_is_refused(make: Any, change: dict[str, Any], tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with make([Learner(i) for i in range(N)], store) as run:
+        await run.round()
+    store.write({**store.read(), **change})
+    async with make([Learner(i) for i in range(N)], store) as resumed:
+        with pytest.raises(CheckpointError, match="must say how many rounds are done"):
+            await resumed.resume()
+
+
+async def test_a_server_that_goes_back_owes_no_update_of_rounds_to_come(tmp_path: Path) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=2)
+    nodes, plain = [Refusing(i) for i in range(N)], [Learner(i) for i in range(N)]
+    async with server(nodes, store) as run, server(plain, None) as undisturbed:
+        for _ in range(2):
+            await run.round()
+        nodes[0].refuses = True
+        await run.round()
+        nodes[0].refuses = False
+        assert await run.resume() == 2
+        for _ in range(2):
+            await run.round()
+        for _ in range(4):
+            await undisturbed.round()
+    assert [node.vector.tolist() for node in nodes] == [node.vector.tolist() for node in plain]
+
+
+class Refusing(Learner):
+    """Takes no update while it refuses."""
+
+    refuses = False
+
+    def apply_server_gradient(self, gradient: Any) -> None:
+        if self.refuses:
+            raise OSError("full")
+        super().apply_server_gradient(gradient)
