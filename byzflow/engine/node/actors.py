@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.attributes import State
-from byzflow.engine.node.duties import lacks, missing
 from byzflow.engine.node.making import build
 from byzflow.engine.node.moving import Move
 
@@ -42,9 +40,6 @@ class NodeActor:
     Setting an attribute stays local to the handle. ``async with`` closes the node at its end.
     """
 
-    required: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """What the node's class must define; of each group one method will do."""
-
     def __init__(self, ref: ActorRef, recipe: Recipe) -> None:
         self._ref = ref
         self._recipe = recipe
@@ -69,17 +64,14 @@ class NodeActor:
 
         Raises
         ------
-        TypeError
-            If the class lacks a method that the node needs; the text names it.
         ValueError
             If the backend string is none.
         """
         recipe = Recipe(node_cls, tuple(args), dict(kwargs or {}))
-        cls._check(recipe.factory)
         place = resolve_backend(backend)
         await place.start()
         try:
-            await place.construct(build, args=(node_cls, recipe.args, recipe.kwargs, cls.required), kwargs={})
+            await place.construct(build, args=(node_cls, recipe.args, recipe.kwargs), kwargs={})
         except BaseException:
             await place.close()
             raise
@@ -96,15 +88,13 @@ class NodeActor:
         backend : str, Client or Cluster
             Shared by all.
         """
-        for recipe in recipes:
-            cls._check(recipe.factory)
         place = resolve_backend(backend)
         if not isinstance(place, DaskActorBackend):
             raise TypeError(
                 f"Many nodes need a backend that holds many objects; got a {type(place).__name__}. "
                 "Pass 'thread', 'process', an address, a Client or a Cluster, or spawn them one by one."
             )
-        builds: list[Any] = [(build, (r.factory, r.args, r.kwargs, cls.required), {}) for r in recipes]
+        builds: list[Any] = [(build, (r.factory, r.args, r.kwargs), {}) for r in recipes]
         try:
             backends = await place.construct_many(builds)
         finally:
@@ -141,17 +131,16 @@ class NodeActor:
         host = getattr(self._ref._backend, "host", None)
         return (host, self._ref._backend.object_id) if isinstance(host, HostRef) else None  # type: ignore[attr-defined]  # a backend with a host has an id
 
+    @property
+    def _kind(self) -> Callable[..., Any]:
+        """The class or factory of the node."""
+        return self._recipe.factory
+
     def _move(self, state: State, *, patient: bool = True) -> Move:
         """Begin to make the node anew on a live worker of its runtime, as it was first made."""
         backend: Any = self._ref._backend
-        recipe = (self._recipe.factory, self._recipe.args, self._recipe.kwargs, self.required)
+        recipe = (self._recipe.factory, self._recipe.args, self._recipe.kwargs)
         return Move(backend, recipe, state, patient)
-
-    @classmethod
-    def _check(cls, factory: Callable[..., Any]) -> None:
-        lacking = missing(factory, cls.required) if inspect.isclass(factory) else None
-        if lacking is not None:
-            raise TypeError(lacks(factory.__name__, lacking))
 
 
 class HonestNodeActor(NodeActor):
@@ -174,8 +163,6 @@ class HonestNodeActor(NodeActor):
     [1.0]
     """
 
-    required = (("honest_gradient_for_next_batch", "p2p_half_step"),)
-
 
 class ByzantineNodeActor(NodeActor):
     """A handle of a Byzantine node.
@@ -183,14 +170,15 @@ class ByzantineNodeActor(NodeActor):
     Examples
     --------
     >>> import asyncio
-    >>> asyncio.run(ByzantineNodeActor.spawn(dict, backend="thread"))
-    Traceback (most recent call last):
-        ...
-    TypeError: A node needs the method 'byzantine_gradient_for_next_batch'; class 'dict' has none.
-    Define byzantine_gradient_for_next_batch() in dict.
+    >>> class Liar:
+    ...     def byzantine_gradient_for_next_batch(self, honest_gradients):
+    ...         return [-1.0]
+    >>> async def example():
+    ...     async with await ByzantineNodeActor.spawn(Liar, backend="thread") as node:
+    ...         return await node.byzantine_gradient_for_next_batch([])
+    >>> asyncio.run(example())
+    [-1.0]
     """
-
-    required = (("byzantine_gradient_for_next_batch", "p2p_broadcast_vector", "p2p_vector_for"),)
 
     @classmethod
     async def spawn(

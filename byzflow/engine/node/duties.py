@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ("declares", "lacks", "missing")
+__all__ = ("declares", "lacks", "missing", "require")
 
 
 def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
@@ -21,6 +21,21 @@ def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:
         if not any(callable(getattr(node, name, None)) for name in names):
             return names[0]
     return None
+
+
+def require(node: Any, required: Sequence[Sequence[str]]) -> None:
+    """Refuse a node, or a class of nodes, in which one of these is `missing`.
+
+    Examples
+    --------
+    >>> require({}, [("fly",)])
+    Traceback (most recent call last):
+        ...
+    TypeError: A node needs the method 'fly'; class 'dict' has none. Define fly() in dict.
+    """
+    if (lacking := missing(node, required)) is not None:
+        kind = node if inspect.isclass(node) else type(node)
+        raise TypeError(lacks(kind.__name__, lacking))
 
 
 def declares(node: Any, name: str) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.actor.lane import has_coroutines
-from byzflow.engine.node.duties import lacks, missing
 from byzflow.engine.node.harmless import harmless_error
 from byzflow.engine.node.resident import AsyncResident, Resident
 
@@ -18,19 +17,15 @@ def build(
     factory: Any,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    required: Sequence[Sequence[str]] = (),
 ) -> Resident | AsyncResident:
     """Make a node from a class or any factory, on the host where it is to live.
 
-    Raises
-    ------
-    TypeError
-        If what the factory returns lacks a required method; the text names it.
+    Examples
+    --------
+    >>> build(dict, kwargs={"a": 1}).items()
+    dict_items([('a', 1)])
     """
     node = factory(*args, **(kwargs or {}))
-    lacking = missing(node, required)
-    if lacking is not None:
-        raise TypeError(lacks(type(node).__name__, lacking))
     return AsyncResident(node) if has_coroutines(node) else Resident(node)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,7 @@ from byzflow.engine.config import seconds
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.duties import lacks, missing
+from byzflow.engine.node.duties import declares, require
 from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.seats import is_remote
@@ -193,12 +194,11 @@ class ParameterServer:
 
 
 def _check(server: ParameterServer) -> None:
-    for nodes, method in ((server.hon, GRADIENT_OF), (server.byz, LIE_OF)):
+    for nodes, methods in ((server.hon, ((GRADIENT_OF,), (UPDATE,))), (server.byz, ((LIE_OF,),))):
         for node in nodes:
-            if not is_remote(node):
-                lacking = missing(node, ((method,), *(() if method == LIE_OF else ((UPDATE,),))))
-                if lacking is not None:
-                    raise TypeError(lacks(type(node).__name__, lacking))
+            known = node._kind if is_remote(node) else node
+            if not is_remote(node) or (inspect.isclass(known) and not declares(known, "__getattr__")):
+                require(known, methods)
     acts("aggregator", server.agg, "aggregate", "Pass a rule.")
     if server.pre is not None:
         acts("pre_aggregator", server.pre, "pre_aggregate", "Pass a pre-aggregator, or None.")

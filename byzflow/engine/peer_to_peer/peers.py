@@ -253,7 +253,7 @@ class Peers:
         needed = (STEP,) if index < self.n_honest else (BROADCAST, FORGE)
         if not skills.intersection(needed):
             node = self.roster.nodes[index]
-            kind = node._recipe.factory if is_remote(node) else type(node)
+            kind = node._kind if is_remote(node) else type(node)
             raise TypeError(lacks(getattr(kind, "__name__", repr(kind)), needed[0]))
         self._skills[index] = skills
 

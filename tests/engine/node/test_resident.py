@@ -214,8 +214,3 @@ def test_a_state_moves_to_another_resident() -> None:
     second.resident_restore(first.resident_save())
     assert second.w.tolist() == [-1.0, -1.0]
     assert second.asked == 1
-
-
-def test_a_factory_without_the_method_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="needs the method 'gradient'; class 'dict' has none"):
-        build(lambda: {}, required=(("gradient", "half_step"),))

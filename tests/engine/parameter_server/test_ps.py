@@ -250,6 +250,12 @@ def test_a_bad_argument_is_named(change: dict[str, Any], error: type[Exception],
         ParameterServer(**{**arguments, **change})
 
 
+async def test_a_handle_of_a_class_without_the_method_is_refused_by_name() -> None:
+    async with await HonestNodeActor.spawn(Liar, backend="thread") as node:
+        with pytest.raises(TypeError, match="'honest_gradient_for_next_batch'; class 'Liar' has none"):
+            ParameterServer([node], (), CoordinateWiseMedian())
+
+
 async def test_numpy_nodes_get_a_numpy_aggregate() -> None:
     class Node:
         def honest_gradient_for_next_batch(self) -> np.ndarray:
