@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
+import os
+import signal
 from typing import Any
 
 import dask
@@ -127,14 +130,27 @@ def revive(cluster: Any) -> None:
 
 
 def close(cluster: Any) -> None:
-    """Close an embedded cluster and end its loop; blocks."""
+    """Close an embedded cluster and end its loop, within ``byzflow.cluster.close-deadline``; blocks."""
     try:
-        cluster.close()
+        cluster.close(timeout=seconds("cluster.close-deadline"))
+        return
     except KeyError:
         # Dask's watch over the workers fails when one leaves that came a moment before; close() says so at
         # its end, when all processes have ended.
-        cluster.status = Status.closed
-        cluster.close()
+        pass
+    except TimeoutError:  # before Dask 2026.8 a nanny waits for ever for a worker that died as it started
+        _kill(cluster)
+    cluster.status = Status.closed
+    cluster.close()
+
+
+def _kill(cluster: Any) -> None:
+    """Kill the worker processes that an embedded cluster still has."""
+    for nanny in cluster.workers.values():
+        pid = getattr(nanny, "pid", None)  # a worker in this process has none
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 EMBEDDED = {"gpu": gpu_cluster, "process": process_cluster, "thread": thread_cluster}

@@ -6,6 +6,7 @@ import time
 import urllib.request
 
 import dask
+import psutil
 import pytest
 from distributed import Client, LocalCluster
 from distributed.core import Status
@@ -274,6 +275,25 @@ def test_a_cluster_that_lost_count_of_its_workers_is_closed_all_the_same():
     connection.close()
     assert cluster.status == Status.closed
     assert not cluster.loop.asyncio_loop.is_running()
+
+
+@pytest.mark.processes
+def test_a_cluster_whose_nanny_waits_for_ever_is_closed_all_the_same(monkeypatch):
+    with dask.config.set({"byzflow.cluster.workers": 1, "byzflow.cluster.close-deadline": 0.5}):
+        connection = Connection("process", None)
+        connection.open()
+        cluster = connection.client.cluster
+        (nanny,) = cluster.workers.values()
+        process = psutil.Process(nanny.pid)
+
+        async def never(*args, **kwargs):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(nanny, "close", never)
+        connection.close()
+    assert cluster.status == Status.closed
+    assert not cluster.loop.asyncio_loop.is_running()
+    process.wait(5)
 
 
 async def _call(fn, *args):
