@@ -11,6 +11,7 @@ from byzflow.kernels.columns import mean_std
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("LittleAttack",)
 
@@ -83,6 +84,7 @@ class LittleAttack(ColumnwiseAttack):
         p = (total - supporters) / total
         return NormalDist().inv_cdf(min(max(p, _EDGE), 1.0 - _EDGE))
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         """Return mean + z * std of every column."""
         return mean_std(X, self.deviations(X.shape[0]))

@@ -10,6 +10,7 @@ from byzflow.attacks.base import ColumnwiseAttack
 from byzflow.kernels.columns import mean_std
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("OptimalLittle",)
 
@@ -21,6 +22,7 @@ class _Deviating(ColumnwiseAttack):
     t: float
     uses_honest_grads: ClassVar[bool] = True
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         return mean_std(X, self.t)
 

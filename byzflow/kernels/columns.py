@@ -99,7 +99,7 @@ def mean_around_trimmed(X: Array | Window, f: int, keep: int) -> Array:
     return _mean_around(X, f, X.shape[0] - f, keep)
 
 
-def mean_std(X: Array, scale: float) -> Array:
+def mean_std(X: Array | Window, scale: float) -> Array:
     """Return mean + `scale` * population standard deviation of every column's finite values; ``(w,)``.
 
     Examples
@@ -107,9 +107,9 @@ def mean_std(X: Array, scale: float) -> Array:
     >>> mean_std(np.array([[1.0], [3.0]]), 2.0)
     array([4.])
     """
-    if isinstance(X, np.ndarray):
-        out = np.empty(X.shape[1], X.dtype)
-        native.mean_std(_rowwise(X), scale, out)
+    if (window := _window(X)) is not None:
+        out = np.empty(window.shape[1], window.dtype)
+        native.mean_std(window.addresses, window.start, scale, out)
         return out
     xp = array_api_compat.array_namespace(X)
     here = xp.isfinite(X)

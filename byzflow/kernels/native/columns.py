@@ -1,70 +1,107 @@
-"""Loops down the columns of one block, element-wise over columns."""
+"""Loops down the columns of rows where they lie, element-wise over columns."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numba import carray
 
-from byzflow.kernels.native.addresses import TILE, part_of
+from byzflow.kernels.native.addresses import TILE, addresses_of, pointer
 from byzflow.kernels.native.loops import loop
 
 __all__ = ("mean_std",)
 
 
 @loop()
-def mean_std(block: Any, scale: Any, out: Any) -> None:
-    """Write, per column, mean + scale * population standard deviation of the finite values into `out`."""
-    n = block.shape[0]
-    mean = np.empty(TILE)
-    square = np.empty(TILE)
+def mean_std(addresses: Any, start: Any, scale: Any, out: Any) -> None:
+    """Write mean + scale * population standard deviation of the finite values of each column into `out`.
+
+    The columns are those from `start` on of rows where they lie.
+    """
+    n, mean, square = addresses.shape[0], np.empty(TILE), np.empty(TILE)
     for tile in range(0, out.shape[0], TILE):
-        width = min(TILE, out.shape[0] - tile)
-        target = out[tile : tile + width]
-        for c in range(width):
-            mean[c] = 0.0
-            square[c] = 0.0
-        for i in range(n):
-            row = part_of(block, i, tile, tile + width)
-            for c in range(width):
-                mean[c] += np.float64(row[c])
+        target = out[tile : min(tile + TILE, out.shape[0])]
+        offset = np.uintp((start + tile) * out.itemsize)
+        _add(addresses, offset, target, mean)
         infinite = False
-        for c in range(width):
+        for c in range(target.shape[0]):
             infinite |= mean[c] - mean[c] != 0.0
             mean[c] /= n
+            square[c] = 0.0
         if infinite:
-            _mean_std_of_finite(block, tile, scale, target)
+            _mean_std_of_finite(addresses, offset, scale, target)
             continue
-        for i in range(n):
-            row = part_of(block, i, tile, tile + width)
-            for c in range(width):
-                gap = np.float64(row[c]) - mean[c]
-                square[c] += gap * gap
-        for c in range(width):
+        if scale != 0.0:
+            _add_squares(addresses, offset, target, mean, square)
+        for c in range(target.shape[0]):
             target[c] = mean[c] + scale * np.sqrt(square[c] / n)
 
 
 @loop()
-def _mean_std_of_finite(block: Any, tile: Any, scale: Any, out: Any) -> None:
-    """Do one tile of `mean_std` in which some column may hold a value that is not finite."""
-    n, width = block.shape[0], out.shape[0]
-    count = np.zeros(width)
-    mean = np.zeros(width)
-    square = np.zeros(width)
+def _mean_std_of_finite(addresses: Any, offset: Any, scale: Any, out: Any) -> None:
+    """Do one tile of `mean_std` in which some column may hold a value that is not finite.
+
+    Columns are summed in the same order, as which come here depends on those beside them.
+    """
+    n, width = addresses.shape[0], out.shape[0]
+    count, mean, square = np.zeros(width), np.empty(width), np.empty(width)
+    kept = np.empty((n, width))
     for i in range(n):
-        row = part_of(block, i, tile, tile + width)
+        row = carray(pointer(addresses[i] + offset, out), width)
         for c in range(width):
-            value = np.float64(row[c])
-            here = value - value == 0.0
+            here = row[c] - row[c] == 0.0
             count[c] += 1.0 if here else 0.0
-            mean[c] += value if here else 0.0
+            kept[i, c] = np.float64(row[c]) if here else 0.0
+    _add(addresses_of(kept), np.uintp(0), kept[0], mean)
     for c in range(width):
-        mean[c] /= max(count[c], 1.0)
+        count[c] = max(count[c], 1.0)
+        mean[c] /= count[c]
     for i in range(n):
-        row = part_of(block, i, tile, tile + width)
+        row = carray(pointer(addresses[i] + offset, out), width)
         for c in range(width):
-            value = np.float64(row[c])
-            gap = value - mean[c] if value - value == 0.0 else 0.0
-            square[c] += gap * gap
+            kept[i, c] = kept[i, c] - mean[c] if row[c] - row[c] == 0.0 else 0.0
+    _add_squares(addresses_of(kept), np.uintp(0), kept[0], np.zeros(width), square)
     for c in range(width):
-        out[c] = mean[c] + scale * np.sqrt(square[c] / max(count[c], 1.0))
+        out[c] = mean[c] + scale * np.sqrt(square[c] / count[c])
+
+
+@loop()
+def _add(addresses: Any, offset: Any, like: Any, total: Any) -> None:
+    """Write the sum of rows into `total`: as many columns as `like` has; four rows at a time."""
+    n, width = addresses.shape[0], like.shape[0]
+    for c in range(width):
+        total[c] = 0.0
+    for i in range(n % 4):
+        row = carray(pointer(addresses[i] + offset, like), width)
+        for c in range(width):
+            total[c] += np.float64(row[c])
+    for i in range(n % 4, n, 4):
+        a = carray(pointer(addresses[i] + offset, like), width)
+        b = carray(pointer(addresses[i + 1] + offset, like), width)
+        e = carray(pointer(addresses[i + 2] + offset, like), width)
+        g = carray(pointer(addresses[i + 3] + offset, like), width)
+        for c in range(width):
+            total[c] += (np.float64(a[c]) + np.float64(b[c])) + (np.float64(e[c]) + np.float64(g[c]))
+
+
+@loop()
+def _add_squares(addresses: Any, offset: Any, like: Any, centre: Any, total: Any) -> None:
+    """Write the sum of the squares of rows less `centre` into `total`, likewise."""
+    n, width = addresses.shape[0], like.shape[0]
+    for c in range(width):
+        total[c] = 0.0
+    for i in range(n % 4):
+        row = carray(pointer(addresses[i] + offset, like), width)
+        for c in range(width):
+            gap = np.float64(row[c]) - centre[c]
+            total[c] += gap * gap
+    for i in range(n % 4, n, 4):
+        a = carray(pointer(addresses[i] + offset, like), width)
+        b = carray(pointer(addresses[i + 1] + offset, like), width)
+        e = carray(pointer(addresses[i + 2] + offset, like), width)
+        g = carray(pointer(addresses[i + 3] + offset, like), width)
+        for c in range(width):
+            p, q = np.float64(a[c]) - centre[c], np.float64(b[c]) - centre[c]
+            r, s = np.float64(e[c]) - centre[c], np.float64(g[c]) - centre[c]
+            total[c] += (p * p + q * q) + (r * r + s * s)
