@@ -54,7 +54,8 @@ class NodeHost:
         self._lines: weakref.WeakSet[Answerer] = weakref.WeakSet()
         self._crew = Crew("host", worker.state.nthreads)
         self._here[key] = self
-        weakref.finalize(self, _stop, self._lanes, self._crew, self._lines)
+        end = weakref.finalize(self, _stop, self._lanes, self._crew, self._lines)
+        end.atexit = False  # all threads are daemons, and no thread can be started any more
 
     @classmethod
     def local(cls, key: str) -> NodeHost:
