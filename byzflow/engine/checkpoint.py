@@ -27,10 +27,7 @@ __all__ = ("Checkpoint",)
 
 FORMAT = "byzflow-checkpoint"
 VERSION = 2
-READABLE = (
-    "1",
-    "2",
-)  # the checksum of version 1 does not tell what the tensors are called, and what they hold
+READABLE = ("1", "2")  # the checksum of the first tells neither names nor forms of tensors
 
 
 @dataclass(frozen=True)

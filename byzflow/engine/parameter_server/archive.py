@@ -13,7 +13,7 @@ from byzflow.engine.parameter_server.identity import differences
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import CheckpointError, NodeLostError
 
-__all__ = ("Archive",)
+__all__ = ("SAVE", "Archive")
 
 SAVE = "checkpoint"  # the phase of a node that is missing in one
 REPAIR = "Repair it, or let its class give its state by state_dict() with saves_itself = True."

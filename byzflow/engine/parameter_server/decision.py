@@ -124,8 +124,6 @@ class Decision:
             return False
         if self._reduction.fused(pre, rule, round, self._cohort.n) is None:
             return False
-        if self._form is None:
-            await self._look()
         return self._form is not None and await self._sharding.ready(self._form, self._deadline)
 
     def _asks(

@@ -121,7 +121,7 @@ class Rounds:
             self._memory.attacked(self.number, self._open.states)
         run = self._open
         await self._apply(run)
-        await self._store(run, self._about(rule, pre))
+        await self._store(run, rule, pre)
         self._close(run)
         return run.aggregate
 
@@ -157,12 +157,13 @@ class Rounds:
         seed = self._reduction.seed
         return {"seed": described(seed), "aggregator": described(rule), "pre_aggregator": described(pre)}
 
-    async def _store(self, run: Progress, about: Mapping[str, str]) -> None:
+    async def _store(self, run: Progress, rule: Any, pre: Any) -> None:
         done = self.number + 1
         if self._archive is None or not self._archive.checkpoint.due(done):
             return
         states = await self._archive.states(self._deadline, self._attendance.absent)
         self._check_lost(states)
+        about = self._about(rule, pre)
         await asyncio.to_thread(self._archive.write, done, states, run.state, about, run.plan.quorum)
         run.plan.unsaved(self._archive.refusals(states))
 

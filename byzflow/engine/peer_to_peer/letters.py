@@ -9,11 +9,11 @@ from typing import Any
 
 from byzflow.engine.node.answers import Answered, Exclusion, Reason, judge, refusal
 from byzflow.engine.node.forms import Digest, Signature
+from byzflow.engine.parameter_server.archive import SAVE
 
 __all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters")
 
 HALF_STEP, ATTACK, EXCHANGE, AGGREGATE = "half-step", "attack", "exchange", "aggregation"
-SAVE = "checkpoint"
 _PHASES = (HALF_STEP, ATTACK, EXCHANGE, AGGREGATE, SAVE)
 
 
