@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,14 +34,23 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     context, begun = contextvars.copy_context(), Future[Callable[[], object]]()
     with ThreadPoolExecutor(1, "byzflow-sync") as thread:
-        done: Future[T] | None = None
         try:
-            done = thread.submit(context.run, asyncio.run, _stoppable(work, begun))
-            return done.result()
+            thread.submit(int).result()  # a thread whose start was interrupted would not be waited for
+            return thread.submit(context.run, _run, work, begun).result()
         except KeyboardInterrupt:  # of the caller, who would else wait for the end
-            if done is None or not done.done():
-                begun.result()()
+            if begun.cancel():
+                work.close()
+            else:
+                with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended by itself
+                    begun.result()()
             raise
+
+
+def _run(work: Coroutine[Any, Any, T], begun: Future[Callable[[], object]]) -> T:
+    """Run `work`, unless that was called off before it began."""
+    if not begun.set_running_or_notify_cancel():
+        raise asyncio.CancelledError
+    return asyncio.run(_stoppable(work, begun))
 
 
 async def _stoppable(work: Coroutine[Any, Any, T], begun: Future[Callable[[], object]]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 
 import pytest
 
@@ -31,3 +32,40 @@ def test_ctrl_c_cancels_the_work(in_a_loop: bool) -> None:
         loop.run_until_complete(cell()) if in_a_loop else run_sync(work())
     loop.close()
     assert ends == [asyncio.CancelledError]
+
+
+def test_ctrl_c_while_the_thread_starts_leaves_no_work_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        begun.wait(0.5)
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            threading.Event().wait(0.2)  # it takes a while to clean up
+            ended.set()
+
+    async def cell() -> None:
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        run_sync(work())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
+    assert begun.is_set() == ended.is_set()
+
+
+def test_an_interrupt_of_the_work_itself_reaches_the_caller() -> None:
+    async def work() -> None:
+        raise KeyboardInterrupt
+
+    async def cell() -> None:
+        run_sync(work())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
