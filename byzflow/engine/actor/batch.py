@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import text_of
 from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.lane import WORK
 
 __all__ = ("Batch",)
 
@@ -20,8 +22,8 @@ class Batch:
     ----------
     count : int
         Calls in the batch.
-    work : callable, optional
-        ``work(index, subject)`` makes one of the calls on the object of its lane.
+    asks : sequence of callable
+        What makes each of the calls on the object of its lane; none where lanes have other work to report.
     portable : callable, optional
         What errors become, in the thread that raised them: that may run code of whoever made them.
     """
@@ -29,31 +31,26 @@ class Batch:
     def __init__(
         self,
         count: int,
-        work: Callable[[int, Any], Any] | None = None,
+        asks: Sequence[Callable[[Any], Any]] = (),
         portable: Callable[[BaseException], BaseException] | None = None,
     ) -> None:
+        self.asks, self.is_open = asks, True
         self.context = contextvars.copy_context()
+        self.context.run(WORK.set, weakref.ref(self))
         self._portable = portable
-        if work is not None:
-            self.run = work
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}
         self._said: dict[int, str] = {}
         self._seconds = [0.0] * count
         self._missing = dict.fromkeys(range(count))
-        self._open = True
         self._loop = asyncio.get_running_loop()
         self._done = asyncio.Event()
         if not count:
             self._done.set()
 
-    def is_open(self) -> bool:
-        """Whether outcomes are still wanted."""
-        return self._open
-
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Put in the outcome of one call, from the thread that made it; too late is not an error."""
-        if not self._open:
+        if not self.is_open:
             return
         self._values[index], self._seconds[index] = value, seconds
         if error is not None:
@@ -73,7 +70,7 @@ class Batch:
 
     def close(self, late: Callable[[int], BaseException] | None = None) -> Columns:
         """Take no more outcomes; return them in order, ``late(index)`` for the missing."""
-        self._open = False
+        self.is_open = False
         missing = tuple(self._missing)
         if not missing:
             return Columns(self._values, self._errors, self._seconds, self._said)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
+from time import perf_counter
 from types import TracebackType
 from typing import Any, overload
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from byzflow.exceptions import DeadlineError
 
-__all__ = ("LONG", "Call", "Outcome", "Recorder", "Sweep", "is_awaitable", "late", "maker", "text_of")
+__all__ = ("LONG", "Call", "Outcome", "Recorder", "Sweep", "asks_of", "is_awaitable", "late", "text_of")
 
 LONG = 10_000  # characters of what an error says; what is beyond tells nobody anything, but has to travel
 
@@ -35,9 +35,9 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    def make(self, subject: Any) -> Any:
-        """Make the call on the object itself."""
-        return getattr(subject, self.method)(*self.args, **self.kwargs)
+    def ask(self) -> Callable[[Any], Any]:
+        """Return what makes the call on the object itself."""
+        return methodcaller(self.method, *self.args, **self.kwargs)
 
 
 class Sweep(Sequence[Call]):
@@ -61,7 +61,7 @@ class Sweep(Sequence[Call]):
     (2, Call(object_id='node-2', method='gradient', args=(0.1,), kwargs={'row': 7}))
     """
 
-    __slots__ = ("_ask", "args", "each", "kwargs", "method", "object_ids")
+    __slots__ = ("args", "each", "kwargs", "method", "object_ids")
 
     def __init__(
         self,
@@ -73,7 +73,6 @@ class Sweep(Sequence[Call]):
     ) -> None:
         self.object_ids, self.method, self.args, self.kwargs = object_ids, method, args, dict(kwargs or {})
         self.each = dict(each or {})
-        self._ask = methodcaller(method, *args, **self.kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Sweep, (self.object_ids, self.method, self.args, self.kwargs, self.each)
@@ -91,27 +90,21 @@ class Sweep(Sequence[Call]):
         if isinstance(index, slice):
             each = {name: values[index] for name, values in self.each.items()}
             return Sweep(self.object_ids[index], self.method, self.args, self.kwargs, each)
-        return Call(self.object_ids[index], self.method, self.args, self._options(index))
-
-    def make(self, index: int, subject: Any) -> Any:
-        """Make one of the calls on the object itself."""
-        if not self.each:
-            return self._ask(subject)
-        return getattr(subject, self.method)(*self.args, **self._options(index))
-
-    def _options(self, index: int) -> dict[str, Any]:
-        return self.kwargs | {name: values[index] for name, values in self.each.items()}
+        each = {name: values[index] for name, values in self.each.items()}
+        return Call(self.object_ids[index], self.method, self.args, self.kwargs | each)
 
 
-def maker(calls: Sequence[Call]) -> Callable[[int, Any], Any]:
-    """Return what makes one of the calls, by its number, on the object itself.
+def asks_of(calls: Sequence[Call]) -> list[Callable[[Any], Any]]:
+    """Return what makes each of the calls on the object itself.
 
     Examples
     --------
-    >>> maker([Call("node-3", "upper"), Call("node-3", "lower")])(0, "a")
-    'A'
+    >>> [ask("a") for ask in asks_of([Call("node-3", "upper"), Call("node-3", "lower")])]
+    ['A', 'a']
     """
-    return calls.make if isinstance(calls, Sweep) else lambda index, subject: calls[index].make(subject)
+    if isinstance(calls, Sweep) and calls and not calls.each:
+        return [calls[0].ask()] * len(calls)
+    return [call.ask() for call in calls]
 
 
 @dataclass(frozen=True)
@@ -155,17 +148,19 @@ class Recorder:
     ZeroDivisionError('division by zero')
     """
 
-    error: BaseException | None = None
-    seconds: float = 0.0
+    __slots__ = ("_begin", "error", "seconds")
+
+    error: BaseException | None
+    seconds: float
 
     def __enter__(self) -> Recorder:
-        self._begin = time.perf_counter()
+        self._begin = perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self.seconds = time.perf_counter() - self._begin
+        self.seconds = perf_counter() - self._begin
         self.error = error
         return True
 
@@ -178,7 +173,7 @@ def is_awaitable(value: Any) -> bool:
 
     Examples
     --------
-    >>> is_awaitable(None), is_awaitable(time.sleep)
+    >>> is_awaitable(None), is_awaitable(len)
     (False, False)
     """
     kind = type(value)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from byzflow.engine.actor.calls import Outcome
-from byzflow.engine.actor.stack import Stack, common_form, stackable
+from byzflow.engine.actor.stack import Stack, stackable
 
 __all__ = ("Columns",)
 
@@ -109,8 +109,8 @@ class Columns(Sequence[Outcome]):
 
 def _sorted(values: Sequence[Any]) -> tuple[tuple[tuple[Sequence[int], Stack], ...], dict[int, Any]]:
     """Sort values into stacks and others."""
-    if len(values) > 1 and common_form(values) is not None:  # as nearly always
-        return ((list(range(len(values))), Stack.of(values)),), {}
+    if len(values) > 1 and (stack := Stack.tried(values)) is not None:  # as nearly always
+        return ((list(range(len(values))), stack),), {}
     groups: dict[Any, list[int]] = {}
     for position, value in enumerate(values):
         if value is not None:

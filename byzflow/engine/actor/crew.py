@@ -78,21 +78,15 @@ class Crew:
         threading.Thread(target=target, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        is_limited = False
-        while (work := self._next()) is not None:
+        is_limited, waiting = False, self._waiting
+        while waiting or not self._is_done():
+            try:
+                work = waiting.popleft()  # not under the lock: that costs as much as a short call
+            except IndexError:  # another thread was quicker
+                continue
+            self._taken += 1
             is_limited = is_limited or one_openmp_thread()
             work()
-
-    def _next(self) -> Callable[[], None] | None:
-        while True:
-            try:
-                work = self._waiting.popleft()  # not under the lock: that costs as much as a short call
-            except IndexError:
-                if self._is_done():
-                    return None
-            else:
-                self._taken += 1
-                return work
 
     def _is_done(self) -> bool:
         """Wait for work, unless the calling thread is to end."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from distributed import get_worker
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Recorder, Sweep, late, maker
+from byzflow.engine.actor.calls import Call, Recorder, Sweep, asks_of, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.dial import dialled
@@ -119,7 +119,7 @@ class NodeHost:
             calls = blob.open()
         if opening.error is not None:
             return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)), tray)
-        batch = Batch(count, maker(calls), self._portable)
+        batch = Batch(count, asks_of(calls), self._portable)
         lanes: list[Lane] = []
         for index, object_id in enumerate(_names(calls)):
             lane = self._lanes.get(object_id)

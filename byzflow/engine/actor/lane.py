@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, Protocol
@@ -31,18 +32,20 @@ class Work(Protocol):
     def context(self) -> Context:
         """What the calls see of the context in which they were asked for; each gets a copy."""
 
+    @property
     def is_open(self) -> bool:
         """Whether outcomes are still wanted: else a call is not begun."""
 
-    def run(self, index: int, subject: Any) -> Any:
-        """Make one of the calls on the object of its lane."""
+    @property
+    def asks(self) -> Sequence[Callable[[Any], Any]]:
+        """What makes each of the calls on the object of its lane."""
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Take what a call came to."""
 
 
-WORK: ContextVar[Work | None] = ContextVar("byzflow_work", default=None)
-"""What the call belongs to that runs in this context."""
+WORK: ContextVar[weakref.ref[Work] | None] = ContextVar("byzflow_work", default=None)
+"""What the call belongs to that runs in this context; set in the context of the work."""
 
 
 class Lane:
@@ -76,7 +79,7 @@ class Lane:
     def queue(self, work: Work, index: int) -> bool:
         """Queue a call; True if the crew has to `move` the lane for it."""
         if self._loop is not None:
-            self._loop.post(partial(work.context.copy().run, self._serve, work, index))
+            self._loop.post(partial(self._serve, work, index))
             return False
         self._waiting.append((work, index))
         return True
@@ -84,11 +87,10 @@ class Lane:
     def move(self) -> None:
         """Do what is queued, in the calling thread, which is one of the crew, unless another is doing it."""
         waiting, turn = self._waiting, self._turn
-        while waiting and turn.acquire(blocking=False):
+        while waiting and turn.acquire(False):
             try:
                 if waiting:  # whoever had the turn may have done it
-                    work, index = waiting.popleft()
-                    work.context.copy().run(self._serve, work, index)
+                    self._serve(*waiting.popleft())
             finally:
                 turn.release()
 
@@ -97,20 +99,20 @@ class Lane:
         self.submit(_Task(self._forget, lambda *outcome: None), 0)
 
     def _serve(self, work: Work, index: int) -> None:
-        if not work.is_open():
+        if not work.is_open:
             return
-        WORK.set(work)
+        context = work.context.copy()
         value: Any = None
         waits = False
         with Recorder() as record:
-            value = work.run(index, self.subject)
+            value = context.run(work.asks[index], self.subject)
             waits = is_awaitable(value)
         if waits and self._loop is not None:
-            self._loop.spawn(_settle(value, partial(work.settle, index)))
+            context.run(self._loop.spawn, _settle(value, partial(work.settle, index)))
             return
         if waits:
             with Recorder() as record:  # it may be cancelled by itself, or stop the loop
-                value = asyncio.run(_awaited(value))
+                value = context.run(asyncio.run, _awaited(value))
         work.settle(index, None if record.error else value, record.error, record.seconds)
 
     def _build(self, build: Callable[[], Any]) -> None:
@@ -127,15 +129,12 @@ class Lane:
 class _Task:
     """What a lane has to do for itself, among the calls."""
 
+    is_open = True
+
     def __init__(self, job: Callable[[], None], report: Report) -> None:
         self.context = copy_context()
-        self._job, self._report = job, report
-
-    def is_open(self) -> bool:
-        return True
-
-    def run(self, index: int, subject: Any) -> None:
-        self._job()
+        self.asks = (lambda subject: job(),)
+        self._report = report
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         self._report(value, error, seconds)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from byzflow.engine.actor.vec import is_numeric, is_tensor
 
-__all__ = ("Stack", "common_form", "stackable", "stacked")
+__all__ = ("Stack", "stackable", "stacked")
 
+_DTYPE, _REQUIRES_GRAD = attrgetter("dtype"), attrgetter("requires_grad")
 SMALL = 64 * 1024  # [bytes] up to which one more copy of a vector costs less than an object of its own
 
 
@@ -52,6 +54,19 @@ class Stack:
         import torch
 
         return cls(torch.stack(tuple(vectors)))
+
+    @classmethod
+    def tried(cls, vectors: Sequence[Any]) -> Stack | None:
+        """Stack vectors, unless they have more forms than one, or one that forbids it."""
+        if not vectors or stackable(vectors[0]) is None:
+            return None
+        looks = (type, _DTYPE) if isinstance(vectors[0], np.ndarray) else (type, _DTYPE, _REQUIRES_GRAD)
+        if any(len({*map(look, vectors)}) > 1 for look in looks):
+            return None
+        try:
+            return cls.of(vectors)
+        except (RuntimeError, ValueError):  # they differ in shape, or in where and how they lie
+            return None
 
     def rows(self) -> tuple[Any, ...]:
         """Return the vectors, which share the memory of the stack, but nothing that autograd notes."""
@@ -103,37 +118,6 @@ def stackable(value: Any) -> tuple[Any, ...] | None:
     return ("torch", value.dtype, value.shape) if 0 < value.nbytes <= SMALL else None
 
 
-def common_form(values: Sequence[Any]) -> tuple[Any, ...] | None:
-    """Return the form of vectors that may all be stacked with each other; None if they may not.
-
-    Examples
-    --------
-    >>> common_form([np.zeros(2), np.ones(2)])
-    ('numpy', dtype('float64'), (2,))
-    >>> common_form([np.zeros(2), np.ones(3)]) is None
-    True
-    """
-    form = stackable(values[0]) if values else None
-    if form is None:
-        return None
-    first, (_, dtype, shape) = values[0], form
-    kind = type(first)
-    if kind is np.ndarray:
-        alike = all(type(v) is kind and v.dtype == dtype and v.shape == shape for v in values)
-    else:  # as `stackable` says, without what follows from the rest
-        layout = first.layout
-        alike = all(
-            type(v) is kind
-            and v.dtype is dtype
-            and v.layout is layout
-            and v.is_cpu
-            and not (v.requires_grad or v.is_nested)
-            and v.shape == shape
-            for v in values
-        )
-    return form if alike else None
-
-
 def stacked(vectors: Sequence[Any]) -> Any:
     """Return vectors as a `Stack` if they have one form that allows it, else as they are.
 
@@ -146,4 +130,4 @@ def stacked(vectors: Sequence[Any]) -> Any:
 
     if isinstance(vectors, Sheets):
         return Stack(vectors.whole())
-    return vectors if common_form(vectors) is None else Stack.of(vectors)
+    return Stack.tried(vectors) or vectors

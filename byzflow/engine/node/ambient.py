@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,23 +22,17 @@ Noted = tuple["_Alone | None", int, bool, int]
 
 _lock = threading.Lock()
 _known: weakref.WeakSet[Any] = weakref.WeakSet()
-_latest: Callable[[], Any] = type(None)  # there was none
+_latest: weakref.ref[Any] | None = None
 _shared: tuple[torch.dtype, bool] = (torch.float32, False)
 
 
 class _Alone:
     """A call that is work of its own."""
 
-    __slots__ = ("__weakref__", "_is_open")
+    __slots__ = ("__weakref__", "is_open")
 
     def __init__(self) -> None:
-        self._is_open = True
-
-    def is_open(self) -> bool:
-        return self._is_open
-
-    def close(self) -> None:
-        self._is_open = False
+        self.is_open = True
 
 
 def noted() -> Noted:
@@ -59,8 +52,8 @@ def noted() -> Noted:
     """
     work = WORK.get()
     alone = _Alone() if work is None else None
-    if _latest() is not work or work is None:  # else the settings are known, as for nearly every call
-        _begin(work or alone)
+    if work is None or work is not _latest:  # else the settings are known, as for nearly every call
+        _begin(work or weakref.ref(alone))
     return alone, _threads(), _is_graded(), _modes()
 
 
@@ -68,7 +61,7 @@ def put_back(before: Noted) -> None:
     """Put back what has changed since."""
     alone, threads, is_graded, modes = before
     if alone is not None:
-        alone.close()
+        alone.is_open = False
     dtype, is_strict = _shared
     if _dtype() is not dtype or _is_strict() is not is_strict:
         with _lock:
@@ -83,15 +76,16 @@ def put_back(before: Noted) -> None:
         torch.set_default_device(None)
 
 
-def _begin(work: Any) -> None:
+def _begin(begun: weakref.ref[Any]) -> None:
     """Look at the settings, unless other work is under way."""
     global _latest, _shared
     with _lock:
-        if work not in _known:
-            if not any(known.is_open() for known in _known):
+        work = begun()  # None if nobody waits for it any more
+        if work is None or work not in _known:
+            if not any(known.is_open for known in _known):
                 _shared = _dtype(), _is_strict()
-            _known.add(work)
-        _latest = weakref.ref(work)
+            _known.update(() if work is None else (work,))
+        _latest = begun
 
 
 _dtype, _is_strict = torch.get_default_dtype, torch._C._get_deterministic_algorithms

@@ -54,7 +54,7 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
         answer = work(*args)
         if made is not None:
             return made(answer)
-        return _later(answer) if is_awaitable(answer) else harmless(answer)
+        return harmless(answer)
     except BaseException as error:
         stand_in = harmless_error(error)
         if stand_in is error:
@@ -66,6 +66,8 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
 
 def harmless(answer: Any) -> Any:
     """Return a plain vector or short value as it is, and for anything else what is known of it.
+
+    Of what may be awaited, that is a coroutine.
 
     Examples
     --------
@@ -81,6 +83,8 @@ def harmless(answer: Any) -> Any:
             return answer
     elif kind in PLAIN and getsizeof(answer) <= LONG:
         return answer
+    elif is_awaitable(answer):
+        return _later(answer)
     digest = digest_of(answer)
     return digest if digest.signature is None else digest.row
 

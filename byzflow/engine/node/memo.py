@@ -20,38 +20,31 @@ class Memo:
 
     Attributes
     ----------
+    answers : dict of str to (int, object)
+        Round and answer by purpose.
     began : bool
         Whether the method was called.
 
     Examples
     --------
     >>> memo = Memo()
-    >>> memo.note("half-step", 3, 1.5)
-    >>> memo.knows("half-step", 3), memo.knows("half-step", 4), memo.recall("half-step")
-    (True, False, 1.5)
+    >>> memo.answers["half-step"] = (3, 1.5)
+    >>> memo.recall("half-step")
+    1.5
     """
 
-    __slots__ = ("_answers", "began")
+    __slots__ = ("answers", "began")
 
     def __init__(self) -> None:
-        self._answers: dict[str, tuple[int, Any]] = {}
+        self.answers: dict[str, tuple[int, Any]] = {}
         self.began = False
-
-    def knows(self, key: str, round: int) -> bool:
-        """Whether there is an answer for this round, or for a later one."""
-        known = self._answers.get(key)
-        return known is not None and known[0] >= round
 
     def recall(self, key: str) -> Any:
         """Return the answer, or raise the error again."""
-        answer = self._answers[key][1]
+        answer = self.answers[key][1]
         if type(answer) is _Raised:
             raise answer.error()
         return answer
-
-    def note(self, key: str, round: int, answer: Any) -> None:
-        """Remember an answer."""
-        self._answers[key] = (round, answer)
 
     def watched(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Return a method that notes that it was called."""
@@ -74,19 +67,19 @@ class Memo:
         except Exception as error:
             self._note_error(key, round, error)
             raise
-        self.note(key, round, value)
+        self.answers[key] = round, value
         return value
 
     def clear(self) -> None:
         """Forget all but the latest update, which may be asked for again in a later round."""
-        update = self._answers.get(UPDATE)
-        self._answers.clear()
+        update = self.answers.get(UPDATE)
+        self.answers.clear()
         if update is not None:
-            self._answers[UPDATE] = update
+            self.answers[UPDATE] = update
 
     def _note_error(self, key: str, round: int, error: Exception) -> None:
         if key != UPDATE:
-            self.note(key, round, _Raised(error))
+            self.answers[key] = round, _Raised(error)
 
 
 class _Raised:

@@ -9,6 +9,7 @@ import asyncio
 import pickle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
+from types import CoroutineType
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class Resident:
         if run != self._resident_run:
             self._resident_turn(run)
         key, memo = purpose or method, self._resident_memo
-        if memo.knows(key, round):
+        if (known := memo.answers.get(key)) is not None and known[0] >= round:
             answer = memo.recall(key)
         elif round < self._resident_latest and key != UPDATE:
             raise RuntimeError(
@@ -121,19 +122,19 @@ class Resident:
         else:
             memo.began = False
             try:
-                answer = guarded(self._resident_answer, round, method, args, kwargs or {})
+                answer = guarded(self._resident_answer, round, method, args, kwargs)
             except Exception as error:
                 memo.failed(key, round, error)
                 raise
-            if is_awaitable(answer):
+            if type(answer) is CoroutineType:
                 answer = memo.awaited(key, round, answer)
             else:
-                memo.note(key, round, answer)
-        if most is not None:
+                memo.answers[key] = round, answer
+        if most is not None and answer is not None:
             answer = brief(answer, most)
         if not save:
             return answer
-        if is_awaitable(answer):
+        if type(answer) is CoroutineType:
             return _with_state(answer, self)
         return answer, self.resident_save()
 
@@ -173,7 +174,7 @@ class Resident:
         return [*guarded(lambda: [name for name in dir(self._resident_node) if type(name) is str], made=list)]
 
     def _resident_answer(
-        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None
     ) -> Any:
         if round > self._resident_latest:
             self._resident_memo.clear()
@@ -181,15 +182,14 @@ class Resident:
         if self._resident_counts:
             self._resident_node.begin_round(round)
         call = getattr(self._resident_node, method)
-        own: Sequence[Any] | None = ()
         if self._resident_reads:
-            own, kwargs = resolved(tuple(args)), resolved(dict(kwargs))
-        elif args or kwargs:
-            own = None if kwargs else copied(args)
-        if own is None:
-            return show(self._resident_memo.watched(call), tuple(args), dict(kwargs))
+            args, kwargs = resolved(tuple(args)), resolved(dict(kwargs or {}))
+        elif kwargs or (own := copied(args)) is None:
+            return show(self._resident_memo.watched(call), tuple(args), dict(kwargs or {}))
+        else:
+            args = own
         self._resident_memo.began = True
-        return call(*own, **kwargs)
+        return call(*args, **kwargs) if kwargs else call(*args)
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.

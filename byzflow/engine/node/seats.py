@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from dask.system import CPU_COUNT
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Outcome, Recorder, late, maker
+from byzflow.engine.actor.calls import Call, Outcome, Recorder, asks_of, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane
@@ -59,7 +59,7 @@ class LocalHost:
         queues: dict[str, list[int]] = {}
         for position, call in enumerate(calls):
             queues.setdefault(call.object_id, []).append(position)
-        batch = Batch(len(calls), maker(calls))
+        batch = Batch(len(calls), asks_of(calls))
         moves: list[Callable[[], None]] = []
         tasks: set[asyncio.Task[None]] = set()
         for name, positions in queues.items():
@@ -125,7 +125,7 @@ class LocalHost:
 
 
 async def _alone(lane: Lane, call: Call) -> Outcome:
-    batch = Batch(1, lambda _, resident: call.make(resident))
+    batch = Batch(1, [call.ask()])
     lane.submit(batch, 0)
     try:
         await batch.wait(None)
@@ -137,7 +137,7 @@ async def _alone(lane: Lane, call: Call) -> Outcome:
 async def _awaited(resident: Any, call: Call) -> Outcome:
     value: Any = None
     with Recorder() as record:
-        value = call.make(resident)
+        value = call.ask()(resident)
         if inspect.isawaitable(value):  # a remembered answer is not
             value = await value
         if inspect.isawaitable(value):  # a backend may hand on a coroutine that it was given

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+import torch
 
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.actor.shared import TOKEN
@@ -87,7 +88,9 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
     """
     own: list[Any] = []
     for value in args:
-        if is_bare(value):
+        if type(value) is torch.Tensor and not value.requires_grad:
+            own.append(value.clone())  # as `isolated` does, quicker
+        elif is_bare(value):
             own.append(isolated(value))
         elif isinstance(value, RowRef) and value.nbytes <= COPIED:
             own.append(isolated(value.open()))

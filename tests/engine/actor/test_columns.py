@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from byzflow.engine.actor.calls import Call, Outcome, Sweep
+from byzflow.engine.actor.calls import Call, Outcome, Sweep, asks_of
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.sendable import portable, sendable
@@ -101,5 +101,5 @@ def test_a_sweep_gives_each_object_its_own_value() -> None:
     sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"by": 2}, {"row": [7, 5, 6]})).sealed().open()
     assert list(sweep) == calls
     assert list(sweep[1:]) == calls[1:]
-    made = [sweep.make(i, SimpleNamespace(step=lambda x, by, row: (x, by, row))) for i in range(3)]
+    made = [ask(SimpleNamespace(step=lambda x, by, row: (x, by, row))) for ask in asks_of(sweep)]
     assert made == [(1, 2, 7), (1, 2, 5), (1, 2, 6)]

@@ -18,12 +18,13 @@ class Errand:
     """One call, and its outcome as a future."""
 
     def __init__(self, work, wanted) -> None:
-        self.work, self.is_open = work, wanted
+        self.asks, self._wanted = (lambda subject: work(),), wanted
         self.context = contextvars.copy_context()
         self.outcome: Future[Outcome] = Future()
 
-    def run(self, index, subject):
-        return self.work()
+    @property
+    def is_open(self):
+        return self._wanted()
 
     def settle(self, index, value, error, seconds):
         self.outcome.set_result(Outcome(value, error, seconds))
