@@ -8,19 +8,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
 from time import perf_counter
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, overload
 
 import numpy as np
 
 from byzflow.exceptions import DeadlineError
 
-__all__ = ("LONG", "Call", "Outcome", "Recorder", "Sweep", "asks_of", "is_awaitable", "late", "text_of")
+__all__ = (
+    "LONG",
+    "Call",
+    "Outcome",
+    "Recorder",
+    "Sweep",
+    "asks_of",
+    "is_awaitable",
+    "late",
+    "swept",
+    "text_of",
+)
 
 LONG = 10_000  # characters of what an error says; what is beyond tells nobody anything, but has to travel
 
 
-@dataclass(frozen=True)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One method call on one object of a host.
 
@@ -33,7 +47,11 @@ class Call:
     object_id: str
     method: str
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # half of what a data class makes pickle do
+        called = (self.object_id, self.method, self.args)
+        return Call, (*called, self.kwargs) if self.kwargs else called
 
     def ask(self) -> Callable[[Any], Any]:
         """Return what makes the call on the object itself."""
@@ -91,7 +109,24 @@ class Sweep(Sequence[Call]):
             each = {name: values[index] for name, values in self.each.items()}
             return Sweep(self.object_ids[index], self.method, self.args, self.kwargs, each)
         each = {name: values[index] for name, values in self.each.items()}
-        return Call(self.object_ids[index], self.method, self.args, self.kwargs | each)
+        return Call(self.object_ids[index], self.method, self.args, self.kwargs | each or _NOTHING)
+
+
+def swept(calls: Sequence[Call]) -> Sequence[Call]:
+    """Return calls of several objects as a `Sweep`, if what is called is the very same for all.
+
+    Examples
+    --------
+    >>> args = (0.1,)
+    >>> type(swept([Call("node-1", "step", args), Call("node-2", "step", args)])).__name__
+    'Sweep'
+    """
+    if isinstance(calls, Sweep) or len(calls) < 2 or calls[0].kwargs:
+        return calls
+    method, args = calls[0].method, calls[0].args
+    if any(call.args is not args or call.method != method or call.kwargs for call in calls):
+        return calls
+    return Sweep([call.object_id for call in calls], method, args)
 
 
 def asks_of(calls: Sequence[Call]) -> list[Callable[[Any], Any]]:

@@ -97,7 +97,12 @@ class Columns(Sequence[Outcome]):
         return Outcome(self._stacked().get(position) if value is None else value, seconds=seconds)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return (self[position] for position in range(len(self)))
+        values = self._stacked() | self.others
+        for position, seconds in enumerate(self._seconds):
+            if position in self.errors:
+                yield self[position]
+            else:
+                yield Outcome(values.get(position), seconds=seconds)
 
     def _stacked(self) -> dict[int, Any]:
         if self._rows is None:

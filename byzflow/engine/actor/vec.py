@@ -77,7 +77,15 @@ def pack(array: Any) -> tuple[Header, Any]:
         return ("numpy", array.dtype.str, array.shape, "cpu", False), flat.view(np.uint8)
     import torch
 
-    plain = array.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    plain = array
+    if (
+        array.requires_grad
+        or array.is_conj()
+        or array.is_neg()
+        or not (array.is_cpu and array.is_contiguous())
+    ):
+        plain = array.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    plain = plain.reshape(-1)
     if not plain.numel():  # it counts as contiguous with any stride, but no view of bytes takes it
         plain = torch.empty(0, dtype=array.dtype, device="cpu")
     frame = plain.view(torch.uint8).numpy()

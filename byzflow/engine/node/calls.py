@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
-from byzflow.engine.actor.calls import Call, Outcome, Sweep
+from byzflow.engine.actor.calls import Call, Outcome, Sweep, swept
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.attributes import State
@@ -260,7 +260,7 @@ async def on_host(
     If the host is gone or says nothing in time, that is the outcome of all. What a node itself raises never
     looks like that.
     """
-    outcomes = iter(await _answers(host, [call for queue in queues for call in queue], deadline))
+    outcomes = iter(await _answers(host, swept([call for queue in queues for call in queue]), deadline))
     return [[next(outcomes) for _ in queue] for queue in queues]
 
 

@@ -99,4 +99,7 @@ def unreached(outcomes: Iterable[Outcome]) -> Outcome | None:
     >>> unreached([Outcome("a"), Outcome(error=ValueError()), late]) is late
     True
     """
-    return next((out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError)), None)
+    for out in outcomes:
+        if out.error is not None and isinstance(out.error, NodeLostError | DeadlineError):
+            return out
+    return None

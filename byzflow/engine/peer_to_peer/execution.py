@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
-from byzflow.engine.node.answers import judge
+from byzflow.engine.node.answers import Answered, judge
 from byzflow.engine.node.forms import Digest, digest_of, norm_of
 from byzflow.engine.peer_to_peer.carrier import Carrier
 from byzflow.engine.peer_to_peer.consensus import consensus_distance
 from byzflow.engine.peer_to_peer.delivery import Delivery
 from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.letters import AGGREGATE as AGGREGATING
-from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came, Kept
+from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came, Kept, measured
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.messages import (
     Aggregate,
@@ -95,7 +95,11 @@ class Execution:
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
         await self._fetch_odd(outcomes)
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - begin
-        return [self._event(task, outcomes.get(task, [])) for task in tasks]
+        sent = [task for task in tasks if not isinstance(task, Aggregate)]
+        came: dict[Instruction, Answered] = dict(
+            zip(sent, measured([self._taken(t, outcomes[t][0]) for t in sent]), strict=True)
+        )
+        return [self._event(task, outcomes.get(task, []), came.get(task)) for task in tasks]
 
     async def report(self) -> PeerReport:
         """Close the round."""
@@ -149,7 +153,7 @@ class Execution:
         for task, (outcome,) in again.items():
             outcome = self.peers.taken(task.node, outcome)
             if self._requests.holding is not None:
-                outcome = replace(outcome, value=_measured(outcome.value))
+                outcome = replace(outcome, value=_digest(outcome.value))
             outcomes[task] = [*outcomes[task][:-1], outcome]
 
     def _is_odd(self, task: Instruction, answer: Any) -> bool:
@@ -161,11 +165,13 @@ class Execution:
         """Send what these instructions need along the edges, where contexts carry it."""
         if self._carrier is None:
             return
-        letters, edges = self.round.letters, {}
+        letters = self.round.letters
+        edges: dict[tuple[int, int], Any] = {}
         for task in tasks:
             if not isinstance(task, HalfStep):
                 senders = self.round.heard(task.node) if isinstance(task, Forge) else task.senders
-                edges.update({(j, task.node): letters.vector(j, task.node) for j in senders})
+                ways = ((j, task.node) for j in senders)
+                edges.update(zip(ways, letters.vectors(senders, task.node), strict=True))
         arrived = self._requests.arrived = self._requests.arrived or {}
         for edge, came in (await self._carrier.carry(self.round.number, edges, self._deadline)).items():
             if came.error is None:
@@ -173,12 +179,14 @@ class Execution:
             else:
                 letters.undelivered(*edge, came.error)
 
-    def _event(self, task: Instruction, outcomes: Sequence[Outcome]) -> Event:
+    def _event(self, task: Instruction, outcomes: Sequence[Outcome], came: Answered | None) -> Event:
         match task:
             case HalfStep(node):
-                return HalfStepTaken(node, self._taken(task, outcomes[0]))
+                assert came is not None
+                return HalfStepTaken(node, came)
             case Forge(node, receiver):
-                return Forged(node, self._taken(task, outcomes[0]), receiver)
+                assert came is not None
+                return Forged(node, came, receiver)
             case Aggregate(node):
                 self._requests.learn(node, outcomes)
                 return Aggregated(node, self._finished(node, outcomes))
@@ -220,6 +228,6 @@ class Execution:
         return came + self._requests.bytes_sent + told
 
 
-def _measured(vector: Any) -> Digest:
+def _digest(vector: Any) -> Digest:
     digest = digest_of(vector)
     return digest if digest.row is None else Digest(digest.signature, norm_of(digest.row), digest.row)

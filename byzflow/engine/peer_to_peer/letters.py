@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from byzflow.engine.actor.columns import Columns
 from byzflow.engine.node.answers import Answered, Exclusion, Reason, judge, refusal
-from byzflow.engine.node.forms import Digest, Signature
+from byzflow.engine.node.forms import Digest, Signature, digest_of, norms_of
 from byzflow.engine.parameter_server.archive import SAVE
 
-__all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters")
+__all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters", "measured")
 
 HALF_STEP, ATTACK, EXCHANGE, AGGREGATE = "half-step", "attack", "exchange", "aggregation"
 _PHASES = (HALF_STEP, ATTACK, EXCHANGE, AGGREGATE, SAVE)
@@ -33,7 +35,7 @@ class Came:
 
 
 class Kept(Came):
-    """The digest of a vector that stayed where it was made, or an error.
+    """The digest of a vector that has been measured, as where it was made and stayed; or an error.
 
     Only the engine makes these, so that no node can pass one off as its answer.
     """
@@ -77,21 +79,27 @@ class Letters:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.first_error: BaseException | None = None
-        self._letters: dict[tuple[int, int | None], _Letter] = {}
+        self._letters: dict[int, _Letter] = {}
+        self._private: dict[tuple[int, int], _Letter] = {}
         self._excluded: dict[tuple[int, int, int], Exclusion] = {}
         self._refused: dict[tuple[int, Reason, str], list[int]] = {}
         self._forms: dict[int, Signature] = {}
 
     def post(self, sender: int, outcome: Answered, phase: str, receiver: int | None = None) -> None:
         """Take what `sender` answers, for one receiver or for all."""
-        verdict = judge({sender: outcome}, self.names, phase, held=isinstance(outcome, Kept))
-        if verdict.signature is not None and sender in verdict.vectors:
+        letter = _letter(outcome.value) if isinstance(outcome, Kept) and outcome.error is None else None
+        if letter is None:
+            verdict = judge({sender: outcome}, self.names, phase, held=isinstance(outcome, Kept))
+            if verdict.signature is None or sender not in verdict.vectors:
+                self._exclude(sender, receiver, verdict.excluded[sender], outcome.error)
+                return
             letter = _Letter(verdict.vectors[sender], verdict.signature, verdict.norms[sender])
-            self._letters[sender, receiver] = letter
-            if phase == HALF_STEP:
-                self._forms[sender] = letter.form
+        if receiver is None:
+            self._letters[sender] = letter
         else:
-            self._exclude(sender, receiver, verdict.excluded[sender], outcome.error)
+            self._private[sender, receiver] = letter
+        if phase == HALF_STEP:
+            self._forms[sender] = letter.form
 
     def undelivered(self, sender: int, receiver: int, error: BaseException) -> None:
         """Record that what `sender` sent did not reach `receiver`."""
@@ -110,19 +118,25 @@ class Letters:
 
     def has(self, sender: int) -> bool:
         """Whether `sender` has posted a fit vector for all."""
-        return (sender, None) in self._letters
+        return sender in self._letters
 
-    def vector(self, sender: int, receiver: int | None = None) -> Any:
-        """Return what `sender` sent to `receiver`; KeyError if nothing fit came."""
-        return (self._letters.get((sender, receiver)) or self._letters[sender, None]).vector
+    def vector(self, sender: int) -> Any:
+        """Return what `sender` sent to all; KeyError if nothing fit came."""
+        return self._letters[sender].vector
+
+    def vectors(self, senders: Sequence[int], receiver: int) -> list[Any]:
+        """Return what each of `senders` sent to `receiver`; KeyError if nothing fit came."""
+        if not self._private:
+            return [self._letters[sender].vector for sender in senders]
+        return [(self._private.get((j, receiver)) or self._letters[j]).vector for j in senders]
 
     def fit(self, sender: int, receiver: int) -> bool:
         """Whether `receiver` got something of its own vector's form; a misfit is recorded."""
-        letter = self._letters.get((sender, receiver)) or self._letters.get((sender, None))
+        letter = (self._private and self._private.get((sender, receiver))) or self._letters.get(sender)
         if letter is None:
             return False
-        own = self._letters[receiver, None].form
-        if letter.form == own:
+        own = self._letters[receiver].form
+        if letter.form is own or letter.form == own:
             return True
         digest = Digest(letter.form, letter.norm, letter.vector)
         verdict = judge({sender: Came(digest)}, self.names, EXCHANGE, own, held=True)
@@ -162,13 +176,18 @@ class Letters:
     @property
     def sizes(self) -> dict[tuple[int, int | None], int]:
         """Bytes of what was sent, by sender and receiver (None: all)."""
-        return {edge: letter.form.nbytes for edge, letter in self._letters.items()}
+        to_all: dict[tuple[int, int | None], int] = {
+            (sender, None): letter.form.nbytes for sender, letter in self._letters.items()
+        }
+        return {**to_all, **{edge: letter.form.nbytes for edge, letter in self._private.items()}}
 
     @property
     def norms(self) -> tuple[float | None, ...]:
         """Norm of what every node sent, the largest where it sent several; None where nothing fit came."""
         norms: list[float | None] = [None] * len(self.names)
-        for (node, _), letter in self._letters.items():
+        for node, letter in self._letters.items():
+            norms[node] = letter.norm
+        for (node, _), letter in self._private.items():
             norms[node] = max(letter.norm, norms[node] or 0.0)
         return tuple(norms)
 
@@ -184,3 +203,30 @@ class Letters:
         key = (_PHASES.index(exclusion.phase), node, -1 if receiver is None else receiver)
         self._excluded[key] = exclusion
         self.first_error = self.first_error or error
+
+
+def _letter(known: Digest) -> _Letter | None:
+    """Return a vector that was measured, as nearly every one is, if it is one and finite."""
+    if known.signature is None or known.row is None or not math.isfinite(known.norm):
+        return None
+    return _Letter(known.row, known.signature, known.norm)
+
+
+def measured(came: Sequence[Answered]) -> list[Answered]:
+    """Measure small vectors of one form at once, as that takes long one by one; all else stays as it came.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> came = measured([Came(np.array([3.0, 4.0])), Came(np.zeros(2)), Came("text")])
+    >>> came[0].value.norm, came[2]
+    (5.0, Came(value='text', error=None, said=None))
+    """
+    found = list(came)
+    values = [None if out.error is not None or isinstance(out, Kept) else out.value for out in came]
+    for at, stack in Columns(values, {}).stacks:
+        form = digest_of(stack.matrix[0, ...]).signature
+        if form is not None:
+            for i, norm in zip(at, norms_of(stack.matrix), strict=True):
+                found[i] = Kept(Digest(form, norm, values[i]))
+    return found

@@ -1,8 +1,12 @@
-"""What a peer-to-peer round asks for (instructions) and what it is told (events): plain values."""
+"""What a peer-to-peer round asks for (instructions) and what it is told (events): plain values.
+
+Instructions are keys of many dictionaries, and so tuples, of which no two kinds are ever equal.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from byzflow.engine.node.answers import Answered
 
@@ -19,23 +23,20 @@ __all__ = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HalfStep:
+class HalfStep(NamedTuple):
     """Ask an honest node for its half step."""
 
     node: int
 
 
-@dataclass(frozen=True, slots=True)
-class Forge:
+class Forge(NamedTuple):
     """Ask a Byzantine node what it sends: to one receiver, or (None) the same to all."""
 
     node: int
     receiver: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(NamedTuple):
     """Let an honest node aggregate its own half step and its senders' vectors, in that order."""
 
     node: int

@@ -137,9 +137,12 @@ class Peers:
 
         Of a vector of more than `most` bytes the answer is what is known of it.
         """
-        seat = self.roster.seat(index)
-        options = {"purpose": purpose or method, "run": self.roster.run, "most": most}
-        return Call(seat.object_id, "resident_call", (number, method, args, kwargs), options)
+        asked = (number, method, args, kwargs or None, purpose or None, False, self.roster.run, most)
+        return Call(self.roster.seat(index).object_id, "resident_call", asked)
+
+    def alike(self, index: int, call: Call) -> Call:
+        """Return a call of `ask` as another node gets it, with the very same arguments."""
+        return Call(self.roster.seat(index).object_id, call.method, call.args)
 
     def read(self, index: int, method: str) -> Call:
         """Return the call of a resident's method that changes nothing."""
@@ -155,8 +158,8 @@ class Peers:
 
     def held(self, call: Call, place: RowRef | None) -> Call:
         """Return a call of `ask` for the digest of the vector, which goes into a row, if there is one."""
-        options = {name: value for name, value in call.kwargs.items() if name != "most"}
-        return replace(call, method="resident_hold", kwargs={**options, "place": place})
+        *asked, _ = call.args
+        return replace(call, method="resident_hold", args=tuple(asked), kwargs={"place": place})
 
     def is_here(self, index: int) -> bool:
         """Whether a node lives in this process, so that what it gives and gets is passed by reference."""
@@ -183,14 +186,16 @@ class Peers:
         deadline : float or None
             Seconds until a call counts as late.
         """
-        present = {
-            key: (index, [*self.behind.get(index, ()), *queue])
-            for key, (index, queue) in calls.items()
-            if index not in self.gone
-        }
+        present: Mapping[Key, tuple[int, Sequence[Call]]] = calls
+        if self.behind or self.gone:
+            present = {
+                key: (index, [*self.behind.get(index, ()), *queue])
+                for key, (index, queue) in calls.items()
+                if index not in self.gone
+            }
         late = self._patience.slow(self.number)
-        slow = {key: call for key, call in present.items() if call[0] in late}
-        quick = {key: call for key, call in present.items() if call[0] not in late}
+        slow = {key: call for key, call in present.items() if call[0] in late} if late else {}
+        quick = {key: call for key, call in present.items() if key not in slow} if slow else present
         outcomes, others = await self._patience.wait(
             self._call(quick, deadline),
             self._call(slow, deadline),
@@ -200,7 +205,8 @@ class Peers:
         behind = Outcome(error=DeadlineError("it has not answered an earlier call yet"))
         outcomes |= others or {key: [behind] * len(queue) for key, (_, queue) in slow.items()}
         self._watch(present, outcomes)
-        outcomes = {key: _latest(found, len(calls[key][1])) for key, found in outcomes.items()}
+        if present is not calls:
+            outcomes = {key: _latest(found, len(calls[key][1])) for key, found in outcomes.items()}
         for key in calls.keys() - present.keys():
             index, queue = calls[key]
             outcomes[key] = [self.gone[index]] * len(queue)
@@ -210,7 +216,7 @@ class Peers:
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], outcomes: Mapping[Key, Sequence[Outcome]]
     ) -> None:
         for key, (index, _) in calls.items():
-            if any(isinstance(outcome.error, DeadlineError) for outcome in outcomes[key]):
+            if any(out.error is not None and isinstance(out.error, DeadlineError) for out in outcomes[key]):
                 self._patience.late.add(index)
             else:
                 self._patience.late.discard(index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
@@ -67,8 +67,9 @@ class Requests:
         self.holding: Holding | None = None
         self.most: int | None = None
         self.arrived: dict[tuple[int, int], Any] | None = None
-        self._parcels: dict[tuple[object, int], int] = {}
+        self._parcels: dict[object, dict[int, Any]] = {}
         self._told: set[int] = set()
+        self._step: Call | None = None
 
     def calls(self, task: Instruction) -> list[Call]:
         """Return the calls of an instruction; the vectors they give stay where they are made, if they can."""
@@ -98,7 +99,9 @@ class Requests:
         number = self._round.number
         match task:
             case HalfStep(node):
-                return [self._peers.ask(node, number, STEP, self._lr, most=self.most)]
+                if self._step is None or self._step.args[-1] != self.most:
+                    self._step = self._peers.ask(node, number, STEP, self._lr, most=self.most)
+                return [self._peers.alike(node, self._step)]
             case Forge(node, receiver):
                 return [self._forge(node, receiver)]
             case Aggregate(node, senders):
@@ -110,9 +113,9 @@ class Requests:
             case HalfStep():
                 return []
             case Forge(node):
-                return [vector for _, vector in self._reached(node, self._round.heard(node))]
+                return self._reached(node, self._round.heard(node))[1]
             case Aggregate(node, senders):
-                return [self._round.letters.vector(node), *(v for _, v in self._reached(node, senders))]
+                return [self._round.letters.vector(node), *self._reached(node, senders)[1]]
 
     def tells(self, node: int) -> bool:
         """Whether a node is asked for its parameters after it has mixed."""
@@ -130,17 +133,18 @@ class Requests:
     @property
     def bytes_sent(self) -> int:
         """Bytes of the vectors in these calls that went to other processes: each once for each host."""
-        return sum(self._parcels.values())
+        return sum(int(vector.nbytes) for known in self._parcels.values() for vector in known.values())
 
-    def _reached(self, node: int, senders: Sequence[int]) -> list[tuple[int, Any]]:
-        """Senders whose vector has reached a node, and that vector."""
+    def _reached(self, node: int, senders: Sequence[int]) -> tuple[Sequence[int], list[Any]]:
+        """Return the senders whose vector has reached a node, and those vectors."""
         if self.arrived is None:
-            return [(j, self._round.letters.vector(j, node)) for j in senders]
-        return [(j, self.arrived[j, node]) for j in senders if (j, node) in self.arrived]
+            return senders, self._round.letters.vectors(senders, node)
+        came = [j for j in senders if (j, node) in self.arrived]
+        return came, [self.arrived[j, node] for j in came]
 
     def _forge(self, node: int, receiver: int | None) -> Call:
         number = self._round.number
-        heard = dict(self._reached(node, self._round.heard(node)))  # a node's host hands it copies
+        heard = dict(zip(*self._reached(node, self._round.heard(node)), strict=True))  # it is shown copies
         vectors = list(heard.values()) or [resolved(next(iter(self._round.half_steps.values()))) * 0]
         like = vectors[0] if receiver is None else heard.get(receiver, vectors[0])
         self._sent(node, vectors)
@@ -152,8 +156,7 @@ class Requests:
 
     def _aggregate(self, node: int, senders: Sequence[int]) -> list[Call]:
         number, peers, calls = self._round.number, self._peers, []
-        reached = self._reached(node, senders)
-        came = [j for j, _ in reached]
+        came, vectors = self._reached(node, senders)
         expected = self._round.topology.in_neighbors(node)
         everybody = len(came) == len(expected)
         if peers.can(node, SET_NEIGHBORS) and not (everybody and node in peers.incurious):
@@ -165,7 +168,7 @@ class Requests:
             calls.append(peers.ask(node, number, SET_MIXING, weights))
         if self._seed is not None and peers.can(node, SET_SEED):
             calls.append(peers.ask(node, number, SET_SEED, torch_seed(self._seed, node, number, "rule")))
-        own, vectors = self._round.letters.vector(node), [vector for _, vector in reached]
+        own = self._round.letters.vector(node)
         self._sent(node, [own, *vectors])
         calls.append(peers.ask(node, number, AGGREGATE, own, vectors, most=0))
         return [*calls, peers.tell(node, number, PARAMETERS, self.most)] if self.tells(node) else calls
@@ -177,7 +180,7 @@ class Requests:
         w = dict(zip(topology.in_neighbors(node), shares, strict=True))
         return own_first([w[j] for j in senders])
 
-    def _sent(self, node: int, vectors: Iterable[Any]) -> None:
+    def _sent(self, node: int, vectors: Sequence[Any]) -> None:
         if not self._peers.is_here(node):
-            host = self._peers.roster.seat(node).host
-            self._parcels.update({(host, id(vector)): int(vector.nbytes) for vector in vectors})
+            known = self._parcels.setdefault(self._peers.roster.seat(node).host, {})
+            known.update(zip(map(id, vectors), vectors, strict=True))

@@ -59,7 +59,7 @@ def test_byzantine_nodes_answer_after_all_honest_ones_and_hear_in_neighbors_only
     assert half_steps(peers, 2) == [Aggregate(0, (2,)), Aggregate(2, (1,)), Forge(3)]
     assert peers.heard(3) == (0,)
     assert peers.handle(Forged(3, vector(9))) == [Aggregate(1, (0, 3))]
-    assert peers.letters.vector(3, 1)[0] == 9
+    assert peers.letters.vectors([3], 1)[0][0] == 9
 
 
 def test_an_equivocal_node_is_asked_once_per_receiver_and_each_gets_its_own():
@@ -68,7 +68,7 @@ def test_an_equivocal_node_is_asked_once_per_receiver_and_each_gets_its_own():
     assert half_steps(peers, 0, 1) == [Forge(2, 0), Forge(2, 1)]
     assert peers.handle(Forged(2, vector(7), receiver=1)) == [Aggregate(1, (0, 2))]
     assert peers.handle(Forged(2, vector(5), receiver=0)) == [Aggregate(0, (1, 2))]
-    assert [peers.letters.vector(2, i)[0] for i in (0, 1)] == [5, 7]
+    assert [peers.letters.vectors([2], i)[0][0] for i in (0, 1)] == [5, 7]
 
 
 def test_a_byzantine_node_without_honest_receivers_is_not_asked():
