@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
@@ -14,7 +16,9 @@ from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server.ps import ParameterServer
+from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from tests.engine.parameter_server.nodes import Honest, Liar
+from tests.engine.peer_to_peer.nodes import Quadratic
 
 WORKERS = 2
 FEW, MANY = 20, 200
@@ -54,23 +58,50 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return found
 
 
+class Peer(Quadratic):
+    """Wants to know whom it hears, with what weight, and tells what it holds: all that a node can ask for."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(torch.full((5,), float(index)), CoordinateWiseMedian())
+
+    def p2p_set_neighbors(self, node: int, senders: Sequence[int], missing: Sequence[int]) -> bool:
+        return False
+
+    def p2p_set_mixing(self, weights: Sequence[float]) -> None:
+        self.weights = weights
+
+
+class Mirror:
+    """Sends the opposite of the first vector that it hears."""
+
+    def p2p_broadcast_vector(
+        self, neighbor_vectors: Sequence[torch.Tensor], like: torch.Tensor
+    ) -> torch.Tensor:
+        return -neighbor_vectors[0]
+
+
 async def demands(n: int, rule: Any, client: Client, calls: Counter[str]) -> tuple[dict[str, int], int]:
     """Return calls by host and tasks, of rounds on n nodes after the first."""
     liars = n // 10
-    tasks = Tasks()
     honest = await HonestNodeActor.spawn_many(
         [Recipe(Honest, (i,)) for i in range(n - liars)], backend=client
     )
     byzantine = await ByzantineNodeActor.spawn_many([Recipe(Liar)] * liars, backend=client)
     async with ParameterServer(honest, byzantine, rule) as ps:
-        await ps.round()
-        calls.clear()
-        client.cluster.scheduler.add_plugin(tasks, name="tasks")
-        for _ in range(ROUNDS):
-            await ps.round()
-        client.cluster.scheduler.remove_plugin("tasks")
-        asked = dict(calls)
-        assert [report.excluded for report in ps.history] == [()] * (ROUNDS + 1)
+        return await spent(ps, client, calls)
+
+
+async def spent(run: Any, client: Client, calls: Counter[str]) -> tuple[dict[str, int], int]:
+    """Return calls by host and tasks, of rounds after the first."""
+    tasks = Tasks()
+    await run.round()
+    calls.clear()
+    client.cluster.scheduler.add_plugin(tasks, name="tasks")
+    for _ in range(ROUNDS):
+        await run.round()
+    client.cluster.scheduler.remove_plugin("tasks")
+    asked = dict(calls)
+    assert [report.excluded for report in run.history] == [()] * (ROUNDS + 1)
     return asked, tasks.count
 
 
@@ -86,6 +117,23 @@ async def test_a_round_asks_each_host_once_a_phase_however_many_nodes(
     asked, tasks = many
     assert len(asked) == WORKERS
     assert set(asked.values()) == {3 * ROUNDS}  # gradients, attack, apply
+    assert tasks == 0
+
+
+async def test_peers_are_asked_once_a_phase_for_each_host_however_many(
+    client: Client, calls: Counter[str]
+) -> None:
+    async def peers(n: int) -> tuple[dict[str, int], int]:
+        honest = [Recipe(Peer, (i,)) for i in range(n - n // 10)]
+        nodes = await HonestNodeActor.spawn_many(honest, backend=client)
+        liars = await ByzantineNodeActor.spawn_many([Recipe(Mirror)] * (n // 10), backend=client)
+        async with PeerToPeer(nodes, liars, Topology.ring(n, 3), mixing="metropolis") as run:
+            return await spent(run, client, calls)
+
+    few, many = await peers(FEW), await peers(MANY)
+    assert many == few
+    asked, tasks = many
+    assert max(asked.values()) <= 4 * ROUNDS  # half steps, liars, those who hear one and those who do not
     assert tasks == 0
 
 

@@ -1,0 +1,129 @@
+"""Time peer-to-peer rounds of a thousand nodes on two worker processes against the same arithmetic alone.
+
+    python -m benchmarks.many_peers [--nodes 1000] [--d 1000] [--neighbors 8] [--rounds 9] [--json FILE]
+
+Every node takes a half step on a quadratic of its own and replaces its vector by the median of its own and
+those of its neighbours on a ring. "arithmetic" is a loop over the same nodes in one thread of this process,
+which show each other the very same tensors. Rounds of both are timed in turns and the medians compared. The
+calls to hosts are counted per round: they must not grow with the number of nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import dask
+import torch
+
+from benchmarks.many_nodes import WORKERS, counted
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.engine.actor.runtime import Runtime
+from byzflow.engine.node.actors import HonestNodeActor, Recipe
+from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+
+LR = 0.1
+
+
+class Peer:
+    """Descends |w - target|² / 2 and mixes by the median."""
+
+    def __init__(self, seed: int, d: int) -> None:
+        self.target = torch.randn(d, generator=torch.Generator().manual_seed(seed))
+        self.w = torch.zeros(d)
+        self.rule = CoordinateWiseMedian()
+
+    def p2p_half_step(self, lr: float) -> torch.Tensor:
+        self.w = self.w - lr * (self.w - self.target)
+        return self.w
+
+    def p2p_aggregate_and_set(
+        self, self_theta_half: torch.Tensor, neighbor_vectors: Sequence[torch.Tensor]
+    ) -> None:
+        self.w = self.rule.aggregate([self_theta_half, *neighbor_vectors])
+
+    def get_param_vector(self) -> torch.Tensor:
+        return self.w
+
+
+def bare_round(peers: Sequence[Peer], topology: Topology) -> None:
+    """One round without an engine."""
+    halves = [peer.p2p_half_step(LR) for peer in peers]
+    for i, peer in enumerate(peers):
+        peer.p2p_aggregate_and_set(halves[i], [halves[j] for j in topology.in_neighbors(i)])
+
+
+async def contest(nodes: int, d: int, neighbors: int, rounds: int) -> dict[str, Any]:
+    """Return the median round times [seconds], and how many calls to hosts a round takes."""
+    runtime = await Runtime.acquire("process")
+    topology = Topology.ring(nodes, neighbors // 2)
+    handles = await HonestNodeActor.spawn_many(
+        [Recipe(Peer, (i, d)) for i in range(nodes)], backend="process"
+    )
+    bare = [Peer(i, d) for i in range(nodes)]
+    times: dict[str, list[float]] = {"arithmetic": [], "byzflow": []}
+    async with PeerToPeer(handles, [], topology, lr=LR) as run:
+        await run.round()
+        bare_round(bare, topology)
+        with counted() as calls:
+            for _ in range(rounds):
+                start = time.perf_counter()
+                await run.round()
+                times["byzflow"].append(time.perf_counter() - start)
+                start = time.perf_counter()
+                bare_round(bare, topology)
+                times["arithmetic"].append(time.perf_counter() - start)
+        for handle, peer in zip(handles[:: nodes // 10], bare[:: nodes // 10], strict=True):
+            assert torch.equal(await handle.get_param_vector(), peer.w)
+        phases = {k: median(r.seconds[k] for r in run.history[1:]) for k in run.history[0].seconds}
+    await runtime.release()
+    seconds = {key: median(values) for key, values in times.items()}
+    return {
+        "nodes": nodes,
+        "d": d,
+        "neighbors": neighbors,
+        "seconds": seconds,
+        "ratio": seconds["byzflow"] / seconds["arithmetic"],
+        "phases": phases,
+        "calls": sum(calls.values()) / rounds,
+    }
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print one measurement."""
+    phases = ", ".join(f"{phase} {seconds * 1e3:.1f}" for phase, seconds in row["phases"].items())
+    print(
+        f"{row['nodes']} peers, {row['neighbors']} neighbours each, d={row['d']}: "
+        f"{row['seconds']['byzflow'] * 1e3:.1f} ms a round, arithmetic "
+        f"{row['seconds']['arithmetic'] * 1e3:.1f} ms, ratio {row['ratio']:.2f}\n"
+        f"  per round: {row['calls']:.1f} calls to {WORKERS} hosts; phases [ms]: {phases}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Parse the command line, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--d", type=int, default=1000)
+    parser.add_argument("--neighbors", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with dask.config.set({"byzflow.cluster.workers": WORKERS}):
+        row = asyncio.run(contest(options.nodes, options.d, options.neighbors, options.rounds))
+    show(row)
+    if options.json:
+        options.json.write_text(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
