@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from byzflow.engine.fitting import is_by_node
+from byzflow.engine.identity import described
 from byzflow.engine.node.mixing import Neighborhood, mixed
 from byzflow.engine.node.streams import seeded
 
@@ -96,6 +97,19 @@ class P2PHonestMixin:
             finish=lambda part: seeded(part, self.p2p_seed, 0, len(rows), "rule"),
         )
         self.set_param_vector(theta)
+
+    def p2p_rules(self) -> str:
+        """Return in words what the node mixes by, so that a checkpoint of other rules is not taken up.
+
+        Examples
+        --------
+        >>> from byzflow.engine.peer_to_peer.gossip import NearestNeighborAveraging
+        >>> class Peer(P2PHonestMixin):
+        ...     p2p_agg = NearestNeighborAveraging(f=1)
+        >>> Peer().p2p_rules()
+        '(None, NearestNeighborAveraging(f=1))'
+        """
+        return described((self.p2p_pre, getattr(self, "p2p_agg", None)))
 
     def p2p_set_neighbors(self, node: int, neighbors: Sequence[int], missing: Sequence[int]) -> bool:
         """Take whose rows this round's are: the own index, the in-neighbours, and those that sent nothing.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.checkpoint import Checkpoint
+from byzflow.engine.identity import differences
 from byzflow.engine.node.answers import Exclusion, Reason, refusal
 from byzflow.engine.node.calls import Roster
-from byzflow.engine.parameter_server.identity import differences
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import CheckpointError, NodeLostError
 
@@ -118,17 +118,23 @@ class Archive:
         self.checkpoint.write(tree)
 
     async def read(
-        self, deadline: float | None, about: Mapping[str, str]
+        self, deadline: float | None, about: Callable[[int], Mapping[str, str]]
     ) -> tuple[int, Mapping[str, Any] | None]:
         """Give every node its state back; return the rounds done and the rule's memory.
 
         Nodes whose state is not in it, and Byzantine ones that refuse it, are `missing` from then on.
 
+        Parameters
+        ----------
+        deadline : float or None
+            Seconds for the nodes.
+        about : callable
+            What this run is, from the rounds done.
+
         Raises
         ------
         CheckpointError
-            If there is no such file, or it is torn, foreign, of other nodes, or of a run with another seed
-            or rule.
+            If there is no such file, or it is torn, foreign, of other nodes, or of another run.
         """
         tree = self.checkpoint.read()
         self._check(tree, about)
@@ -153,7 +159,7 @@ class Archive:
                 )
         return tree["round"], tree.get("rule")
 
-    def _check(self, tree: Mapping[str, Any], about: Mapping[str, str]) -> None:
+    def _check(self, tree: Mapping[str, Any], about: Callable[[int], Mapping[str, str]]) -> None:
         path = self.checkpoint.path
         run, round, rule = tree.get("run", self._run), tree.get("round"), tree.get("rule")
         if run != self._run:  # files of earlier versions do not say
@@ -166,11 +172,11 @@ class Archive:
                 f"{path!s} must say how many rounds are done, and what the rule remembers; it does not. "
                 "Take the checkpoint of a run."
             )
-        other = differences(tree.get("about") or {}, about)
+        other = differences(tree.get("about") or {}, about(round))
         if other:
             raise CheckpointError(
-                f"{path!s} must be of the same run; {' and '.join(other)}. Make it as it was made first; a "
-                "server's rules (agg, pre) may be changed when it has resumed."
+                f"{path!s} must be of the same run; {' and '.join(other)}. Make it as it was made first; "
+                "rules (a server's agg and pre, p2p_agg and p2p_pre of peers) may change when it has resumed."
             )
 
     async def _call(

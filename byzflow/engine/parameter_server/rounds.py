@@ -13,6 +13,7 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.config import setting
+from byzflow.engine.identity import described
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.outcomes import NodeOutcomes
@@ -20,7 +21,6 @@ from byzflow.engine.node.returns import Returns
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.attendance import Attendance
 from byzflow.engine.parameter_server.decision import GRADIENT_OF, Decision
-from byzflow.engine.parameter_server.identity import described
 from byzflow.engine.parameter_server.memory import Memory
 from byzflow.engine.parameter_server.plan import APPLY, Cohort, RoundPlan
 from byzflow.engine.parameter_server.progress import Progress
@@ -92,7 +92,7 @@ class Rounds:
     async def resume(self, archive: Archive, rule: Any, pre: Any) -> int:
         """Take up the run that an archive holds."""
         about = self._about(rule, pre)
-        self.number, self._reduction.state = await archive.read(self._deadline, about)
+        self.number, self._reduction.state = await archive.read(self._deadline, lambda _: about)
         self._open = None
         self._attendance = Attendance(self._roster, self._deadline)  # nobody owes what is yet to come
         self._memory = self._blank_memory()  # what it held may be of rounds that are yet to come

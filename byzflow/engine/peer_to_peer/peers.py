@@ -25,6 +25,7 @@ __all__ = (
     "BROADCAST",
     "FORGE",
     "PARAMETERS",
+    "RULES",
     "SET_MIXING",
     "SET_NEIGHBORS",
     "SET_SEED",
@@ -33,7 +34,7 @@ __all__ = (
 )
 
 STEP, AGGREGATE, PARAMETERS = "p2p_half_step", "p2p_aggregate_and_set", "get_param_vector"
-BROADCAST, FORGE = "p2p_broadcast_vector", "p2p_vector_for"
+BROADCAST, FORGE, RULES = "p2p_broadcast_vector", "p2p_vector_for", "p2p_rules"
 SET_MIXING, SET_NEIGHBORS, SET_SEED = "p2p_set_mixing", "p2p_set_neighbors", "p2p_set_seed"
 
 Key = TypeVar("Key", bound=Hashable)
@@ -271,7 +272,7 @@ def _latest(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
     return [found] * count if found is not None else list(outcomes[len(before) :])
 
 
-_METHODS = (STEP, AGGREGATE, PARAMETERS, BROADCAST, FORGE, SET_MIXING, SET_NEIGHBORS, SET_SEED)
+_METHODS = (STEP, AGGREGATE, PARAMETERS, BROADCAST, FORGE, RULES, SET_MIXING, SET_NEIGHBORS, SET_SEED)
 
 
 def _is_proxy(node: Any) -> bool:

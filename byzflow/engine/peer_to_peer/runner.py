@@ -17,13 +17,13 @@ from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.sync import run_sync
 from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
-from byzflow.engine.parameter_server.identity import described
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.report import History
 from byzflow.engine.peer_to_peer.carrier import Carrier, ContextFactory
 from byzflow.engine.peer_to_peer.connectivity import Connectivity
 from byzflow.engine.peer_to_peer.execution import Execution
 from byzflow.engine.peer_to_peer.holding import Holding
+from byzflow.engine.peer_to_peer.identity import Identity
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.peers import FORGE, Peers
 from byzflow.engine.peer_to_peer.protocol import PeerRound
@@ -95,6 +95,7 @@ class DecentralizedPeerToPeer:
         store = Checkpoint.of(checkpoint)
         cohort = Cohort(len(honest), len(byzantine))
         self._archive = None if store is None else Archive(store, self.peers.roster, cohort, "peer-to-peer")
+        self._identity = Identity(self.peers, self.schedule, seed=seed, mixing=mixing)
         self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
         fixed = topology if isinstance(topology, Topology) else None
         self._carrier = Carrier(len(self.peers), fixed, context_factory, pool_on(client))
@@ -128,7 +129,7 @@ class DecentralizedPeerToPeer:
             raise RuntimeError("A run that was stopped cannot start again. Make a new one.")
         if self._started:
             return
-        await self.peers.learn(self.deadline)
+        await self._learn()
         await self._carrier.start()
         level = logging.INFO if self.connectivity.strong else logging.WARNING
         logger.log(level, "topology: %s", self.connectivity)
@@ -195,8 +196,8 @@ class DecentralizedPeerToPeer:
                 raise failure
             if states is not None:
                 assert self._archive is not None
-                needed = max(1, self.quorum or 1)
-                await asyncio.to_thread(self._archive.write, self._number, states, None, self._about, needed)
+                about, needed = self._identity.after(self._number), max(1, self.quorum or 1)
+                await asyncio.to_thread(self._archive.write, self._number, states, None, about, needed)
 
     async def resume(self) -> int:
         """Take up the run that the checkpoint holds, and return how many rounds it has done.
@@ -206,22 +207,25 @@ class DecentralizedPeerToPeer:
         ValueError
             If the run has no checkpoint.
         CheckpointError
-            If there is no such file, or it is torn, foreign, or of a run with other nodes or another seed.
+            If there is no such file, or it is torn, foreign, or of a run with other nodes, another seed or
+            topology, or other rules of nodes that can tell them (``p2p_rules()``).
         """
         if self._archive is None:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to PeerToPeer.")
         async with self._turn:
-            self._number, _ = await self._archive.read(self.deadline, self._about)
+            await self._learn()
+            self._number, _ = await self._archive.read(self.deadline, self._identity.after)
             self.peers.gone |= self._archive.missing
             await self._memory.returns.close()
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
             await self._memory.keep(self._number, self.deadline)
             return self._number
 
-    @property
-    def _about(self) -> dict[str, str]:
-        """What the run is, for a checkpoint; the rules are the nodes' business."""
-        return {"seed": described(self.seed)}
+    async def _learn(self) -> None:
+        """Find out what the nodes can do, and for checkpoints, what they mix by."""
+        await self.peers.learn(self.deadline)
+        if self._archive is not None:
+            await self._identity.learn(self.deadline)
 
     async def _carry_out(self, round: PeerRound, run: Execution) -> ToleranceError | None:
         todo = round.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -222,3 +223,65 @@ async def test_resuming_needs_a_checkpoint_that_fits(tmp_path: Path):
         await PeerToPeer([MortalPeer(0)], [], Topology.ring(1)).resume()
     with pytest.raises(CheckpointError):
         await run_of(tmp_path).resume()
+
+
+def other_run(path: Path, rule=None, topology=None, mixing=None):
+    store = Checkpoint(path / "run.safetensors", every=2)
+    nodes = [MortalPeer(i) for i in range(4)]
+    if rule is not None:
+        nodes[2].p2p_agg = rule
+    return PeerToPeer(
+        nodes, [CountingLiar(9)], topology or Topology.complete(5), checkpoint=store, mixing=mixing
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"rule": CoordinateWiseMedian()},
+            r"rule of honest-2 was \(None, CoordinateWiseTrimmedMean\(f=1\)\)",
+        ),
+        (
+            {"topology": Topology.ring(5)},
+            r"topology was Topology\(n=5, edges=20\) .*, this one has .*edges=10",
+        ),
+        ({"topology": lambda t: Topology.star(5)}, "topology was"),
+        ({"mixing": "metropolis"}, "mixing was None, this one has 'metropolis'"),
+    ],
+    ids=["rule", "topology", "schedule", "mixing"],
+)
+async def test_a_run_with_other_rules_or_another_topology_is_not_taken_up(
+    change: dict[str, Any], says: str, tmp_path: Path
+):
+    async with run_of(tmp_path) as first:
+        for _ in range(2):
+            await first.round()
+    async with other_run(tmp_path, **change) as second:
+        with pytest.raises(CheckpointError, match=f"must be of the same run.*{says}"):
+            await second.resume()
+
+
+async def test_a_run_whose_nodes_were_told_their_mixing_weights_is_taken_up_by_the_same_nodes(tmp_path: Path):
+    def run(nodes):
+        store = Checkpoint(tmp_path / "run.safetensors", every=1)
+        return PeerToPeer(nodes, [], [Topology.ring(4)], checkpoint=store, mixing="metropolis")
+
+    nodes = [MortalPeer(i) for i in range(4)]
+    for node in nodes:
+        node.p2p_agg = gossip.PlainGossip()
+    await run(nodes).round()
+    assert nodes[0].p2p_agg.mixing is not None
+    assert await run(nodes).resume() == 1
+
+
+async def test_schedules_that_give_the_same_topologies_are_the_same_run(tmp_path: Path):
+    def run(topology):
+        return other_run(tmp_path, topology=topology)
+
+    first = run(lambda t: [Topology.ring(5), Topology.complete(5)][t])  # knows no third round
+    for _ in range(2):
+        await first.round()
+    assert await run([Topology.ring(5), Topology.complete(5)]).resume() == 2
+    with pytest.raises(CheckpointError, match="topology was"):
+        await run([Topology.complete(5), Topology.ring(5)]).resume()

@@ -8,8 +8,9 @@ from typing import Any
 
 __all__ = ("described", "differences")
 
-HINTS = ("chunk_size",)  # change no result
+HINTS = ("chunk_size", "mixing")  # change no result, or are told in every round
 PLAIN = (type(None), bool, int, float, str)
+MOST = 3  # differences that are told
 
 
 def described(value: Any) -> str:
@@ -34,15 +35,13 @@ def described(value: Any) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two runs; what was not noted does not.
+    """Return what differs between two runs, if much, the first of it; what was not noted does not.
 
     Examples
     --------
     >>> differences({"seed": "1"}, {"seed": "2", "rule": "Krum(f=1)"})
     ['its seed was 1, this one has 2']
     """
-    return [
-        f"its {key} was {before[key]}, this one has {now[key]}"
-        for key in now
-        if before.get(key, now[key]) != now[key]
-    ]
+    keys = [key for key in now if before.get(key, now[key]) != now[key]]
+    told = [f"its {key} was {before[key]}, this one has {now[key]}" for key in keys[:MOST]]
+    return told if len(keys) <= MOST else [*told, f"{len(keys) - MOST} more differ"]
