@@ -14,7 +14,7 @@ from distributed.protocol.serialize import to_serialize
 from byzflow.engine.actor.calls import Call, Sweep
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.dial import Bell
-from byzflow.engine.actor.line import METHODS, Caller
+from byzflow.engine.actor.line import METHODS, Caller, LineCutError
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.tray import Trays
@@ -101,7 +101,8 @@ class HostRef:
         Raises
         ------
         NodeLostError
-            If the worker is gone or goes away meanwhile.
+            If the worker is gone or goes away meanwhile. A `LineCutError`, which is one too, if it lives, but
+            nobody knows whether it has made the calls.
         DeadlineError
             If the host itself does not answer in time.
         """
@@ -181,8 +182,10 @@ class HostRef:
         if client.status in ("closing", "closed"):
             raise self._gone("the client was closed")
         try:
+            if self._line is not None and not self._line.is_open:
+                await self._open_line()
             if (line := self._line_for(method, args)) is not None:
-                return await line.call(method, *args)
+                return await self._by_line(line, method, args)
             sent = [to_serialize(arg) if isinstance(arg, Parcel) else arg for arg in args]
             message = {"actor": self.key, "function": method, "args": sent}
             if self._direct:
@@ -193,6 +196,19 @@ class HostRef:
             raise self._gone(str(error)) from error
         except KeyError as error:
             raise self._gone("its node host was released") from error
+
+    async def _by_line(self, line: Caller, method: str, args: tuple[Any, ...]) -> Any:
+        try:
+            return await line.call(method, *args)
+        except ConnectionError as error:
+            try:
+                await self._execute("ping", (), seconds("host.settle"))
+            except DeadlineError:
+                raise self._gone(str(error)) from error
+            raise LineCutError(
+                f"A call to worker {self.address} was under way when its connection was lost; the worker "
+                "lives, and may have made it, or not. Make it again if that does no harm."
+            ) from error
 
     def _line_for(self, method: str, args: tuple[Any, ...]) -> Caller | None:
         """Return the line, for a call that is small, and its reply too, or else left in a tray."""
@@ -243,14 +259,17 @@ class HostRef:
             self._direct = False
             await self._execute("ping", (), limit)
         if self._direct and not self.is_here:
-            with contextlib.suppress(OSError, NodeLostError, DeadlineError):
-                await self._open_line()
+            await self._open_line()
 
     async def _open_line(self) -> None:
-        """Have a line for what is small; `OSError` where there cannot be one, and Dask carries all."""
-        with Bell() as bell:
-            await self._execute("open_line", (bell.name, bell.token), seconds("comm.connect-timeout"))
-            connection = bell.picked_up()
+        """Have a line for what is small, in place of one that was cut; without one, Dask carries all."""
+        self._line = None
+        try:
+            with Bell() as bell:
+                await self._execute("open_line", (bell.name, bell.token), seconds("comm.connect-timeout"))
+                connection = bell.picked_up()
+        except (OSError, NodeLostError, DeadlineError):
+            return
         _, self._line = await self.runtime.loop.create_unix_connection(Caller, sock=connection)
         if self.lost:
             self._line.close()

@@ -18,14 +18,19 @@ import msgpack
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.sendable import portable
 from byzflow.engine.actor.tray import Left
+from byzflow.exceptions import NodeLostError
 
-__all__ = ("METHODS", "Answerer", "Caller", "Line", "Message")
+__all__ = ("METHODS", "Answerer", "Caller", "Line", "LineCutError", "Message")
 
 METHODS = frozenset({"call_many"})  # of a parcel and plain values; answered with a parcel, or what is `Left`
 MARK = b"bzf1"
 HEAD = struct.Struct("<4sIQ")  # the mark, bytes of the envelope, bytes of the frames
 SMALL = 1024 * 1024  # [bytes] of a request, or an envelope; what is larger is as fast by Dask
 BACKLOG = 4 * 1024 * 1024  # [bytes] that may wait for a host that does not read
+
+
+class LineCutError(NodeLostError):
+    """A line was cut while a call was under way, and the worker lives: it may have been made, or not."""
 
 
 class Message(NamedTuple):

@@ -16,6 +16,7 @@ from byzflow.engine.node.attributes import State
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.moving import Move
 from byzflow.engine.node.outcomes import NodeOutcomes, unreached
+from byzflow.engine.node.repeat import sent
 from byzflow.engine.node.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.node.suspects import Suspects
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -267,7 +268,7 @@ async def on_host(
 async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) -> Columns:
     begin = time.perf_counter()
     try:
-        outcomes = Columns.of(await host.call_many(calls, deadline))
+        outcomes = Columns.of(await sent(host, calls, deadline))
     except (NodeLostError, DeadlineError) as error:
         spent = time.perf_counter() - begin
         return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error), [spent] * len(calls))

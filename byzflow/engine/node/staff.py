@@ -18,6 +18,7 @@ from byzflow.engine.actor.neighbour import Neighbour, call_neighbours
 from byzflow.engine.config import seconds
 from byzflow.engine.node.arena import Arena, RowRef
 from byzflow.engine.node.forms import Signature, norm_of
+from byzflow.engine.node.repeat import sent
 from byzflow.engine.node.sites import Site, forget, reachable
 from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.operators.together import together
@@ -161,4 +162,4 @@ class Staff:
         await asyncio.gather(*(host.drop(self.key) for host in hosts))
 
     async def _one(self, host: HostRef, method: str, args: tuple[Any, ...], limit: float | None) -> Any:
-        return (await host.call_many([Call(self.key, method, args)], limit))[0].unwrap()
+        return (await sent(host, [Call(self.key, method, args)], limit, always=True))[0].unwrap()

@@ -18,7 +18,7 @@ import pytest
 from byzflow.engine.actor.calls import Call, Sweep
 from byzflow.engine.actor.dial import Bell
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.actor.line import BACKLOG, SMALL, Caller
+from byzflow.engine.actor.line import BACKLOG, SMALL, Caller, LineCutError
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.actor.tray import WORTH
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -155,7 +155,7 @@ async def test_a_kill_in_a_call_by_line_is_a_prompt_loss(host: HostRef, by_line:
         with pytest.raises(NodeLostError, match="that worker is gone"):
             await task
     assert time.monotonic() - begin < 2.0
-    assert not host._line.is_open
+    assert host._line is None or not host._line.is_open
 
 
 async def test_a_frozen_worker_is_late_holds_up_nobody_and_goes_on(
@@ -181,18 +181,39 @@ async def test_a_frozen_worker_is_late_holds_up_nobody_and_goes_on(
     await until(lambda: not line._waiting)
 
 
-async def test_a_line_that_is_cut_is_not_used_again_and_dask_carries_what_follows(
+async def test_a_line_that_is_cut_says_that_the_worker_lives_and_another_one_is_opened(
     host: HostRef, by_line: list[str]
 ) -> None:
-    task = asyncio.ensure_future(answer(host, "hang"))
-    await until(lambda: len(by_line) == 1)
-    host._line.close()
-    with pytest.raises(NodeLostError, match="was cut"):
-        await task
+    tasks = [asyncio.ensure_future(answer(host, "hang")) for _ in range(3)]
+    await until(lambda: len(by_line) == 3)
+    line, begin = host._line, time.monotonic()
+    line.close()
+    for task in tasks:
+        with pytest.raises(LineCutError, match=r"connection was lost; the worker lives"):
+            await task
+    assert time.monotonic() - begin < 0.9  # it does not wait for news of the scheduler
     del by_line[:]
     await host.spawn("one", Subject, (5.0,))
     assert await answer(host, "add", 1.0) == 6.0
-    assert by_line == []
+    assert by_line == ["call_many"]
+    assert host._line is not line
+
+
+async def test_where_no_other_line_can_be_opened_dask_carries_what_follows(
+    host: HostRef, by_line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(self: Bell) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(Bell, "picked_up", nobody)
+    task = asyncio.ensure_future(answer(host, "hang"))
+    await until(lambda: len(by_line) == 1)
+    host._line.close()
+    with pytest.raises(LineCutError):
+        await task
+    await host.spawn("one", Subject, (5.0,))
+    assert await answer(host, "add", 1.0) == 6.0
+    assert by_line == ["call_many"]
 
 
 async def test_the_line_ends_with_the_host(process_runtime: Runtime) -> None:
