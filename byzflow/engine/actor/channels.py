@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byzflow.engine.actor.base import ActorBackend
+    from byzflow.engine.actor.postbox import Postbox
 
 __all__ = ("ChannelRef", "Endpoint", "open_channel")
 
@@ -41,15 +42,15 @@ class ChannelRef:
 
     Parameters
     ----------
-    backend : ActorBackend
-        The actor's backend.
+    backend : ActorBackend or Postbox
+        The actor's backend, or the mailbox that it has there, if that outlives its worker.
     local_ep : Endpoint
         Its own endpoint.
     name : str
         The channel's name; both ends must use the same.
     """
 
-    backend: ActorBackend
+    backend: ActorBackend | Postbox
     local_ep: Endpoint
     name: str
 

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from byzflow.engine.actor.connection import Connection
 from byzflow.exceptions import NodeLostError
 
-__all__ = ("Portal",)
+__all__ = ("Portal", "ended")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,6 +80,26 @@ class Portal:
                 "Await run() instead, or use a client with asynchronous=False."
             )
         return asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), self.loop).result()
+
+
+async def ended(work: Future[Any], limit: float | None) -> bool:
+    """Wait until something that was begun is over, at most `limit` [seconds], and say whether it is.
+
+    It goes on when the waiting is cancelled.
+    """
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(work: Future[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(over.set)
+
+    work.add_done_callback(tell)
+    try:
+        async with asyncio.timeout(limit):
+            await over.wait()
+    except TimeoutError:
+        return work.done()
+    return True
 
 
 async def _coroutine(fn: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:

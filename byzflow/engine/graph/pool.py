@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorBackend
 from byzflow.engine.actor.calls import Recorder
-from byzflow.engine.actor.channels import open_channel
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.graph.once import Once
-from byzflow.engine.graph.pool_channel import ActorPoolChannel
+from byzflow.engine.graph.pool_channel import ActorPoolChannel, bound
 from byzflow.engine.graph.pool_workers import (
     ActorPoolConfig,
     PoolWorker,
@@ -126,7 +125,8 @@ class ActorPool:
         """Close the workers; whoever waits for one gets a `RuntimeError`. The pool can be started again."""
         if not await self._once.close():
             return
-        self._channels.clear()
+        channels, self._channels = self._channels, {}
+        await asyncio.gather(*(channel.close() for channel in channels.values()))
         await _close(self._roster.close())
 
     async def run_subtask(self, subtask: SubTask) -> Any:
@@ -164,16 +164,16 @@ class ActorPool:
         return await together(map(self.run_subtask, subtasks))
 
     async def open_channel(self, name: str) -> ActorPoolChannel:
-        """Bind a channel on every worker; the same name gives the same channel."""
+        """Bind a channel on every worker; the same name gives the same channel.
+
+        Its mailboxes outlive the Dask workers on which they are; see `ActorPoolChannel`.
+        """
         await self.start()
         if name not in self._channels:
-            refs = {
-                worker.name: await open_channel(worker.backend, name)
-                for worker in self._roster.workers
-                if worker.backend is not None
-            }
-            endpoints = {worker: ref.endpoint for worker, ref in refs.items()}
-            self._channels.setdefault(name, ActorPoolChannel(name=name, channels=refs, endpoints=endpoints))
+            backends = {worker.name: worker.backend for worker in self._roster.workers}
+            made = await bound(name, {worker: backend for worker, backend in backends.items() if backend})
+            if self._channels.setdefault(name, made) is not made:  # another call was faster
+                await made.close()
         return self._channels[name]
 
     async def _start(self) -> None:
@@ -208,7 +208,6 @@ class ActorPool:
 
     async def _revive(self, worker: PoolWorker) -> bool:
         """Put a lost worker on a live host; without one, the pool goes on with the others."""
-        self._channels.clear()
         await worker.close()
         try:
             await worker.start(_backend(worker.config, [worker.config.backend]))

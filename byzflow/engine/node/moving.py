@@ -14,6 +14,7 @@ from uuid import uuid4
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.actor.hostref import HostRef
+from byzflow.engine.actor.portal import ended
 from byzflow.engine.config import seconds
 from byzflow.engine.node.attributes import State
 from byzflow.engine.node.making import rebuild
@@ -56,18 +57,7 @@ class Move:
 
     async def wait(self, limit: float | None) -> None:
         """Return when it is over, or after `limit` [seconds]."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-
-        def tell(work: Future[Outcome]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(over.set)
-
-        self._work.add_done_callback(tell)
-        try:
-            async with asyncio.timeout(limit):
-                await over.wait()
-        except TimeoutError:
-            return
+        await ended(self._work, limit)
 
     def settle(self) -> Outcome:
         """Say how it went; if well, the node sits there from now on.

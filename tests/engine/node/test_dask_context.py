@@ -39,7 +39,7 @@ async def pair(cluster: Any) -> Any:
 
 async def lose(cluster: Any, context: DaskContext) -> None:
     """Close the worker of a context's mailbox, and wait until that is known."""
-    host = context._backend.host
+    host = context._box.backend.host
     (worker,) = [worker for worker in cluster.workers.values() if worker.address == host.address]
     await worker.close()
     await host.runtime.run(asyncio.wait_for, asyncio.shield(host._lost), 20)
@@ -66,7 +66,7 @@ async def test_what_lay_in_a_lost_mailbox_arrives_once_and_first(cluster: Any, p
     for number in (4, 5):
         await here.send_message("there", "count", number)
     assert await read(there, 2) == [4, 5]
-    assert not there._unread.rescue()
+    assert not there._box.unread.rescue()
 
 
 async def test_a_rescued_message_is_what_was_sent(cluster: Any, pair: Any) -> None:
@@ -89,7 +89,7 @@ async def test_a_node_whose_own_mailbox_is_lost_still_sends(cluster: Any, pair: 
 async def test_what_waits_for_a_new_mailbox_is_bounded(cluster: Any, pair: Any) -> None:
     here, there = pair
     await lose(cluster, there)
-    there._unread._capacity = 2
+    there._box.unread._capacity = 2
     await here.send_message("there", "count", 0)
     await here.send_message("there", "count", 1)
     with pytest.raises(NodeLostError, match="gone"):

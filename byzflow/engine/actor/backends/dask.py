@@ -14,6 +14,7 @@ from distributed.security import Security
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.channels import Endpoint
 from byzflow.engine.actor.hostref import HostRef, Recipe
+from byzflow.engine.actor.postbox import Numbered, Postbox
 from byzflow.engine.actor.runtime import Runtime
 
 __all__ = ("DaskActorBackend",)
@@ -188,6 +189,10 @@ class DaskActorBackend:
 
     async def chan_put(self, *, from_ep: Endpoint, to_ep: Endpoint, name: str, payload: Any) -> None:
         """Send to a mailbox on any worker that this process can reach."""
+        box = Postbox.at(to_ep, name)
+        if box is not None and not isinstance(payload, Numbered):
+            await box.put(payload)
+            return
         host_key, _, object_id = to_ep.actor_id.partition("/")
         host = self._placed().runtime.host_at(to_ep.address, host_key)
         await host.mail.deliver(object_id, name, host.pack(payload))

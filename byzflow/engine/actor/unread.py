@@ -1,7 +1,8 @@
-"""Messages on their way to one node, kept by this process until the node has them."""
+"""Messages on their way to one reader, kept by this process until that has them."""
 
 from __future__ import annotations
 
+import threading
 from itertools import count
 
 from byzflow.engine.actor.parcel import Parcel
@@ -11,7 +12,9 @@ __all__ = ("Unread",)
 
 
 class Unread:
-    """Numbered messages to a node, so that they outlive the worker on which its mailbox is.
+    """Numbered messages to a reader, so that they outlive the worker on which the mailbox is.
+
+    Any thread may call its methods.
 
     Examples
     --------
@@ -27,6 +30,7 @@ class Unread:
         self._capacity = int(setting("channel.capacity"))
         self._numbers = count()
         self._parcels: dict[int, Parcel] = {}
+        self._lock = threading.Lock()
 
     @property
     def is_full(self) -> bool:
@@ -35,15 +39,18 @@ class Unread:
 
     def add(self, parcel: Parcel) -> int:
         """Keep a message and return its number."""
-        number = next(self._numbers)
-        self._parcels[number] = parcel
-        return number
+        with self._lock:
+            number = next(self._numbers)
+            self._parcels[number] = parcel
+            return number
 
     def take(self, number: int) -> Parcel | None:
         """Return a message for the only time; None if it was taken, or rescued, before."""
-        return self._parcels.pop(number, None)
+        with self._lock:
+            return self._parcels.pop(number, None)
 
     def rescue(self) -> list[Parcel]:
         """Take all messages, in the order of their numbers."""
-        parcels, self._parcels = self._parcels, {}
-        return list(parcels.values())
+        with self._lock:
+            parcels, self._parcels = self._parcels, {}
+            return list(parcels.values())
