@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import dask
 import pytest
 import torch
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.fleet import Fleet
@@ -37,7 +38,7 @@ def peers(nodes: list[Any]) -> PeerToPeer:
 @pytest.fixture
 async def cluster() -> AsyncIterator[LocalCluster]:
     options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
-    with dask.config.set({"byzflow.comm.connect-timeout": LIMIT}):
+    with dask.config.set({"byzflow.comm.connect-timeout": LIMIT, "byzflow.host.return-deadline": LIMIT}):
         async with LocalCluster(n_workers=1, threads_per_worker=1, asynchronous=True, **options) as cluster:
             yield cluster
 
@@ -99,6 +100,60 @@ async def test_a_run_that_lost_every_node_goes_on_where_it_was(make: Any, cluste
             await undisturbed.round()
         assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
         assert run.history[-1].excluded == ()
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_round_waits_for_the_next_worker_longer_than_for_the_first(
+    make: Any, cluster: LocalCluster, waits: list[float | None]
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=cluster)
+    plain = [Learner(i) for i in range(AWAY)]
+    async with make(nodes) as run, make(plain) as undisturbed:
+        await run.round()
+        await scale(cluster, 0)
+        with dask.config.set({"byzflow.host.return-deadline": "30s"}):
+            late = asyncio.ensure_future(run.round())
+            while not waits:  # noqa: ASYNC110  # nobody says that a search has begun
+                await asyncio.sleep(LIMIT)
+            await asyncio.sleep(2 * LIMIT)
+            await scale(cluster, 1)
+            await late
+        for _ in range(2):
+            await undisturbed.round()
+        assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
+        assert waits == [30.0]
+        assert run.history[-1].excluded == ()
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_rounds_end_as_undisturbed_while_workers_are_scaled_away_and_retired(
+    make: Any, cluster: LocalCluster
+) -> None:
+    nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=cluster)
+    plain = [Learner(i) for i in range(AWAY)]
+    async with (
+        Client(cluster, asynchronous=True) as client,
+        make(nodes) as run,
+        make(plain) as undisturbed,
+    ):
+
+        async def disturb() -> None:
+            await scale(cluster, 0)
+            await scale(cluster, 2)
+            await client.retire_workers([*await client.nthreads()])
+            await scale(cluster, 0)
+            await scale(cluster, 1)
+
+        with dask.config.set({"byzflow.host.return-deadline": "30s"}):
+            disturbing, rounds = asyncio.ensure_future(disturb()), 0
+            while not disturbing.done() or rounds < 10:
+                await run.round()
+                await undisturbed.round()
+                rounds += 1
+            await disturbing
+        assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
+        assert all(report.excluded == () for report in run.history)
+        assert any(report.respawned for report in run.history)
 
 
 @pytest.mark.parametrize("make", [server, peers])

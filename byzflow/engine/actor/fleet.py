@@ -83,13 +83,14 @@ class Fleet:
                 "Start it again and acquire a new runtime."
             ) from error
 
-    async def hosts(self, *, patient: bool = True) -> dict[str, HostRef]:
-        """Return the hosts of the live workers, making those that are missing; wait for one if `patient`.
+    async def hosts(self, *, patience: float | None = None) -> dict[str, HostRef]:
+        """Return the hosts of the live workers, making those that are missing; wait for one if there is none.
 
-        All who wait do so at the same time, and hold up nobody who will not wait.
+        That is for `patience` [seconds], by default ``byzflow.comm.connect-timeout``. All who wait do so at
+        the same time, and hold up nobody who will not wait.
         """
         if not await self._complete():
-            await self._wait_for_one(seconds("comm.connect-timeout") if patient else 0.0)
+            await self._wait_for_one(seconds("comm.connect-timeout") if patience is None else patience)
             await self._complete()
         return dict(self._hosts)
 
@@ -117,9 +118,9 @@ class Fleet:
         """Whether there are as many workers as there ever were, and more than one."""
         return len(self._alive) >= max(self._most, 2)
 
-    async def place(self, count: int = 1, patient: bool = True) -> list[HostRef]:
+    async def place(self, count: int = 1, patience: float | None = None) -> list[HostRef]:
         """Return a host for each of some objects, the one with the fewest, and count them there."""
-        hosts = list((await self.hosts(patient=patient)).values())
+        hosts = list((await self.hosts(patience=patience)).values())
         if not hosts:
             raise NodeLostError(
                 "An object needs a live worker; all were lost while looking. Start workers and try again."
@@ -162,14 +163,16 @@ class Fleet:
         while clock() < end:
             self._runtime.connection.revive()  # in every turn: a nanny may give up meanwhile
             try:
-                await self._runtime.client.wait_for_workers(1, timeout=min(TURN, limit or TURN))
+                await self._runtime.client.wait_for_workers(1, timeout=min(TURN, end - clock()))
             except TimeoutError:
                 continue
             return
         self._is_current = False  # what made it so found nobody
         raise NoWorkersError(
-            f"The scheduler must have a worker within {limit} s; it has none. "
-            "Start one with: dask worker ADDRESS, or wait longer with byzflow.comm.connect-timeout."
+            f"The scheduler must have a worker{f' within {limit:g} s' if limit else ''}; it has none. "
+            "Start one with: dask worker ADDRESS, or with cluster.scale(0) and cluster.scale(n) after a "
+            "Client.restart(), which may leave a LocalCluster without any; or wait longer with "
+            "byzflow.comm.connect-timeout, in rounds with byzflow.host.return-deadline."
         )
 
     def _hear(self, event: tuple[float, Any]) -> None:

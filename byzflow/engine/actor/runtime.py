@@ -120,9 +120,12 @@ class Runtime(Portal):
         """
         return await self.run(self._hosted.hosts)
 
-    async def place(self, *, patient: bool = True) -> HostRef:
-        """Return the host with the fewest objects and count one more there; wait for one if `patient`."""
-        return (await self.run(self._hosted.place, 1, patient))[0]
+    async def place(self, *, patience: float | None = None) -> HostRef:
+        """Return the host with the fewest objects and count one more there.
+
+        If there is none, wait for `patience` [seconds], by default ``byzflow.comm.connect-timeout``.
+        """
+        return (await self.run(self._hosted.place, 1, patience))[0]
 
     async def place_many(self, count: int) -> list[HostRef]:
         """Return a host for each of `count` objects, evenly loaded, and count them there."""

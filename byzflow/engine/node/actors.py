@@ -136,11 +136,11 @@ class NodeActor:
         """The class or factory of the node."""
         return self._recipe.factory
 
-    def _move(self, state: State, *, patient: bool = True) -> Move:
+    def _move(self, state: State, patience: float) -> Move:
         """Begin to make the node anew on a live worker of its runtime, as it was first made."""
         backend: Any = self._ref._backend
         recipe = (self._recipe.factory, self._recipe.args, self._recipe.kwargs)
-        return Move(backend, recipe, state, patient)
+        return Move(backend, recipe, state, patience)
 
 
 class HonestNodeActor(NodeActor):

@@ -119,12 +119,13 @@ class Roster:
         self._hosts = by_host(self._seated)
         self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
-    def move(self, index: int, state: State, *, patient: bool = True) -> Move:
+    def move(self, index: int, state: State, *, patience: float) -> Move:
         """Begin to make a spawned node anew on a live worker, as it was first made, and to give it its state.
 
-        It is called where it was until it is seated there.
+        It is called where it was until it is seated there. If there is no worker, it waits for `patience`
+        [seconds] for one.
         """
-        move: Move = self.nodes[index]._move(state, patient=patient)
+        move: Move = self.nodes[index]._move(state, patience)
         return move
 
     def seated(self, index: int, move: Move) -> Outcome:

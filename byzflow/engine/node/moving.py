@@ -37,18 +37,22 @@ class Move:
         What `rebuild` takes.
     state : State
         What the node takes up when it is made.
-    patient : bool
-        Wait for a worker if there is none.
+    patience : float
+        How long to wait for a worker if there is none [seconds].
     """
 
-    def __init__(self, backend: DaskActorBackend, recipe: Sequence[Any], state: State, patient: bool) -> None:
+    def __init__(
+        self, backend: DaskActorBackend, recipe: Sequence[Any], state: State, patience: float
+    ) -> None:
         assert backend.runtime is not None
         self._backend, self._runtime = backend, backend.runtime
         self._recipe, self._state = recipe, state
         self._object_id = f"object-{uuid4().hex}"  # one that was given up may still be made, under its own
         self._host: HostRef | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._work: Future[Outcome] = self._runtime.begin(self._go, patient)
+        self._placed: Future[HostRef] = Future()
+        self._work: Future[Outcome] = self._runtime.begin(self._go, patience)
+        self._work.add_done_callback(lambda work: self._placed.cancel())  # if there was no place for it
 
     @property
     def is_over(self) -> bool:
@@ -56,7 +60,8 @@ class Move:
         return self._work.done()
 
     async def wait(self, limit: float | None) -> None:
-        """Return when it is over, or after `limit` [seconds]."""
+        """Return when it is over, or `limit` [seconds] after a worker was found."""
+        await ended(self._placed, None)
         await ended(self._work, limit)
 
     def settle(self) -> Outcome:
@@ -82,9 +87,10 @@ class Move:
         if self._task is not None and self._runtime.connection.is_alive:
             await self._runtime.run(asyncio.wait, [self._task])
 
-    async def _go(self, patient: bool) -> Outcome:
+    async def _go(self, patience: float) -> Outcome:
         self._task = asyncio.current_task()
-        host = await self._runtime.place(patient=patient)
+        host = await self._runtime.place(patience=patience)
+        self._placed.set_result(host)
         try:
             outcome = await _while_there(host, self._made(host))
             self._host = host if outcome.error is None else None

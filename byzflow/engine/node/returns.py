@@ -23,7 +23,7 @@ from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.engine.node.moving import Move
 from byzflow.exceptions import DeadlineError, NodeLostError
 
-__all__ = ("Returns",)
+__all__ = ("Returns", "patience")
 
 ATTEMPTS = 10  # in one round; nodes that take every worker with them must not go on for ever
 TURN = 1.0  # seconds that a round has for making a node whatever others have taken
@@ -90,7 +90,7 @@ class Returns:
         state_of: Callable[[int], State],
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
         *,
-        patient: bool = True,
+        patience: float = 0.0,
     ) -> dict[int, Outcome]:
         """Make nodes anew on live workers and let them catch up.
 
@@ -104,8 +104,8 @@ class Returns:
             The state that a node takes up when it is made.
         catch_up : callable
             Makes nodes that are as that state says into what they were last; returns the failures.
-        patient : bool, default True
-            Wait for a worker if there is none: once, not for each node.
+        patience : float, default 0
+            How long to wait for a worker if there is none [seconds]: once, not for each node.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class Returns:
         while todo:
             self._attempts += 1
             guilty = todo & self._roster.suspects.guilty
-            failures = await self._attempt(sorted(todo - guilty), state_of, catch_up, patient)
+            failures = await self._attempt(sorted(todo - guilty), state_of, catch_up, patience)
             failures |= dict.fromkeys(guilty, Outcome(error=_GuiltyError(GUILTY)))
             self.pending -= todo - failures.keys()
             failed |= failures
@@ -172,7 +172,7 @@ class Returns:
         indices: Collection[int],
         state_of: Callable[[int], State],
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
-        patient: bool,
+        patience: float,
     ) -> dict[int, Outcome]:
         failed: dict[int, Outcome] = {}
         if self._attempts > ATTEMPTS:
@@ -180,19 +180,19 @@ class Returns:
             return {index: Outcome(error=error) for index in indices}
         for index in indices:
             try:
-                outcome = await self._moved(index, state_of, patient)
+                outcome = await self._moved(index, state_of, patience)
             except (NodeLostError, DeadlineError) as error:
                 failed[index] = Outcome(error=error)
                 if isinstance(error, NodeLostError):
                     self._roster.suspects.strike(index)
-                patient = patient and not isinstance(error, NoWorkersError)
+                patience = 0.0 if isinstance(error, NoWorkersError) else patience
             else:
                 if outcome.error is not None:
                     self._unmade.add(index)
                     failed[index] = _made_anew(outcome)
         return failed | await catch_up([i for i in indices if i not in failed])
 
-    async def _moved(self, index: int, state_of: Callable[[int], State], patient: bool) -> Outcome:
+    async def _moved(self, index: int, state_of: Callable[[int], State], patience: float) -> Outcome:
         """Return how it went that a node was made anew, waiting for that if it has not taken long before.
 
         Raises
@@ -202,7 +202,7 @@ class Returns:
         """
         move = self._moves.get(index)
         if move is None:
-            move = self._moves[index] = self._roster.move(index, state_of(index), patient=patient)
+            move = self._moves[index] = self._roster.move(index, state_of(index), patience=patience)
         if not move.is_over and index not in self._slow:
             begin, limit = time.monotonic(), max(self._left, TURN)
             await move.wait(None if limit == math.inf else limit)
@@ -213,6 +213,19 @@ class Returns:
             raise DeadlineError("it is being made anew, and not ready yet")
         del self._moves[index]
         return self._roster.seated(index, move)
+
+
+def patience(deadline: float | None) -> float:
+    """Return how long a round with this deadline waits for a worker when there is none [seconds].
+
+    Examples
+    --------
+    >>> patience(0.5), patience(30.0), patience(None)
+    (8.0, 30.0, 60.0)
+    """
+    limits = (deadline, seconds("host.return-deadline"))
+    least = seconds("comm.connect-timeout")
+    return max(math.inf if least is None else least, min(x for x in (*limits, math.inf) if x is not None))
 
 
 def _made_anew(outcome: Outcome) -> Outcome:

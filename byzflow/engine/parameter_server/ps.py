@@ -47,7 +47,8 @@ class ParameterServer:
     scheduler_metadata : mapping, optional
         For the operators' context.
     deadline : float, optional
-        Seconds for the answers in one phase; default ``byzflow.round.deadline``.
+        Seconds for the answers in one phase; default ``byzflow.round.deadline``. A round whose nodes lost
+        their last worker waits for another one as long, at most ``byzflow.host.return-deadline``.
     quorum : int, optional
         Fit vectors that a round needs; default: all but as many as the rules tolerate.
     seed : int, optional

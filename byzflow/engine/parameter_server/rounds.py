@@ -17,7 +17,7 @@ from byzflow.engine.identity import described
 from byzflow.engine.node.calls import Ask, Roster
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.returns import Returns
+from byzflow.engine.node.returns import Returns, patience
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.attendance import Attendance
 from byzflow.engine.parameter_server.decision import GRADIENT_OF, Decision
@@ -203,7 +203,8 @@ class Rounds:
         for index in lost | known:
             self._attendance.settled(index)
         back = self._returns.bring_back
-        failed = await back(known, self.number, self._memory.state, self._catch_up, patient=patient)
+        wait = patience(self._deadline) if patient else 0.0
+        failed = await back(known, self.number, self._memory.state, self._catch_up, patience=wait)
         for index in lost | known:
             if index not in known:
                 failed[index] = Outcome(error=NodeLostError("its worker is gone, and its state was not kept"))

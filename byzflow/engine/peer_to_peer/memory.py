@@ -13,7 +13,7 @@ from dask.utils import parse_bytes
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.node.attributes import State
-from byzflow.engine.node.returns import Returns
+from byzflow.engine.node.returns import Returns, patience
 from byzflow.engine.node.rota import Rota
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -122,7 +122,8 @@ class PeerMemory:
             Only the nodes that could not be brought back, with the reason.
         """
         catch_up = partial(self._catch_up, deadline=deadline)
-        return await self.returns.bring_back(indices, number, self._state, catch_up, patient=patient)
+        wait = patience(deadline) if patient else 0.0
+        return await self.returns.bring_back(indices, number, self._state, catch_up, patience=wait)
 
     def _state(self, index: int) -> State:
         return self._pasts[index].state

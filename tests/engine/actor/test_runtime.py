@@ -347,7 +347,7 @@ async def test_who_waits_for_a_worker_holds_up_nobody():
         with dask.config.set({"byzflow.comm.connect-timeout": 60.0}):
             waiting = [asyncio.ensure_future(runtime.place()) for _ in range(3)]
             with pytest.raises(TimeoutError, match="it has none"):
-                await asyncio.wait_for(runtime.place(patient=False), 20)
+                await asyncio.wait_for(runtime.place(patience=0.0), 20)
             assert not any(task.done() for task in waiting)
             cluster.scale(1)
             assert len({host.address for host in await asyncio.wait_for(asyncio.gather(*waiting), 30)}) == 1

@@ -28,7 +28,7 @@ class Respawning:
     def seat(self, index: int) -> Any:
         return SimpleNamespace(host=SimpleNamespace(runtime=self.runtime))
 
-    def move(self, index: int, state: Any, *, patient: bool = True) -> Any:
+    def move(self, index: int, state: Any, *, patience: float) -> Any:
         self.made.append(index)
         return Moved()
 
@@ -156,7 +156,7 @@ class Hanging(Respawning):
         super().__init__(losses=0)
         self.moves = dict[int, Moved]()
 
-    def move(self, index: int, state: Any, *, patient: bool = True) -> Any:
+    def move(self, index: int, state: Any, *, patience: float) -> Any:
         self.made.append(index)
         self.moves[index] = Moved(is_over=False)
         return self.moves[index]
