@@ -14,10 +14,21 @@ from typing import Any
 import torch
 
 from byzflow.engine.actor.lane import WORK
+from byzflow.engine.node.thread_state import (
+    CLEAN,
+    ThreadState,
+    dispatches,
+    functions,
+    is_casting,
+    is_graded,
+    is_inferring,
+    restore,
+    state,
+)
 
 __all__ = ("noted", "put_back")
 
-Noted = tuple["_Alone | None", int, bool, int]
+Noted = tuple["_Alone | None", int, ThreadState]
 """What holds for the calling thread, with the work if the call belongs to no other."""
 
 _lock = threading.Lock()
@@ -54,26 +65,24 @@ def noted() -> Noted:
     alone = _Alone() if work is None else None
     if work is None or work is not _latest:  # else the settings are known, as for nearly every call
         _begin(work or weakref.ref(alone))
-    return alone, _threads(), _is_graded(), _modes()
+    return alone, _threads(), CLEAN if alone is None else state()  # threads of lanes are left clean
 
 
 def put_back(before: Noted) -> None:
     """Put back what has changed since."""
-    alone, threads, is_graded, modes = before
+    alone, threads, own = before
     if alone is not None:
         alone.is_open = False
+    if (is_graded(), is_inferring(), is_casting(), functions(), dispatches()) != own:
+        restore(own)  # first, since modes lead what is called here too
     dtype, is_strict = _shared
     if _dtype() is not dtype or _is_strict() is not is_strict:
         with _lock:
             torch.set_default_dtype(dtype)
             if _is_strict() is not is_strict:
                 torch.use_deterministic_algorithms(is_strict)
-    if _is_graded() is not is_graded:
-        torch.set_grad_enabled(is_graded)
     if _threads() != threads:
         torch.set_num_threads(threads)
-    if _modes() != modes:
-        torch.set_default_device(None)
 
 
 def _begin(begun: weakref.ref[Any]) -> None:
@@ -89,5 +98,4 @@ def _begin(begun: weakref.ref[Any]) -> None:
 
 
 _dtype, _is_strict = torch.get_default_dtype, torch._C._get_deterministic_algorithms
-_threads, _is_graded = torch.get_num_threads, torch.is_grad_enabled
-_modes = torch._C._len_torch_function_stack  # one mode is a default device, slower to ask for
+_threads = torch.get_num_threads
