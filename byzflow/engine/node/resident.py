@@ -156,7 +156,7 @@ class Resident:
         answer = self.resident_call(round, method, args, kwargs, purpose, run=run)
         if is_awaitable(answer):
             return _held(answer, self, round, place, save)
-        digest = hold(answer, place)
+        digest = hold(answer, None if self._resident_latest > round else place)  # as in `_held`
         return (digest, self.resident_save()) if save else digest
 
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:

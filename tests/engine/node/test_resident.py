@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from byzflow.engine.actor.stack import Stack
+from byzflow.engine.node.arena import Arena, RowRef
+from byzflow.engine.node.forms import Signature
 from byzflow.engine.node.making import build
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.resident import AsyncResident, Resident
@@ -214,3 +216,13 @@ def test_a_state_moves_to_another_resident() -> None:
     second.resident_restore(first.resident_save())
     assert second.w.tolist() == [-1.0, -1.0]
     assert second.asked == 1
+
+
+def test_rounds_that_are_gone_through_again_leave_the_rows_of_past_ones_alone() -> None:
+    """Others are replayed with what lies there; a node says the latest it knows when it is asked for them."""
+    resident = Resident(Learner())
+    arena = Arena(3, Signature("torch", "float32", (2,)))
+    for _ in range(2):  # as when a connection is lost while a node catches up
+        for round in range(3):
+            resident.resident_hold(round, "gradient", place=RowRef(arena.site, round))
+    assert [RowRef(arena.site, row).open().tolist() for row in range(3)] == [[1, 1], [2, 2], [3, 3]]
