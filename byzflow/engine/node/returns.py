@@ -21,6 +21,7 @@ from byzflow.engine.node.attributes import State
 from byzflow.engine.node.calls import Roster
 from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.engine.node.moving import Move
+from byzflow.engine.node.suspects import is_loss
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Returns", "patience")
@@ -183,7 +184,7 @@ class Returns:
                 outcome = await self._moved(index, state_of, patience)
             except (NodeLostError, DeadlineError) as error:
                 failed[index] = Outcome(error=error)
-                if isinstance(error, NodeLostError):
+                if is_loss(error):
                     self._roster.suspects.strike(index)
                 patience = 0.0 if isinstance(error, NoWorkersError) else patience
             else:

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.line import LineCutError
 from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.exceptions import NodeLostError
 
-__all__ = ("Send", "Suspects")
+__all__ = ("Send", "Suspects", "is_loss")
 
 Send = Callable[[Any, Sequence[Sequence[Call]], float | None], Awaitable[list[list[Outcome]]]]
 """Takes a host, queues of calls and a deadline, as `on_host` does."""
@@ -95,12 +96,18 @@ class Suspects:
             was_lost = getattr(host, "lost", False)
             found = await send(host, [queues[at] for at in group], left) if group else []
             answers.update(zip(group, found, strict=True))
-            if group is not trusted and not was_lost and any(map(_is_loss, found[0])):
+            if group is not trusted and not was_lost and any(is_loss(outcome.error) for outcome in found[0]):
                 self.strike(indices[group[0]])
         return [answers[at] for at in range(len(queues))]
 
 
-def _is_loss(outcome: Outcome) -> bool:
-    """Whether the worker went meanwhile."""
-    kind = type(outcome.error)
-    return issubclass(kind, NodeLostError) and not issubclass(kind, VectorLostError)
+def is_loss(error: BaseException | None) -> bool:
+    """Whether an error says that the worker went meanwhile.
+
+    Examples
+    --------
+    >>> is_loss(NodeLostError("gone")), is_loss(LineCutError("the worker lives")), is_loss(None)
+    (True, False, False)
+    """
+    kind = type(error)
+    return issubclass(kind, NodeLostError) and not issubclass(kind, VectorLostError | LineCutError)
