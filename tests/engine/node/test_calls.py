@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -185,3 +186,24 @@ async def test_a_past_that_is_not_gone_through_is_late_whatever_it_raised_before
     roster.close()
     assert isinstance(late[0].error, DeadlineError)
     assert through[0].value == 2  # an error of a past round is no answer of this one
+
+
+class Slow:
+    async def say(self, value: Any) -> Any:
+        for _ in range(10):
+            await asyncio.sleep(0.005)
+        return value
+
+
+async def test_a_cell_that_computes_on_the_loop_of_a_round_makes_no_node_late() -> None:
+    limit = 0.2
+    asks = {index: Ask("say", (index,)) for index in range(2)}
+    asked = asyncio.ensure_future(Roster([Slow(), Slow()]).ask(0, asks, limit))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    compute(2 * limit)
+    assert [outcome.value for outcome in (await asked).values()] == [0, 1]
+
+
+def compute(seconds: float) -> None:
+    time.sleep(seconds)
