@@ -6,6 +6,7 @@ What it has missed since is not this module's business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -59,7 +60,7 @@ class Move:
         loop, over = asyncio.get_running_loop(), asyncio.Event()
 
         def tell(work: Future[Outcome]) -> None:
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # nobody waits any more, and the loop is closed
                 loop.call_soon_threadsafe(over.set)
 
         self._work.add_done_callback(tell)

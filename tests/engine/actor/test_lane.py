@@ -10,7 +10,7 @@ import torch
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.crew import Crew
-from byzflow.engine.actor.lane import Lane
+from byzflow.engine.actor.lane import Lane, _Loop
 from tests.engine.actor.subjects import AsyncSubject, Subject
 
 
@@ -175,3 +175,36 @@ def test_a_coroutine_that_ends_its_own_loop_is_an_error_and_takes_no_thread_with
     assert isinstance(probe.call(work).error, error)
     assert thread.is_alive()
     assert probe.call(lambda: 3).value == 3
+
+
+def test_an_object_with_a_loop_that_is_dropped_while_it_is_made_leaves_no_thread():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build():
+        begun.set()
+        go_on.wait(30)
+        return AsyncSubject()
+
+    probe, loops = Probe(build), []
+    start = _Loop.__init__
+
+    def noted(self):
+        start(self)
+        loops.append(self._loop)
+        while not loops[0].is_running():  # until it waits for what comes
+            threading.Event().wait(0.001)
+        threading.Event().wait(0.05)
+
+    assert begun.wait(20)
+    probe.lane.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Loop, "__init__", noted)
+        go_on.set()
+        probe.built.result(20)
+    end = threading.Event()
+    for _ in range(2000):
+        if loops[0].is_closed():
+            break
+        end.wait(0.01)
+    assert loops[0].is_closed()
+    probe.crew.close()
