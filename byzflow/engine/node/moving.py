@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.config import seconds
 from byzflow.engine.node.attributes import State
@@ -57,18 +58,15 @@ class Move:
 
     async def wait(self, limit: float | None) -> None:
         """Return when it is over, or after `limit` [seconds]."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
 
         def tell(work: Future[Outcome]) -> None:
             with contextlib.suppress(RuntimeError):  # nobody waits any more, and the loop is closed
-                loop.call_soon_threadsafe(over.set)
+                loop.call_soon_threadsafe(over.set_result, None)
 
         self._work.add_done_callback(tell)
-        try:
-            async with asyncio.timeout(limit):
-                await over.wait()
-        except TimeoutError:
-            return
+        await until([over], limit)
 
     def settle(self) -> Outcome:
         """Say how it went; if well, the node sits there from now on.

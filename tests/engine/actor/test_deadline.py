@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Future
 
 import pytest
 
 from byzflow.engine.actor import batch as batches
 from byzflow.engine.actor.batch import Batch
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.deadline import until
+from byzflow.engine.node.moving import Move
 
 
 def stand_still(seconds: float) -> None:
@@ -25,6 +28,17 @@ async def test_time_in_which_the_loop_stood_still_is_given_back() -> None:
     loop.call_later(0.1, answer.set_result, None)
     await waiting
     assert answer.done()
+
+
+async def test_a_node_made_anew_while_the_loop_stood_still_is_not_slow() -> None:
+    move = Move.__new__(Move)
+    move._work = Future()
+    waiting = asyncio.ensure_future(move.wait(0.2))
+    await asyncio.sleep(0)
+    stand_still(0.4)
+    asyncio.get_running_loop().call_later(0.1, move._work.set_result, Outcome())
+    await waiting
+    assert move.is_over
 
 
 @pytest.mark.parametrize("first", [False, True])
