@@ -124,10 +124,11 @@ async def test_a_full_mailbox_makes_the_sender_wait(monkeypatch):
         await backend.construct(Subject)
         end = await open_channel(backend, "small")
         sends = [asyncio.ensure_future(end.send(end.endpoint, n)) for n in range(3)]
-        done, waiting = await asyncio.wait(sends, timeout=0.3)
-        assert (len(done), len(waiting)) == (2, 1)
+        await asyncio.wait_for(asyncio.gather(*sends[:2]), 20)
+        _, waiting = await asyncio.wait(sends[2:], timeout=0.3)
+        assert len(waiting) == 1
         assert await end.recv(timeout=5) == 0
-        await asyncio.wait_for(sends[2], 5)
+        await asyncio.wait_for(sends[2], 20)
         await backend.close()
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import urllib.request
 
 import dask
@@ -121,11 +120,11 @@ async def test_cancelling_run_cancels_what_runs(thread_runtime):
             ended.set()
 
     task = asyncio.ensure_future(thread_runtime.run(forever))
-    await asyncio.to_thread(begun.wait, 5)
+    await asyncio.to_thread(begun.wait, 20)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, 20)
 
 
 async def test_exceptions_of_run_keep_their_type(thread_runtime):
@@ -151,10 +150,9 @@ async def test_an_embedded_client_does_not_become_the_default_one(thread_runtime
 
 async def test_a_scheduler_that_is_not_there_is_a_connection_error_in_time():
     with dask.config.set(SHORT):
-        begin = time.monotonic()
-        with pytest.raises(ConnectionError, match=r"must listen at tcp://127.0.0.1:9; none answered"):
-            await Runtime.acquire("tcp://127.0.0.1:9")
-        assert time.monotonic() - begin < 5
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionError, match=r"must listen at tcp://127.0.0.1:9; none answered"):
+                await Runtime.acquire("tcp://127.0.0.1:9")
     assert not any(key[0] == "tcp://127.0.0.1:9" for key in Runtime._live)
 
 
@@ -210,7 +208,7 @@ async def test_the_users_own_event_handler_survives():
         client.subscribe_topic("all", lambda event: event[1].get("mine") and heard.set())
         await use(client)
         await client.log_event("all", {"mine": True})
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 20)
         client.unsubscribe_topic("all")
 
 
@@ -231,7 +229,7 @@ async def test_a_worker_that_leaves_is_reported_and_its_calls_fail():
         stuck = asyncio.ensure_future(backend.call("hang"))
         await cluster.workers[name].close()
         with pytest.raises(RuntimeError, match="is gone"):
-            await asyncio.wait_for(stuck, 5)
+            await asyncio.wait_for(stuck, 20)
         assert gone == [backend.host.address]
         assert backend.host.lost
         assert list(await runtime.hosts()) == await runtime.workers()
@@ -293,7 +291,7 @@ def test_a_cluster_whose_nanny_waits_for_ever_is_closed_all_the_same(monkeypatch
         connection.close()
     assert cluster.status == Status.closed
     assert not cluster.loop.asyncio_loop.is_running()
-    process.wait(5)
+    process.wait(20)
 
 
 async def _call(fn, *args):
@@ -326,7 +324,7 @@ async def test_closing_a_backend_after_its_asynchronous_client_is_quiet():
     async with Client(asynchronous=True, **LOCAL) as client:
         backend = resolve_backend(client)
         await backend.construct(Subject)
-    await asyncio.wait_for(backend.close(), 10)
+    await asyncio.wait_for(backend.close(), 30)
 
 
 async def test_a_scheduler_without_workers_is_a_timeout_that_says_what_to_start():
@@ -360,5 +358,5 @@ async def test_a_scheduler_that_goes_away_is_a_connection_error_and_not_a_hang()
     assert len(await runtime.workers()) == 2
     await cluster.close()
     with dask.config.set(SHORT), pytest.raises(ConnectionError, match="scheduler must answer"):
-        await asyncio.wait_for(runtime.workers(), 10)
-    await asyncio.wait_for(runtime.release(), 10)
+        await asyncio.wait_for(runtime.workers(), 30)
+    await asyncio.wait_for(runtime.release(), 30)
