@@ -276,6 +276,21 @@ async def test_a_cancelled_run_leaves_the_pool_usable(pool, rows):
     assert_same(await scheduler.run({"g": rows}), await NodeScheduler(diamond()).run({"g": rows}))
 
 
+async def test_a_run_that_is_cancelled_while_rows_are_sent_leaves_nothing_on_the_cluster(pool, client, rows):
+    gc.collect()
+    tasks = client.cluster.scheduler.tasks
+    for _ in range(5):
+        run = asyncio.create_task(NodeScheduler(diamond(), pool=pool).run({"g": rows}))
+        async with asyncio.timeout(30):
+            while not tasks:  # noqa: ASYNC110  # until the scheduler has a row, which the client does not know
+                await asyncio.sleep(0)
+            run.cancel()
+            await asyncio.wait([run])
+            while tasks:
+                gc.collect()
+                await asyncio.sleep(0.01)
+
+
 async def test_a_users_compute_runs_here_on_the_same_object(pool, rows):
     class Mine(Aggregator):
         calls = 0
