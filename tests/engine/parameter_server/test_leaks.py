@@ -25,7 +25,7 @@ WAVERING = {"plain": 0, "thread": 224}
 
 def footprint(kind: str, work: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.engine.parameter_server.footprint", kind, work]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told

@@ -88,7 +88,6 @@ async def test_spawned_nodes_and_pools_give_the_same_bits(pooled: bool) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("large", [1, 10**9], ids=["shared", "sent"])
 async def test_worker_processes_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, large: int) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
