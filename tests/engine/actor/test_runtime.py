@@ -331,6 +331,7 @@ async def test_a_scheduler_without_workers_is_a_timeout_that_says_what_to_start(
         asynchronous=True, n_workers=0, processes=False, dashboard_address=":0"
     ) as cluster:
         backend = resolve_backend(cluster)
+        await backend.start()
         with dask.config.set(SHORT), pytest.raises(TimeoutError, match="dask worker ADDRESS"):
             await backend.construct(Subject)
         await backend.close()
