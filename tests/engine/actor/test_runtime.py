@@ -14,6 +14,7 @@ from distributed.scheduler import WorkerStatusPlugin
 from byzflow.engine.actor.clusters import EMBEDDED, thread_cluster
 from byzflow.engine.actor.connection import Connection
 from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.exceptions import NodeLostError
 from tests.engine.actor.subjects import Subject
@@ -216,6 +217,32 @@ async def test_there_is_one_host_on_each_worker_and_it_is_made_once(tcp_runtime)
     first, second = await asyncio.gather(tcp_runtime.hosts(), tcp_runtime.hosts())
     assert list(first) == await tcp_runtime.workers()
     assert first == second
+
+
+async def test_hosts_that_were_not_made_as_their_caller_was_cancelled_are_made_for_the_next(monkeypatch):
+    start, one_is_made, other_is_begun = HostRef.start, asyncio.Event(), asyncio.Event()
+    begun: list[HostRef] = []
+
+    async def start_one(host: HostRef) -> None:
+        begun.append(host)
+        if len(begun) == 1:
+            await start(host)
+            one_is_made.set()
+        else:
+            await one_is_made.wait()
+            other_is_begun.set()
+            await asyncio.Event().wait()
+
+    async with LocalCluster(asynchronous=True, **LOCAL) as cluster:
+        runtime = await Runtime.acquire(cluster)
+        monkeypatch.setattr(HostRef, "start", start_one)
+        making = asyncio.create_task(runtime.hosts())
+        await other_is_begun.wait()
+        making.cancel()
+        await asyncio.wait([making])
+        monkeypatch.setattr(HostRef, "start", start)
+        assert list(await runtime.hosts()) == await runtime.workers()
+        await runtime.release()
 
 
 async def test_a_worker_that_leaves_is_reported_and_its_calls_fail():

@@ -16,6 +16,7 @@ from byzflow.engine.actor.backends.thread import ThreadActorBackend
 from byzflow.engine.actor.clusters import EMBEDDED, process_cluster
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
+from byzflow.exceptions import NodeLostError
 from byzflow.operators.base import SubTask
 from tests.engine.actor.subjects import die_among, scribble
 
@@ -256,6 +257,28 @@ async def test_a_channel_is_bound_on_every_worker_once_and_pools_can_talk():
         assert await far.recv("far-0", timeout=5) == "hello"
         with pytest.raises(KeyError):
             channel.endpoint("nobody")
+
+
+async def test_a_lost_worker_whose_revival_was_cancelled_is_revived_for_the_next(fakes, monkeypatch):
+    async def lost(self, method, *args, **kwargs):
+        raise NodeLostError("gone")
+
+    begun = asyncio.Event()
+
+    async def never(self, *args, **kwargs):
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with ActorPool([ActorPoolConfig("any")]) as pool:
+        fakes[0].call = lost.__get__(fakes[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(Fake, "construct", never)
+            work = asyncio.create_task(pool.run_subtask(SubTask(square, (2,))))
+            await asyncio.wait_for(begun.wait(), 20)
+            work.cancel()
+            await asyncio.wait([work])
+        assert await pool.run_subtask(SubTask(square, (3,))) == 9
+    assert [fake.events[-1] for fake in fakes] == ["close"] * 3
 
 
 @pytest.mark.processes
