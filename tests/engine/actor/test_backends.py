@@ -85,7 +85,7 @@ async def test_async_methods_are_awaited_and_do_not_block_each_other(backend):
     await backend.construct(AsyncSubject)
     waiting = asyncio.ensure_future(backend.call("wait"))
     await backend.call("open")
-    assert await asyncio.wait_for(waiting, 5) == "opened"
+    assert await asyncio.wait_for(waiting, 30) == "opened"
 
 
 async def test_a_hanging_object_does_not_hold_up_the_others(spec):

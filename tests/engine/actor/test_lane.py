@@ -44,13 +44,13 @@ class Probe:
         return errand.outcome
 
     def call(self, work) -> Outcome:
-        return self.submit(work).result(5)
+        return self.submit(work).result(30)
 
 
 @pytest.fixture
 def probe(request):
     made = Probe(request.param)
-    made.built.result(5)
+    made.built.result(30)
     yield made
     made.lane.stop()
     made.crew.close()
@@ -76,14 +76,14 @@ def test_two_calls_of_one_object_never_run_at_the_same_time(probe):
         running.pop()
         return count
 
-    assert {future.result(5).value for future in [probe.submit(work) for _ in range(20)]} == {1}
+    assert {future.result(30).value for future in [probe.submit(work) for _ in range(20)]} == {1}
 
 
 @sync
 def test_calls_keep_their_order(probe):
     seen: list[int] = []
     futures = [probe.submit(lambda n=n: seen.append(n)) for n in range(100)]
-    futures[-1].result(5)
+    futures[-1].result(30)
     assert seen == list(range(100))
 
 
@@ -119,12 +119,12 @@ def test_all_calls_of_an_object_with_an_async_method_run_in_one_thread(probe):
         return threading.get_ident()
 
     works = [threading.get_ident, wait] * 10
-    assert len({future.result(5).value for future in [probe.submit(work) for work in works]}) == 1
+    assert len({future.result(30).value for future in [probe.submit(work) for work in works]}) == 1
 
 
 def test_a_constructor_that_raises_is_reported():
     probe = Probe(lambda: Subject(-1.0))
-    assert isinstance(probe.built.result(5).error, ValueError)
+    assert isinstance(probe.built.result(30).error, ValueError)
     probe.crew.close()
 
 
@@ -132,7 +132,7 @@ def test_a_constructor_that_raises_is_reported():
 def test_async_methods_let_the_next_call_in(probe):
     waiting = probe.submit(lambda: probe.lane.subject.wait())
     assert probe.call(lambda: probe.lane.subject.open()).error is None
-    assert waiting.result(5).value == "opened"
+    assert waiting.result(30).value == "opened"
 
 
 @asynchronous
@@ -142,10 +142,10 @@ def test_an_async_error_is_data_too(probe):
 
 def test_stopping_a_lane_cancels_what_waits_in_it():
     probe = Probe(AsyncSubject)
-    probe.built.result(5)
+    probe.built.result(30)
     waiting = probe.submit(lambda: probe.lane.subject.wait())
     probe.lane.stop()
-    assert isinstance(waiting.result(5).error, asyncio.CancelledError)
+    assert isinstance(waiting.result(30).error, asyncio.CancelledError)
     probe.crew.close()
 
 

@@ -151,7 +151,7 @@ async def test_a_kill_in_a_call_by_line_is_a_prompt_loss(host: HostRef, by_line:
     os.kill(pid, signal.SIGKILL)
     for task in under_way:
         with pytest.raises(NodeLostError, match="that worker is gone"):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 15)
     assert not host._line.is_open
 
 

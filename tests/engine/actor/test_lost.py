@@ -29,7 +29,7 @@ async def backend(process_runtime):
 async def lost(awaitable) -> None:
     """A call that fails long before a connection would be given up, on a busy machine too."""
     with pytest.raises(NodeLostError, match="that worker is gone"):
-        await asyncio.wait_for(awaitable, 10)
+        await asyncio.wait_for(awaitable, 15)
 
 
 async def test_a_worker_that_kills_itself_in_a_call_is_a_node_lost_error(backend):

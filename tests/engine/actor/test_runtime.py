@@ -94,7 +94,7 @@ def test_threads_of_several_loops_share_it_too(thread_runtime):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert found == [thread_runtime] * 4
 
 

@@ -177,7 +177,7 @@ async def test_a_cancelled_waiter_does_not_take_a_worker_with_it(fakes):
         pool._roster.release(worker)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert await asyncio.wait_for(pool.run_subtask(SubTask(square, (3,))), 5) == 9
+        assert await asyncio.wait_for(pool.run_subtask(SubTask(square, (3,))), 30) == 9
 
 
 async def test_a_bad_backend_is_a_value_error_at_the_start_and_leaves_the_pool_usable():
@@ -220,7 +220,7 @@ async def test_thread_workers_run_in_other_threads_of_this_process_on_the_very_a
 async def test_thread_workers_really_work_side_by_side():
     barrier = threading.Barrier(4)
     async with ActorPool([ActorPoolConfig("thread", count=4)]) as pool:
-        await asyncio.wait_for(pool.run_many([SubTask(barrier.wait, (10,)) for _ in range(4)]), 10)
+        await asyncio.wait_for(pool.run_many([SubTask(barrier.wait, (30,)) for _ in range(4)]), 30)
 
 
 async def test_a_backend_given_as_an_object_serves_a_group_too():
@@ -250,11 +250,11 @@ async def test_a_channel_is_bound_on_every_worker_once_and_pools_can_talk():
         assert channel is again
         assert channel.workers == ("actor-0", "actor-1")
         await channel.send("actor-0", "actor-1", torch.arange(3))
-        assert torch.equal(await channel.recv("actor-1", timeout=5), torch.arange(3))
+        assert torch.equal(await channel.recv("actor-1", timeout=30), torch.arange(3))
         assert await channel.recv("actor-1", timeout=0.01) is None
         far = await other.open_channel("c")
         await channel.channel("actor-0").send(far.endpoint("far-0"), "hello")
-        assert await far.recv("far-0", timeout=5) == "hello"
+        assert await far.recv("far-0", timeout=30) == "hello"
         with pytest.raises(KeyError):
             channel.endpoint("nobody")
 

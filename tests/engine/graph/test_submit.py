@@ -218,7 +218,7 @@ async def test_small_rows_do_not_travel(pool, client, rows):
 async def test_nothing_is_left_on_the_cluster(pool, client, rows):
     for _ in range(3):
         await NodeScheduler(diamond(), pool=pool).run({"g": rows})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
             await asyncio.to_thread(client.run_on_scheduler, lambda: None)
 
@@ -259,7 +259,7 @@ async def test_a_refusal_leaves_nothing_on_the_cluster_either(pool, client, rows
     try:
         with pytest.raises(ToleranceError) if hostile else nullcontext():
             await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
                 await asyncio.to_thread(client.run_on_scheduler, lambda: None)
     finally:

@@ -163,7 +163,7 @@ async def test_coroutines_and_other_methods_of_one_node_run_in_the_order_asked_f
 async def test_a_coroutine_that_cancels_itself_is_an_error_at_once() -> None:
     roster = Roster([Mixed(), Echo()])
     queue = [(0, Ask("give_up")), (1, Ask("say", (1,)))]
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30):
         outcomes = await roster.ask(1, {0: queue, 1: Ask("say", (2,))}, None)
     assert isinstance(outcomes[0].error, asyncio.CancelledError)
     assert outcomes[1].value == 2
