@@ -75,7 +75,7 @@ async def test_what_a_context_loses_is_left_out_with_its_reason(error, reason):
         return Lossy(error) if index == 2 else InProcessContext()
 
     honest = nodes(3)
-    _, p2p = await play(honest, [], Topology.complete(3), factory, rounds=1, deadline=0.3)
+    _, p2p = await play(honest, [], Topology.complete(3), factory, rounds=1, deadline=1.0)
     np.testing.assert_allclose(honest[0].theta, 0.5 * (0 + 0.5))
     np.testing.assert_allclose(honest[1].theta, 0.5)
     (exclusion,) = p2p.history[0].excluded

@@ -42,7 +42,7 @@ async def test_rounds_leave_neither_threads_nor_tasks_behind():
 async def test_a_node_that_hangs_is_left_out_at_the_deadline_and_no_longer_waited_for():
     stuck, goals = Hanging(), [np.full(2, float(i)) for i in range(3)]
     nodes = [*(Quadratic(goal, PlainGossip()) for goal in goals), stuck]
-    p2p = PeerToPeer(nodes, [], Topology.complete(4), lr=1.0, deadline=0.3)
+    p2p = PeerToPeer(nodes, [], Topology.complete(4), lr=1.0, deadline=1.0)
     async with p2p:
         for _ in range(3):
             await p2p.round()
