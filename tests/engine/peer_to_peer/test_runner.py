@@ -36,7 +36,7 @@ async def test_rounds_leave_neither_threads_nor_tasks_behind():
             threads.append(threading.active_count())
             tasks.add(len(asyncio.all_tasks()))
     assert len(tasks) == 1
-    assert threads[-1] <= threads[5] + 2  # a busy machine may bring in a spare one
+    assert threads[-1] <= threads[5] + 9  # a busy machine may bring in spare ones; one a round would be 54
 
 
 async def test_a_node_that_hangs_is_left_out_at_the_deadline_and_no_longer_waited_for():
