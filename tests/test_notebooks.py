@@ -19,7 +19,7 @@ def test_the_notebook_runs_in_small_mode(path: Path) -> None:
     notebook = jupytext.read(path)
     environment = {"BYZFLOW_SMALL": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     with mock.patch.dict(os.environ, environment):
-        NotebookClient(notebook, timeout=50, kernel_name="python3").execute()
+        NotebookClient(notebook, timeout=240, startup_timeout=240, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
 

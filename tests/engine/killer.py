@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -39,4 +40,5 @@ class Killer:
         running = sorted(n.pid for n in nannies if n.pid and n.status.name == "running")
         if running:
             self.killed.append(running[int(choice * len(running))])
-            os.kill(self.killed[-1], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # gone since its nanny has looked
+                os.kill(self.killed[-1], signal.SIGKILL)

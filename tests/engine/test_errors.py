@@ -65,7 +65,7 @@ async def expected(make: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("lossy", [False, True])
 @pytest.mark.parametrize("make", [server, peers])
 async def test_a_node_that_stumbles_steps_once_a_round(make: Any, lossy: bool) -> None:
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
         nodes = await HonestNodeActor.spawn_many([Recipe(Stumbling, (i,)) for i in range(N)], backend=cluster)
         async with make(nodes) as run:
@@ -84,7 +84,7 @@ async def test_a_node_that_stumbles_steps_once_a_round(make: Any, lossy: bool) -
 
 @pytest.mark.parametrize("kind", [ParameterServer, PeerToPeer])
 async def test_a_liar_that_stumbled_comes_back_as_it_was_after_that(kind: Any) -> None:
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     how = Average() if kind is ParameterServer else Topology.complete(N + 1)
     async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
         liar = await ByzantineNodeActor.spawn(StumblingLiar, backend=cluster)

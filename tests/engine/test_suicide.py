@@ -274,7 +274,7 @@ async def test_a_node_that_cannot_be_made_anew_is_left_out(
     make: Any, how: str, reason: str, cluster: LocalCluster
 ) -> None:
     nodes = await HonestNodeActor.spawn_many([Recipe(Reluctant, (i, how)) for i in range(N)], backend=cluster)
-    with dask.config.set({"byzflow.host.start-deadline": 1.0}):
+    with dask.config.set({"byzflow.host.start-deadline": 2.0}):
         async with make(nodes) as run:
             for _ in range(FATAL + 2):
                 await run.round()
@@ -289,7 +289,7 @@ async def test_a_node_that_cannot_be_made_anew_is_left_out(
 async def test_a_node_that_hangs_on_its_way_back_holds_nobody_up_and_comes_back_when_it_can(
     monkeypatch: pytest.MonkeyPatch, make: Any, how: str, cluster: LocalCluster
 ) -> None:
-    limit, back, waits, wait = 0.3, FATAL + 4, list[Any](), Move.wait
+    limit, back, waits, wait = 1.0, FATAL + 4, list[Any](), Move.wait
 
     async def noted(move: Move, limit: float | None) -> None:
         waits.append(limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import weakref
 from collections.abc import Callable, Sequence
@@ -10,9 +11,12 @@ from typing import Any
 
 from byzflow.engine.actor.calls import text_of
 from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.lane import WORK
 
 __all__ = ("Batch",)
+
+GIVEN_BACK = 1.0  # [seconds] at most of those in which the loop stood still, as a caller waits little longer
 
 
 class Batch:
@@ -44,9 +48,9 @@ class Batch:
         self._seconds = [0.0] * count
         self._missing = dict.fromkeys(range(count))
         self._loop = asyncio.get_running_loop()
-        self._done = asyncio.Event()
+        self._done: asyncio.Future[None] = self._loop.create_future()
         if not count:
-            self._done.set()
+            self._done.set_result(None)
 
     def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
         """Put in the outcome of one call, from the thread that made it; too late is not an error."""
@@ -57,16 +61,17 @@ class Batch:
             self._said[index] = text_of(error)  # foreign code too, and here nobody waits for it
             self._errors[index] = self._portable(error) if self._portable else error
         del self._missing[index]  # last: what is not missing is complete, so no lock is needed
-        if not self._missing and not self._loop.is_closed():  # as that of a worker that ended meanwhile
-            self._loop.call_soon_threadsafe(self._done.set)
+        if not self._missing:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, as that of a worker that ended
+                self._loop.call_soon_threadsafe(self._tell)
 
     async def wait(self, deadline: float | None) -> None:
         """Return when all outcomes are in, or after `deadline` [seconds]."""
-        try:
-            async with asyncio.timeout(deadline):
-                await self._done.wait()
-        except TimeoutError:
-            return
+        await until([self._done], deadline, most=GIVEN_BACK)
+
+    def _tell(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
 
     def close(self, late: Callable[[int], BaseException] | None = None) -> Columns:
         """Take no more outcomes; return them in order, ``late(index)`` for the missing."""

@@ -103,10 +103,14 @@ class Fleet:
             self._is_current = True
             self._departed.clear()
             self._runtime.connection.revive()
-            addresses = await self.workers()
-            await asyncio.gather(
-                *(self._make(a) for a in addresses if a not in self._hosts and a not in self._departed)
-            )
+            try:
+                addresses = await self.workers()
+                await asyncio.gather(
+                    *(self._make(a) for a in addresses if a not in self._hosts and a not in self._departed)
+                )
+            except BaseException:  # a cancelled caller, for one: some are missing still
+                self._is_current = False
+                raise
             self._hosts = {a: self._hosts[a] for a in addresses if a in self._hosts}
             self._alive.update(addresses)
             self._alive -= self._departed

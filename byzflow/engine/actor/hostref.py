@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,6 +12,7 @@ from distributed.protocol.serialize import to_serialize
 
 from byzflow.engine.actor.calls import Call, Sweep
 from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.dial import Bell
 from byzflow.engine.actor.line import METHODS, Caller, LineCutError
 from byzflow.engine.actor.mail import Mail
@@ -28,8 +28,6 @@ __all__ = ("HostRef",)
 
 Recipe = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
-TURN = 1.0  # [seconds] between two looks whether the scheduler is still the same
-STILL = 0.05  # [seconds] that a timer may be late without the loop having stood still
 FAREWELL = 0.5  # [seconds] for a cancelled rpc, or a host that is closed, to end in order
 
 
@@ -220,7 +218,7 @@ class HostRef:
         """Await `work` on the client's loop until it ends, the worker is lost, or the deadline passes."""
         task = asyncio.ensure_future(work)
         try:
-            await self._first(task, deadline)
+            await until([task, self._lost], deadline, first=True, look=self.runtime.look)
             if task.done():
                 return task.result()
             if self._lost.done():
@@ -233,19 +231,6 @@ class HostRef:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=FAREWELL)
-
-    async def _first(self, task: asyncio.Task[Any], deadline: float | None) -> None:
-        """Wait for a task, for the loss of the worker, or for the deadline."""
-        clock = asyncio.get_running_loop().time
-        end = math.inf if deadline is None else clock() + deadline
-        waiting: set[asyncio.Future[Any]] = {task, self._lost}
-        while len(waiting) == 2 and (left := end - clock()) > 0:
-            self.runtime.look()
-            begin, turn = clock(), min(TURN, left)
-            _, waiting = await asyncio.wait(waiting, timeout=turn, return_when=asyncio.FIRST_COMPLETED)
-            stood_still = clock() - begin - turn  # this loop, with answers that it has not read yet
-            if stood_still > STILL:
-                end = max(end, clock()) + stood_still
 
     async def start(self) -> None:
         """Create the actor on its worker and find out whether that can be reached directly."""

@@ -7,6 +7,7 @@ are tasks, so that a waiting method lets the next call in and none can block the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import weakref
@@ -149,7 +150,7 @@ class _Loop:
         threading.Thread(target=self._main, name="byzflow-loop", daemon=True).start()
 
     def post(self, job: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # it is closed
             self._loop.call_soon_threadsafe(job)
 
     def spawn(self, work: Any) -> None:
@@ -158,7 +159,7 @@ class _Loop:
         task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        self._loop.stop()
+        self.post(self._loop.stop)  # from another thread, if that was still making the object
 
     def _main(self) -> None:
         one_openmp_thread()

@@ -8,6 +8,7 @@ is opened by whoever uses it, as with any parcel. How the two ends find each oth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate, count, pairwise
@@ -88,7 +89,7 @@ class Line(asyncio.Protocol):
 
     def close(self) -> None:
         """Hang up, when what has been written is gone."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._transport.close)
 
     def send(self, message: Message) -> None:

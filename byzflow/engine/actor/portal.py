@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from byzflow.engine.actor.connection import Connection
+from byzflow.engine.actor.deadline import until
 from byzflow.exceptions import NodeLostError
 
 __all__ = ("Portal", "ended")
@@ -87,19 +89,16 @@ async def ended(work: Future[Any], limit: float | None) -> bool:
 
     It goes on when the waiting is cancelled.
     """
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
 
     def tell(work: Future[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(over.set)
+        with contextlib.suppress(RuntimeError):  # nobody waits any more, and the loop is closed
+            loop.call_soon_threadsafe(over.set_result, None)
 
     work.add_done_callback(tell)
-    try:
-        async with asyncio.timeout(limit):
-            await over.wait()
-    except TimeoutError:
-        return work.done()
-    return True
+    await until([over], limit)
+    return work.done()
 
 
 async def _coroutine(fn: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:

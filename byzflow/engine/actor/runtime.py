@@ -99,12 +99,14 @@ class Runtime(Portal):
                 return
             self._forget()
         await asyncio.gather(asyncio.shield(asyncio.wrap_future(self._ready)), return_exceptions=True)
-        if self._fleet is not None and self.connection.is_alive:
-            await self.run(self._fleet.leave)
-        if self.connection.is_async and self.connection.is_alive:
-            await self.run(self.connection.close_async)
-        else:
-            await self.connection.close_async()
+        try:
+            if self._fleet is not None and self.connection.is_alive:
+                await self.run(self._fleet.leave)
+        finally:
+            if self.connection.is_async and self.connection.is_alive:
+                await self.run(self.connection.close_async)
+            else:
+                await self.connection.close_async()
 
     async def workers(self) -> list[str]:
         """Return the addresses of the live workers, sorted."""

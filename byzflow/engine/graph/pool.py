@@ -208,13 +208,15 @@ class ActorPool:
 
     async def _revive(self, worker: PoolWorker) -> bool:
         """Put a lost worker on a live host; without one, the pool goes on with the others."""
-        await worker.close()
+        lost = worker.backend  # which stays, and says so, if this is cancelled
         try:
             await worker.start(_backend(worker.config, [worker.config.backend]))
         except (NodeLostError, ConnectionError, TimeoutError):
             await worker.close()
             self._roster.remove(worker)
             return False
+        if lost is not None:
+            await lost.close()
         self._revived += 1
         return True
 

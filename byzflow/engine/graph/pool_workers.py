@@ -92,10 +92,14 @@ class PoolWorker:
         return affinity is None or affinity == self.tag or affinity in self.config.resolved_capabilities()
 
     async def start(self, backend: ActorBackend) -> None:
-        """Put a runner behind `backend`."""
+        """Put a runner behind `backend`, and use that from now on; if it fails, the one before stays."""
+        try:
+            await backend.start()
+            await backend.construct(SubtaskRunner, args=(), kwargs={})
+        except BaseException:
+            await backend.close()
+            raise
         self.backend = backend
-        await backend.start()
-        await backend.construct(SubtaskRunner, args=(), kwargs={})
 
     async def run(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run one subtask."""

@@ -216,10 +216,7 @@ class Cluster:
         parts = work.cut_rows(rows, k)
         lots = [parts[i :: len(workers)] for i in range(min(len(parts), len(workers)))]
         placed = await asyncio.gather(
-            *(
-                self.runtime.client.scatter(lot, workers=[worker], hash=False, asynchronous=True)
-                for lot, worker in zip(lots, workers, strict=False)
-            )
+            *(self._scatter(lot, workers=[worker]) for lot, worker in zip(lots, workers, strict=False))
         )
         futures: dict[int, Future[Any]] = {}
         for start, lot in enumerate(placed):
@@ -227,8 +224,13 @@ class Cluster:
         return Sharded(tuple(futures[i] for i in range(len(parts))))
 
     async def _scatter_one(self, value: Any) -> Future[Any]:
-        futures: list[Future[Any]] = await self.runtime.client.scatter([value], hash=False, asynchronous=True)
-        return futures[0]
+        return (await self._scatter([value]))[0]
+
+    async def _scatter(self, values: list[Any], **options: Any) -> list[Future[Any]]:
+        """Send values, all the way if that is cancelled: only with a future can the cluster let go of one."""
+        sending = self.runtime.client.scatter(values, hash=False, asynchronous=True, **options)
+        futures: list[Future[Any]] = await asyncio.shield(sending)
+        return futures
 
     async def _start(self, collections: Sequence[Any]) -> list[Any]:
         return list(self.runtime.client.compute(list(collections)))

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 __all__ = ("run_sync",)
 
 T = TypeVar("T")
+
+TURN = 0.5  # [seconds] of one wait: Ctrl-C that comes just before it begins does not wake it
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
@@ -36,7 +38,10 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     with ThreadPoolExecutor(1, "byzflow-sync") as thread:
         try:
             thread.submit(int).result()  # a thread whose start was interrupted would not be waited for
-            return thread.submit(context.run, _run, work, begun).result()
+            done = thread.submit(context.run, _run, work, begun)
+            while not wait([done], TURN).done:
+                pass
+            return done.result()
         except KeyboardInterrupt:  # of the caller, who would else wait for the end
             if begun.cancel():
                 work.close()

@@ -70,10 +70,11 @@ class Turn:
         with self._guard:
             was_closed, self._is_closed = self._is_closed, True
             holder, loop = self._holder, self._loop
-        if was_closed or holder is None or holder is asyncio.current_task():
+        if holder is None or holder is asyncio.current_task():
             return
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._cancel, holder)
+            if not was_closed:
+                loop.call_soon_threadsafe(self._cancel, holder)
             await asyncio.wait([asyncio.wrap_future(self._left)], timeout=GOODBYE)
 
     def _cancel(self, holder: asyncio.Task[object]) -> None:

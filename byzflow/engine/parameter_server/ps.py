@@ -183,8 +183,6 @@ class ParameterServer:
 
         A round that is under way in another task ends with a `RuntimeError`.
         """
-        if self._closed:
-            return
         self._closed = True
         await self._turn.close()
         await self._rounds.close()

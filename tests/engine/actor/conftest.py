@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import dask
 import pytest
 from distributed import LocalCluster
 
@@ -24,7 +25,9 @@ def thread_runtime() -> Iterator[Runtime]:
 
 @pytest.fixture(scope="package")
 def process_runtime() -> Iterator[Runtime]:
-    yield from _held("process")
+    """Its workers are killed by some tests, and may both be starting again on a busy machine."""
+    with dask.config.set({"byzflow.comm.connect-timeout": "60s"}):
+        yield from _held("process")
 
 
 @pytest.fixture(scope="package")

@@ -16,7 +16,7 @@ def crew():
     assert becomes(lambda: len(made) == 0)
 
 
-def becomes(claim, limit: float = 5.0) -> bool:
+def becomes(claim, limit: float = 20.0) -> bool:
     end = time.monotonic() + limit
     tick = threading.Event()
     while not claim() and time.monotonic() < end:
@@ -34,8 +34,8 @@ def test_many_short_jobs_need_few_threads(crew):
 
     for _ in range(500):
         crew.run(work)
-    assert all(left.acquire(timeout=5) for _ in range(500))
-    assert len(seen) <= 3
+    assert all(left.acquire(timeout=20) for _ in range(500))
+    assert len(seen) <= 10  # three, unless the machine stops for a while
 
 
 def test_bursts_of_jobs_start_no_new_threads(crew):
@@ -43,7 +43,7 @@ def test_bursts_of_jobs_start_no_new_threads(crew):
     for _ in range(40):
         left = threading.Semaphore(0)
         crew.run(*[left.release] * 10)
-        assert all(left.acquire(timeout=5) for _ in range(10))
+        assert all(left.acquire(timeout=20) for _ in range(10))
         names |= {thread.name for thread in threading.enumerate() if thread.name.startswith("byzflow-test-")}
     assert len(names) <= 10  # three, unless the machine stops for a while
 
@@ -53,7 +53,7 @@ def test_jobs_that_hang_do_not_hold_up_the_others_and_the_crew_shrinks_again(cre
     for _ in range(5):
         crew.run(release.wait)
     crew.run(done.set)
-    assert done.wait(5)
+    assert done.wait(20)
     release.set()
     assert becomes(lambda: len(crew) <= 2)
 
@@ -63,12 +63,12 @@ def test_jobs_that_wait_for_each_other_all_run(crew):
     met = threading.Semaphore(0)
 
     def work():
-        barrier.wait(5)
+        barrier.wait(20)
         met.release()
 
     for _ in range(6):
         crew.run(work)
-    assert all(met.acquire(timeout=5) for _ in range(6))
+    assert all(met.acquire(timeout=20) for _ in range(6))
 
 
 def test_a_job_after_a_hanging_one_on_the_last_idle_thread_is_not_forgotten():
@@ -79,7 +79,7 @@ def test_a_job_after_a_hanging_one_on_the_last_idle_thread_is_not_forgotten():
         crew.run(lambda: None)
         crew.run(release.wait)
         crew.run(done.set)
-        assert done.wait(5)
+        assert done.wait(20)
     release.set()
     crew.close()
 

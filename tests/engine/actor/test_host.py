@@ -40,7 +40,7 @@ def test_a_host_of_another_process_is_a_lookup_error():
 
 
 async def test_a_loop_that_stood_still_does_not_take_a_worker_for_late(tcp_address):
-    limit = 0.1  # seconds, of which the loop of the client and of this test gives the worker none
+    limit = 0.4  # seconds, of which the loop of the client and of this test gives the worker none
     with dask.config.set({"byzflow.host.grace": 0}):
         async with Client(tcp_address, asynchronous=True) as client:
             backend = DaskActorBackend(client)

@@ -10,7 +10,7 @@ import torch
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.crew import Crew
-from byzflow.engine.actor.lane import Lane
+from byzflow.engine.actor.lane import Lane, _Loop
 from tests.engine.actor.subjects import AsyncSubject, Subject
 
 
@@ -45,13 +45,13 @@ class Probe:
         return errand.outcome
 
     def call(self, work) -> Outcome:
-        return self.submit(work).result(5)
+        return self.submit(work).result(30)
 
 
 @pytest.fixture
 def probe(request):
     made = Probe(request.param)
-    made.built.result(5)
+    made.built.result(30)
     yield made
     made.lane.stop()
     made.crew.close()
@@ -77,14 +77,14 @@ def test_two_calls_of_one_object_never_run_at_the_same_time(probe):
         running.pop()
         return count
 
-    assert {future.result(5).value for future in [probe.submit(work) for _ in range(20)]} == {1}
+    assert {future.result(30).value for future in [probe.submit(work) for _ in range(20)]} == {1}
 
 
 @sync
 def test_calls_keep_their_order(probe):
     seen: list[int] = []
     futures = [probe.submit(lambda n=n: seen.append(n)) for n in range(100)]
-    futures[-1].result(5)
+    futures[-1].result(30)
     assert seen == list(range(100))
 
 
@@ -120,12 +120,12 @@ def test_all_calls_of_an_object_with_an_async_method_run_in_one_thread(probe):
         return threading.get_ident()
 
     works = [threading.get_ident, wait] * 10
-    assert len({future.result(5).value for future in [probe.submit(work) for work in works]}) == 1
+    assert len({future.result(30).value for future in [probe.submit(work) for work in works]}) == 1
 
 
 def test_a_constructor_that_raises_is_reported():
     probe = Probe(lambda: Subject(-1.0))
-    assert isinstance(probe.built.result(5).error, ValueError)
+    assert isinstance(probe.built.result(30).error, ValueError)
     probe.crew.close()
 
 
@@ -133,7 +133,7 @@ def test_a_constructor_that_raises_is_reported():
 def test_async_methods_let_the_next_call_in(probe):
     waiting = probe.submit(lambda: probe.lane.subject.wait())
     assert probe.call(lambda: probe.lane.subject.open()).error is None
-    assert waiting.result(5).value == "opened"
+    assert waiting.result(30).value == "opened"
 
 
 @asynchronous
@@ -143,10 +143,10 @@ def test_an_async_error_is_data_too(probe):
 
 def test_stopping_a_lane_cancels_what_waits_in_it():
     probe = Probe(AsyncSubject)
-    probe.built.result(5)
+    probe.built.result(30)
     waiting = probe.submit(lambda: probe.lane.subject.wait())
     probe.lane.stop()
-    assert isinstance(waiting.result(5).error, asyncio.CancelledError)
+    assert isinstance(waiting.result(30).error, asyncio.CancelledError)
     probe.crew.close()
 
 
@@ -176,3 +176,36 @@ def test_a_coroutine_that_ends_its_own_loop_is_an_error_and_takes_no_thread_with
     assert isinstance(probe.call(work).error, error)
     assert thread.is_alive()
     assert probe.call(lambda: 3).value == 3
+
+
+def test_an_object_with_a_loop_that_is_dropped_while_it_is_made_leaves_no_thread():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build():
+        begun.set()
+        go_on.wait(30)
+        return AsyncSubject()
+
+    probe, loops = Probe(build), []
+    start = _Loop.__init__
+
+    def noted(self):
+        start(self)
+        loops.append(self._loop)
+        while not loops[0].is_running():  # until it waits for what comes
+            threading.Event().wait(0.001)
+        threading.Event().wait(0.05)
+
+    assert begun.wait(20)
+    probe.lane.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Loop, "__init__", noted)
+        go_on.set()
+        probe.built.result(20)
+    end = threading.Event()
+    for _ in range(2000):
+        if loops[0].is_closed():
+            break
+        end.wait(0.01)
+    assert loops[0].is_closed()
+    probe.crew.close()

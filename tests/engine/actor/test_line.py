@@ -70,7 +70,7 @@ async def connected(execute: Callable[..., Awaitable[Any]]) -> AsyncIterator[tup
     _, caller = await loop.create_unix_connection(Caller, sock=ends[0])
     _, answerer = await loop.create_unix_connection(lambda: Answerer(execute), sock=ends[1])
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield caller, answerer
     finally:
         for line in (caller, answerer):

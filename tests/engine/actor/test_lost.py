@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 
 import pytest
 
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.actor.hostref import HostRef
 from byzflow.exceptions import NodeLostError
 from tests.engine.actor.subjects import Subject
 
@@ -26,25 +26,29 @@ async def backend(process_runtime):
     await made.close()
 
 
-async def lost_within(awaitable, limit: float) -> None:
-    begin = time.monotonic()
+async def lost(awaitable) -> None:
+    """A call that fails long before a connection would be given up, on a busy machine too."""
     with pytest.raises(NodeLostError, match="that worker is gone"):
-        await asyncio.wait_for(awaitable, 20)
-    assert time.monotonic() - begin < limit
+        await asyncio.wait_for(awaitable, 15)
 
 
 async def test_a_worker_that_kills_itself_in_a_call_is_a_node_lost_error(backend):
-    await lost_within(backend.call("die"), 2.0)
+    await lost(backend.call("die"))
 
 
-async def test_every_call_under_way_and_every_later_one_fails_promptly(backend):
+async def never(*args) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_every_call_under_way_and_every_later_one_fails_promptly(backend, monkeypatch):
     pid, _ = await backend.call("where")
     under_way = asyncio.ensure_future(backend.call("hang"))
     await backend.host.call_many([Call("nobody", "ping")])  # the host has both calls after this answer
     os.kill(pid, signal.SIGKILL)
     at_once = asyncio.ensure_future(backend.call("add", 1.0))
-    await asyncio.gather(lost_within(under_way, 2.0), lost_within(at_once, 2.0))
-    await lost_within(backend.call("add", 1.0), 0.5)
+    await asyncio.gather(lost(under_way), lost(at_once))
+    monkeypatch.setattr(HostRef, "_rpc", never)
+    await lost(backend.call("add", 1.0))
 
 
 async def test_the_owner_hears_of_it_and_finds_a_live_host_to_spawn_on(backend, process_runtime):
@@ -52,8 +56,8 @@ async def test_the_owner_hears_of_it_and_finds_a_live_host_to_spawn_on(backend, 
     loop = asyncio.get_running_loop()
     cancel = process_runtime.on_lost(lambda address: loop.call_soon_threadsafe(heard.put_nowait, address))
     gone = backend.host.address
-    await lost_within(backend.call("die"), 2.0)
-    assert await asyncio.wait_for(heard.get(), 2) == gone
+    await lost(backend.call("die"))
+    assert await asyncio.wait_for(heard.get(), 20) == gone
     again = resolve_backend("process")
     await again.construct(Subject, args=(5.0,))
     assert again.host.address != gone
@@ -63,7 +67,7 @@ async def test_the_owner_hears_of_it_and_finds_a_live_host_to_spawn_on(backend, 
 
 
 async def test_closing_after_the_loss_is_quiet(backend):
-    await lost_within(backend.call("die"), 2.0)
+    await lost(backend.call("die"))
     await backend.close()
 
 

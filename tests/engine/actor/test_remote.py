@@ -118,7 +118,7 @@ async def test_start_actor_server_listens_on_the_port_it_was_given():
     async with RemoteActorServer("127.0.0.1", 0) as free:
         address = free.address
     serving = asyncio.create_task(start_actor_server("127.0.0.1", int(address.rpartition(":")[2])))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await (await connect(address)).close()
     await use(resolve_backend(address))
     await cancel(serving)

@@ -55,10 +55,10 @@ def test_callers_of_other_loops_wait_too() -> None:
     threads = [threading.Thread(target=call) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert entered.wait(10)
+    assert entered.wait(30)
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert seen == [1, 1, 1]
 
 

@@ -55,7 +55,7 @@ async def test_a_remote_callable_is_one_subtask_on_a_pool_of_two():
 
 async def test_remote_callables_that_do_not_need_each_other_run_on_different_workers():
     both = threading.Barrier(2)
-    op = RemoteCallableOp(lambda: both.wait(5) is not None, input_mapping={})
+    op = RemoteCallableOp(lambda: both.wait(30) is not None, input_mapping={})
     graph = ComputationGraph([GraphNode("a", op), GraphNode("b", op)], outputs=["a", "b"])
     async with ActorPool([ActorPoolConfig("thread", count=2)]) as pool:
         assert await NodeScheduler(graph, pool=pool).run({}) == {"a": True, "b": True}

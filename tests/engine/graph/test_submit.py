@@ -218,7 +218,7 @@ async def test_small_rows_do_not_travel(pool, client, rows):
 async def test_nothing_is_left_on_the_cluster(pool, client, rows):
     for _ in range(3):
         await NodeScheduler(diamond(), pool=pool).run({"g": rows})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
             await asyncio.to_thread(client.run_on_scheduler, lambda: None)
 
@@ -259,7 +259,7 @@ async def test_a_refusal_leaves_nothing_on_the_cluster_either(pool, client, rows
     try:
         with pytest.raises(ToleranceError) if hostile else nullcontext():
             await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": vectors})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
                 await asyncio.to_thread(client.run_on_scheduler, lambda: None)
     finally:
@@ -274,6 +274,21 @@ async def test_a_cancelled_run_leaves_the_pool_usable(pool, rows):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert_same(await scheduler.run({"g": rows}), await NodeScheduler(diamond()).run({"g": rows}))
+
+
+async def test_a_run_that_is_cancelled_while_rows_are_sent_leaves_nothing_on_the_cluster(pool, client, rows):
+    gc.collect()
+    tasks = client.cluster.scheduler.tasks
+    for _ in range(5):
+        run = asyncio.create_task(NodeScheduler(diamond(), pool=pool).run({"g": rows}))
+        async with asyncio.timeout(30):
+            while not tasks:  # noqa: ASYNC110  # until the scheduler has a row, which the client does not know
+                await asyncio.sleep(0)
+            run.cancel()
+            await asyncio.wait([run])
+            while tasks:
+                gc.collect()
+                await asyncio.sleep(0.01)
 
 
 async def test_a_users_compute_runs_here_on_the_same_object(pool, rows):

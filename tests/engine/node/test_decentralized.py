@@ -56,7 +56,7 @@ async def test_messages_arrive_in_order_with_sender_and_type(make: Any) -> None:
     cluster.nodes["b"].register_message_handler("gradient", handler)
     for i in range(5):
         await cluster.nodes["a"].send_message("b", "gradient", {"i": i, "vector": torch.full((2,), float(i))})
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 30)
     assert got == [("a", i, [float(i)] * 2) for i in range(5)]
     await cluster.shutdown_all()
 
@@ -65,7 +65,7 @@ async def test_a_pipeline_waits_for_a_message() -> None:
     cluster = await cluster_of(InProcessContext, Topology.ring(3))
     waiting = asyncio.create_task(cluster.nodes["b"].execute_pipeline("wait", {}))
     await cluster.nodes["a"].broadcast_message("value", {"v": 21})
-    assert await asyncio.wait_for(waiting, 10) == {"y": 42}
+    assert await asyncio.wait_for(waiting, 30) == {"y": 42}
     assert await cluster.nodes["c"].execute_pipeline("double", {"x": 2}) == {"y": 4}
     await cluster.shutdown_all()
 
@@ -127,7 +127,7 @@ async def test_a_handler_that_fails_does_not_end_the_node() -> None:
     cluster.nodes["b"].register_message_handler("t", handler)
     await cluster.nodes["a"].send_message("b", "t", "bad")
     await cluster.nodes["a"].send_message("b", "t", "good")
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 30)
     await cluster.shutdown_all()
 
 

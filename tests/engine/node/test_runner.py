@@ -69,7 +69,7 @@ def test_what_a_step_raises_reaches_the_caller() -> None:
             runner.step()
         BROKE.clear()
         runner.start_auto(0.0)
-        assert BROKE.wait(10)
+        assert BROKE.wait(30)
         with pytest.raises(ZeroDivisionError):
             runner.stop_auto()
         assert runner.state() == {}
@@ -116,7 +116,7 @@ def test_a_failed_node_does_not_keep_the_others_of_a_cluster_from_stopping() -> 
     BROKE.clear()
     for name in ("good", "bad", "late"):
         cluster.start_auto(name, 0.0)
-    assert BROKE.wait(10)
+    assert BROKE.wait(30)
     with pytest.raises(ZeroDivisionError):
         cluster.stop_all()
     for name in ("good", "late"):

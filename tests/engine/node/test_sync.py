@@ -34,6 +34,27 @@ def test_ctrl_c_cancels_the_work(in_a_loop: bool) -> None:
     assert ends == [asyncio.CancelledError]
 
 
+def test_ctrl_c_that_does_not_wake_the_caller_is_seen_all_the_same() -> None:
+    ends: list[type[BaseException]] = []
+
+    async def work() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # as if the caller did not wait yet
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), timeout=20)
+        except BaseException as end:
+            ends.append(type(end))
+            raise
+
+    async def cell() -> None:
+        run_sync(work())
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    loop.close()
+    assert ends == [asyncio.CancelledError]
+
+
 def test_ctrl_c_while_the_thread_starts_leaves_no_work_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ended = threading.Event(), threading.Event()
     start = threading.Thread.start

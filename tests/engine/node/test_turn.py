@@ -62,7 +62,7 @@ async def test_a_round_that_is_under_way_when_its_run_is_closed_ends_with_an_err
     run = make([Gated(0), Gated(1)])
     rounds = [asyncio.create_task(run.round()) for _ in range(3)]
     assert await asyncio.to_thread(Gated.began.wait, 30)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await asyncio.gather(run.shutdown(), run.shutdown())
         ended = await asyncio.gather(*rounds, return_exceptions=True)
     assert [type(error) for error in ended] == [RuntimeError] * 3
@@ -86,7 +86,7 @@ def test_a_round_of_another_loop_ends_when_its_run_is_closed(make: Any) -> None:
     other.start()
     assert Gated.began.wait(30)
     asyncio.run(run.shutdown())
-    other.join(10)
+    other.join(30)
     assert "was under way when its run was closed" in str(raised[0])
     Gated.gate.set()
 

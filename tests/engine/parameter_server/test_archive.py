@@ -45,11 +45,11 @@ class Unpicklable(Learner):
 
 
 def server(nodes: list[Any], store: Any) -> ParameterServer:
-    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=0.3, checkpoint=store)
+    return ParameterServer(nodes, [], CoordinateWiseTrimmedMean(f=1), deadline=1.0, checkpoint=store)
 
 
 def peers(nodes: list[Any], store: Any) -> PeerToPeer:
-    return PeerToPeer(nodes, [], Topology.complete(N), deadline=0.3, checkpoint=store)
+    return PeerToPeer(nodes, [], Topology.complete(N), deadline=1.0, checkpoint=store)
 
 
 @pytest.mark.parametrize("make", [server, peers])

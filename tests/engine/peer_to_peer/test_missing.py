@@ -268,9 +268,9 @@ class Mortal(Peer):
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(120)
 async def test_a_node_that_is_made_anew_remembers_the_same(tmp_path: Any) -> None:
-    with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.round.snapshot-every": 3}):
+    settings = {"byzflow.round.snapshot-every": 3, "byzflow.comm.connect-timeout": "120s"}
+    with dask.config.set({"byzflow.cluster.workers": 2, **settings}):
         recipes = [Recipe(Mortal, (i, str(tmp_path))) for i in range(N)]
         nodes = await HonestNodeActor.spawn_many(recipes, backend="process")
         async with PeerToPeer(nodes, [], CHANGING) as run:

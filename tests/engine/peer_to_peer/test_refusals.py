@@ -95,7 +95,7 @@ async def test_a_node_that_hangs_is_left_out_at_the_deadline(held, monkeypatch):
     goals = [torch.full((D,), float(i)) for i in range(3)]
     stuck = Hanging()
     nodes = [*(Quadratic(goal, PlainGossip()) for goal in goals), stuck]
-    p2p = PeerToPeer(nodes, [], Topology.complete(4), lr=1.0, deadline=0.5)
+    p2p = PeerToPeer(nodes, [], Topology.complete(4), lr=1.0, deadline=1.0)
     async with p2p:
         for _ in range(4):
             await p2p.round()

@@ -36,20 +36,19 @@ async def test_rounds_leave_neither_threads_nor_tasks_behind():
             threads.append(threading.active_count())
             tasks.add(len(asyncio.all_tasks()))
     assert len(tasks) == 1
-    assert threads[-1] <= threads[5] + 2  # a busy machine may bring in a spare one
+    assert threads[-1] <= threads[5] + 9  # a busy machine may bring in spare ones; one a round would be 54
 
 
 async def test_a_node_that_hangs_is_left_out_at_the_deadline_and_no_longer_waited_for():
     stuck, goals = Hanging(), [np.full(2, float(i)) for i in range(3)]
     nodes = [*(Quadratic(goal, PlainGossip()) for goal in goals), stuck]
-    p2p = PeerToPeer(nodes, [], Topology.complete(4), lr=1.0, deadline=0.3)
-    loop = asyncio.get_running_loop()
+    p2p = PeerToPeer(nodes, [], Topology.complete(4), lr=1.0, deadline=1.0)
     async with p2p:
         for _ in range(3):
             await p2p.round()
-        begin = loop.time()
-        await p2p.round()
-        assert loop.time() - begin < 0.29
+        p2p.deadline = 60.0
+        async with asyncio.timeout(20):
+            await p2p.round()
         stuck.gate.set()
     assert all([str(e.reason) for e in report.excluded] == ["deadline"] for report in p2p.history)
     np.testing.assert_allclose(nodes[0].theta, [1.0, 1.0])

@@ -167,15 +167,18 @@ class DaskActorBackend:
     async def close_many(backends: Sequence[DaskActorBackend]) -> None:
         """Close backends, with one rpc for each host."""
         gone: dict[HostRef, list[str]] = {}
-        runtimes = [backend.runtime for backend in backends if backend.runtime is not None]
         for backend in backends:
             if backend.host is not None:
                 backend.host.load -= 1
                 gone.setdefault(backend.host, []).append(backend.object_id)
-            backend.host = backend.runtime = None
-        await asyncio.gather(*(host.drop(*object_ids) for host, object_ids in gone.items()))
-        for runtime in runtimes:
-            await runtime.release()
+            backend.host = None
+        try:
+            await asyncio.shield(asyncio.gather(*(host.drop(*names) for host, names in gone.items())))
+        finally:  # one that is cancelled closes its runtimes too; what it cannot, the next call does
+            for backend in backends:
+                runtime, backend.runtime = backend.runtime, None
+                if runtime is not None:
+                    await runtime.release()
 
     async def get_endpoint(self) -> Endpoint:
         """Return the object's address for channels."""

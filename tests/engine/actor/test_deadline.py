@@ -1,0 +1,81 @@
+"""Deadlines on a loop that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from byzflow.engine.actor import batch as batches
+from byzflow.engine.actor.batch import Batch
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.actor.deadline import until
+from byzflow.engine.node.moving import Move
+
+
+def stand_still(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+async def test_time_in_which_the_loop_stood_still_is_given_back() -> None:
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+    waiting = asyncio.ensure_future(until([answer], 0.2))
+    await asyncio.sleep(0)
+    stand_still(0.4)
+    loop.call_later(0.1, answer.set_result, None)
+    await waiting
+    assert answer.done()
+
+
+async def test_a_node_made_anew_while_the_loop_stood_still_is_not_slow() -> None:
+    move = Move.__new__(Move)
+    move._work = Future()
+    waiting = asyncio.ensure_future(move.wait(0.2))
+    await asyncio.sleep(0)
+    stand_still(0.4)
+    asyncio.get_running_loop().call_later(0.1, move._work.set_result, Outcome())
+    await waiting
+    assert move.is_over
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_one_answer_is_enough_if_the_first_is_wanted(first: bool) -> None:
+    loop = asyncio.get_running_loop()
+    answers = [loop.create_future() for _ in range(2)]
+    waiting = asyncio.ensure_future(until(answers, None, first=first))
+    answers[0].set_result(None)
+    await asyncio.wait([waiting], timeout=20 if first else 0.05)
+    assert waiting.done() is first
+    answers[1].set_result(None)
+    await waiting
+
+
+async def test_a_loop_that_stands_still_for_ever_is_not_given_everything_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "GIVEN_BACK", 0.2)
+
+    async def hog() -> None:
+        while True:
+            stand_still(0.07)
+            await asyncio.sleep(0)
+
+    beside, batch = asyncio.create_task(hog()), Batch(1)
+    async with asyncio.timeout(20):
+        await batch.wait(0.1)
+    beside.cancel()
+    assert isinstance(batch.close(lambda index: TimeoutError())[0].error, TimeoutError)
+
+
+def test_an_outcome_that_comes_while_the_loop_is_being_closed_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def asked() -> Batch:
+        return Batch(1)
+
+    batch = asyncio.run(asked())
+    monkeypatch.setattr(batch._loop, "is_closed", lambda: False)  # as another thread may just have seen it
+    batch.settle(0, None, None, 0.0)
