@@ -15,6 +15,7 @@ from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import NodeContext
 from byzflow.engine.node.router import MessageRouter
+from byzflow.operators.checks import acts, mapping
 
 __all__ = ("DecentralizedNode",)
 
@@ -73,11 +74,16 @@ class DecentralizedNode:
     ) -> None:
         if not node_id:
             raise ValueError(f"node_id must not be empty; got {node_id!r}. Give the node a name.")
+        if not hasattr(application, "pool"):
+            raise TypeError(
+                f"application must be a NodeApplication; got {type(application).__name__}. Make one."
+            )
+        acts("context", context, "start", "Pass a NodeContext, as InProcessContext().")
         self.node_id = node_id
         self.application = application
         self.context = context
         self.topology = topology
-        self.metadata = dict(metadata or {})
+        self.metadata = mapping("metadata", metadata)
         self.message_router = MessageRouter(topology=topology, node_id=node_id, node_id_map=node_id_map)
         self.scheduler = MessageAwareNodeScheduler(
             _nothing(), pool=application.pool, metadata={**self.metadata, "node_id": node_id}

@@ -19,6 +19,7 @@ from byzflow.kernels.intake import as_rows
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import Operator
+from byzflow.operators.checks import mapping
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.linear import Weights
 from byzflow.operators.rows import RowOperator
@@ -53,7 +54,7 @@ class Reduction:
         cluster: Any = None,
     ) -> None:
         self.pool, self._cluster = pool, cluster
-        self.metadata = dict(metadata or {})
+        self.metadata = mapping("scheduler_metadata", metadata)
         self.seed = seed
         self.state: Mapping[str, Any] | None = None
 
