@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ __all__ = ("DecentralizedNode",)
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[str, Any], Awaitable[None]]
+Handler = Callable[[str, Any], Awaitable[None] | None]
 
 
 class DecentralizedNode:
@@ -161,10 +162,22 @@ class DecentralizedNode:
             if handler is None:
                 raise
         if handler is not None:
-            await handler(from_node_id, payload)
+            answer = handler(from_node_id, payload)
+            if inspect.isawaitable(answer):
+                await answer
 
     def register_message_handler(self, message_type: str, handler: Handler) -> None:
-        """Call ``await handler(from_node_id, payload)`` for messages of a type; the last one wins."""
+        """Call ``handler(from_node_id, payload)``, and await it, for messages of a type; the last one wins.
+
+        Raises
+        ------
+        TypeError
+            If it is no function.
+        """
+        if not callable(handler):
+            raise TypeError(
+                f"handler must be a function of sender and payload; got {type(handler).__name__}. Pass one."
+            )
         self._message_handlers[message_type] = handler
 
     async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
@@ -207,7 +220,13 @@ class DecentralizedNode:
         ------
         ValueError
             If a task of this name runs already.
+        TypeError
+            If it is no coroutine.
         """
+        if not inspect.iscoroutine(coro):
+            raise TypeError(
+                f"A task needs a coroutine; got {type(coro).__name__}. Call the function: task(), not task."
+            )
         running = self._tasks.get(name)
         if running is not None and not running.done():
             coro.close()
