@@ -86,6 +86,10 @@ def test_a_mistake_is_refused_at_once(mistake):
         make()
 
 
+async def late():
+    return Node()
+
+
 AWAITED = {
     "rows without a name": (lambda: run_operator(RULE, ROWS), "inputs must be a mapping; got list"),
     "rows for messages": (
@@ -104,6 +108,10 @@ AWAITED = {
     "one argument": (
         lambda: HonestNodeActor.spawn(Node, backend="thread", args=5),
         "args must be a sequence",
+    ),
+    "a coroutine as a factory": (
+        lambda: HonestNodeActor.spawn(late, backend="thread"),
+        "factory must return a node; got a coroutine",
     ),
     "no server": (lambda: train_with_progress(None, 3), "ps must be an object with round"),
     "rounds in letters": (
