@@ -31,7 +31,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     path : str or Path
         The TOML file.
     overrides : sequence of str
-        Changes such as ``"training.lr=0.1"`` or ``"pre_aggregators.0.name=Clipping"``.
+        Changes such as ``"training.lr=0.1"`` or ``"pre_aggregators.0.name=Clipping"``. Another name in a
+        table is another rule: the file's other keys of that table, arguments of the old one, go with it.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(
             f"{path} must be valid TOML; the parser says: {error}. Correct that line."
         ) from error
-    for override in overrides:
+    for override in sorted(overrides, key=lambda text: not _names(text)):
         _override(table, override)
     return parse(table)
 
@@ -122,7 +123,15 @@ def _override(table: dict[str, Any], text: str) -> None:
             raise ConfigError(
                 f"The override {path!r} must name a key; got {part!r}, which has none below it."
             )
-    place[_index(place, last, path) if isinstance(place, list) else last] = _literal(value.strip())
+    new = _literal(value.strip())
+    if _names(text) and isinstance(place, dict) and place.get(last) != new:
+        place.clear()
+    place[_index(place, last, path) if isinstance(place, list) else last] = new
+
+
+def _names(override: str) -> bool:
+    """Whether an override says what a table is about; the experiment's own name does not."""
+    return override.partition("=")[0].strip().endswith(".name")
 
 
 def _index(place: list[Any], part: str, path: str) -> int:

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from byzflow.operators.checks import acts, nonnegative, positive
+
 __all__ = ("Server", "train", "train_with_progress")
 
 
@@ -53,6 +55,7 @@ async def train(
     >>> asyncio.run(train(Idle(), 5, lambda r: r * r, every=2))
     [{'round': 2, 'metrics': 4}, {'round': 4, 'metrics': 16}, {'round': 5, 'metrics': 25}]
     """
+    _check(server, rounds, "every", every)
     return await _loop(server, rounds, evaluate, lambda r: r % every == 0 or r == rounds, on_round)
 
 
@@ -77,6 +80,7 @@ async def train_with_progress(
     list of dict
         ``{"round": r, "metrics": result}`` for each evaluation.
     """
+    _check(ps, rounds, "eval_interval", eval_interval)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -110,3 +114,9 @@ async def _loop(
         if on_round is not None:
             on_round(r, metrics)
     return history
+
+
+def _check(server: Any, rounds: int, name: str, every: int) -> None:
+    acts("ps", server, "round", "Pass a ParameterServer or PeerToPeer.")
+    nonnegative("rounds", rounds)
+    positive(name, every)

@@ -29,6 +29,11 @@ def from_numbers(value: Any) -> Any:
     >>> from_numbers([1, 2])
     array([1., 2.])
     """
+    if isinstance(value, (list, tuple)) and value and getattr(value[0], "shape", ()):
+        raise TypeError(
+            f"A vector must be one array; got a {type(value).__name__} of {type(value[0]).__name__}. "
+            "Flatten and join them, as with torch.nn.utils.parameters_to_vector()."
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:

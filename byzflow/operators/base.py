@@ -52,6 +52,12 @@ class SubTask:
     affinity: str | None = None
     max_retries: int = 0
 
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(
+                f"fn must be callable; got {type(self.fn).__name__}. Pass the function, then its args."
+            )
+
 
 class Pool(Protocol):
     """What an operator may ask of a pool of workers."""

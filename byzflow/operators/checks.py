@@ -14,6 +14,7 @@ __all__ = (
     "finite",
     "index",
     "index_without",
+    "mapping",
     "node_weights",
     "nonnegative",
     "one_for_each",
@@ -124,7 +125,7 @@ def choice(name: str, value: object, options: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {named}; got {value!r}. Name one of them.")
 
 
-def several(name: str, value: Any) -> tuple[Any, ...]:
+def several(name: str, value: Any, hint: str = "Pass a list or a tuple.") -> tuple[Any, ...]:
     """Return the members of a list, a tuple or anything else that can be iterated but a string.
 
     Raises
@@ -140,8 +141,26 @@ def several(name: str, value: Any) -> tuple[Any, ...]:
     # The numbers of an array become Python's own.
     members = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(members, (str, bytes)) or not isinstance(members, Iterable):
-        raise TypeError(f"{name} must be a sequence; got {type(value).__name__}. Pass a list or a tuple.")
+        raise TypeError(f"{name} must be a sequence; got {type(value).__name__}. {hint}")
     return tuple(members)
+
+
+def mapping(name: str, value: Any, hint: str = "Pass a dict, or None.") -> dict[str, Any]:
+    """Return a mapping as a new dict, an empty one for None.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+
+    Examples
+    --------
+    >>> mapping("metadata", None)
+    {}
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping; got {type(value).__name__}. {hint}")
+    return dict(value or {})
 
 
 def node_weights(value: Any) -> tuple[float, ...] | None:

@@ -126,16 +126,20 @@ class RowOperator(Operator, ABC):
         extra : sequence of Array
             The `extra` rows.
         """
+        return self.run_planned(vectors, extra)[0]
+
+    def run_planned(self, vectors: Any, extra: Sequence[Array] = ()) -> tuple[list[Array], Plan]:
+        """Run as `run_rows` does; return the rows of the answer, and the plan that made them."""
         rows = as_rows(vectors, extra)
         n = rows.n - len(extra)
         self.check(n)
         optimistic = self.optimistic
-        out = self._attempt(rows, n, measured=self.measures and not optimistic)
+        out, plan = self._attempt(rows, n, measured=self.measures and not optimistic)
         if optimistic and not all_finite(out):
-            out = self._attempt(rows, n, measured=True)
-        return rows.template.restore_rows(out)
+            out, plan = self._attempt(rows, n, measured=True)
+        return rows.template.restore_rows(out), plan
 
-    def _attempt(self, rows: Rows, n: int, *, measured: bool) -> Array:
+    def _attempt(self, rows: Rows, n: int, *, measured: bool) -> tuple[Array, Plan]:
         if (span := sole_block(rows.d, rows.width)) is None:
             return self._attempt_blocks(rows, n, measured=measured)
         stats: Stats = {}
@@ -149,14 +153,15 @@ class RowOperator(Operator, ABC):
         else:
             with one_thread():
                 self.emit(rows, plan, span, out)
-        return out
+        return out, plan
 
-    def _attempt_blocks(self, rows: Rows, n: int, *, measured: bool) -> Array:
+    def _attempt_blocks(self, rows: Rows, n: int, *, measured: bool) -> tuple[Array, Plan]:
         stats: Stats = {}
         if measured:
             trees = parallel(lambda span: measure_blocks(self, rows, span), rows.n, rows.d, rows.width)
             stats = Tree.merge(trees).root()
-        return self._emitted(rows, self.solve(stats, n), n)
+        plan = self.solve(stats, n)
+        return self._emitted(rows, plan, n), plan
 
     def _emitted(self, rows: Rows, plan: Plan, n: int) -> Array:
         out = touched(rows.like(self.height(plan, n), rows.d))
@@ -193,9 +198,9 @@ class RowOperator(Operator, ABC):
         if isinstance(partials[0], Tree):
             out = self._emitted(rows, solve_tree(self, Tree.merge(list(partials)), rows.n), rows.n)
         elif self._measures_first:
-            out = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
+            out, _ = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
         elif self.optimistic and not all(map(all_finite, partials)):
-            out = self._attempt(rows, rows.n, measured=True)
+            out, _ = self._attempt(rows, rows.n, measured=True)
         else:
             out = joined(partials)
         return self.finish(rows.template.restore_rows(out))

@@ -9,13 +9,15 @@ import pytest
 
 from byzflow.aggregators.average import Average
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
+from byzflow.aggregators.geometric_wise import MultiKrum
+from byzflow.attacks import EmpireAttack
 from byzflow.exceptions import ConfigError
 from byzflow.experiments.config import describe
 from byzflow.experiments.load import load, parse
 from byzflow.experiments.models import Mlp
 from byzflow.experiments.partition import Dirichlet
 
-ROOT = Path(__file__).parents[2]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits_ps.toml"
 
 TABLE: dict[str, Any] = {
     "aggregator": {"name": "CoordinateWiseTrimmedMean"},
@@ -107,6 +109,16 @@ def test_overrides_change_keys_at_any_depth(tmp_path: Path) -> None:
     assert run.pre_aggregators[0].threshold == 7.0
 
 
+def test_another_name_is_another_rule_without_the_arguments_of_the_old_one() -> None:
+    robust = load(EXAMPLE, ["attack.name=InfAttack", "partition.name=iid", "name=other"]).robust
+    assert (type(robust.attack).__name__, type(robust.partition).__name__) == ("InfAttack", "Iid")
+    changes = ["aggregator.q=2", "aggregator.name=MultiKrum", "attack.name=EmpireAttack"]
+    robust = load(EXAMPLE, changes).robust
+    assert (robust.aggregator, robust.attack) == (MultiKrum(3, 2), EmpireAttack(scale=-10.0))
+    with pytest.raises(ConfigError, match="got 'scale'"):
+        load(EXAMPLE, ["attack.name=InfAttack", "attack.scale=2"])
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -142,4 +154,4 @@ def test_a_description_is_plain_json() -> None:
 
 
 def test_the_example_is_valid() -> None:
-    assert load(ROOT / "examples" / "digits_ps.toml").name == "digits-ps"
+    assert load(EXAMPLE).name == "digits-ps"

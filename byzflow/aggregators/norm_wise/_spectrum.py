@@ -9,7 +9,7 @@ import numpy as np
 from byzflow.aggregators.norm_wise._tridiagonal import largest_pair, largest_root, last_entry
 from byzflow.kernels.small import compiled, dot, lined, matvec, norm, vecmat
 
-__all__ = ("Spectrum", "top_spectrum", "top_variance")
+__all__ = ("Spectrum", "calmed", "top_spectrum", "top_variance")
 
 _CONVERGED = 1e-13
 """An eigenpair is one if its residual is below this share of the eigenvalue."""
@@ -33,6 +33,10 @@ _ROUGH = 1e-2
 
 _SLACK = 2.0
 """How much larger than what would do the estimate may be for a look."""
+
+
+_TIED = 1e-12
+"""Rows whose squares differ by less than this share of them are equally far out."""
 
 
 class Spectrum(NamedTuple):
@@ -68,6 +72,20 @@ def top_spectrum(gram: np.ndarray, weights: np.ndarray) -> Spectrum:
     """
     squares = np.empty(len(weights))
     return Spectrum(top_variance(gram, weights, squares), squares)
+
+
+@compiled
+def calmed(weights: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return ``w_i (1 - squares_i / max squares)``: nothing of whoever is as far out as the farthest.
+
+    Of two such rows one would else keep what rounding leaves of it, and be the farthest in the next step.
+    """
+    most, calmer = squares.max(), np.zeros(len(weights))
+    for i in range(len(weights)):
+        share = 1.0 - squares[i] / most
+        if share > _TIED:
+            calmer[i] = weights[i] * share
+    return calmer
 
 
 @compiled

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
-from byzflow.aggregators.norm_wise._spectrum import top_variance
+from byzflow.aggregators.norm_wise._spectrum import calmed, top_variance
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
@@ -46,7 +46,9 @@ class CAF(LinearAggregator):
     Notes
     -----
     Gram-space: one pass for the inner products, O(n**2 d), and one for the mean, O(n d); at most ``2 f``
-    rounds of O(n**3) between them, whatever d. Memory O(n**2) beyond the input.
+    rounds of O(n**3) between them, whatever d. Memory O(n**2) beyond the input. Other programs take the
+    maximum over all rows, whatever weight they have left: one that is k times as far out as the others and
+    has none any more then keeps the loop busy for about ``k**2`` rounds.
 
     References
     ----------
@@ -91,9 +93,8 @@ def _calmest(gram: np.ndarray, finite: np.ndarray, enough: int) -> np.ndarray:
         value = top_variance(gram, weights, squares)
         if value < least:
             best, least = weights, value
-        most = squares.max()
-        if most == 0.0:
+        if squares.max() == 0.0:
             break
-        weights = weights * (1.0 - squares / most)
+        weights = calmed(weights, squares)
     answer: np.ndarray = best / best.sum()
     return answer

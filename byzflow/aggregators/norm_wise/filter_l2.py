@@ -8,15 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
-from byzflow.aggregators.norm_wise._spectrum import top_spectrum
+from byzflow.aggregators.norm_wise._spectrum import calmed, top_spectrum
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive_real
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("FilterL2",)
-
-_NOTHING = 1e-12
-"""A step that leaves a smaller share of the weight leaves rounding errors."""
 
 
 @frozen
@@ -77,8 +74,8 @@ class FilterL2(LinearAggregator):
         weights = geometry.finite.astype(np.float64)
         spectrum = top_spectrum(geometry.gram[:n, :n], weights)
         while spectrum.value > bound:
-            calmer = weights * (1.0 - spectrum.squares / spectrum.squares.max())
-            if calmer.sum() <= _NOTHING * weights.sum():
+            calmer = calmed(weights, spectrum.squares)
+            if not calmer.any():
                 break
             weights = calmer
             spectrum = top_spectrum(geometry.gram[:n, :n], weights)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
+from byzflow.operators.checks import mapping, several
+
 __all__ = ("ComputationGraph", "GraphInput", "GraphNode", "MessageSource", "graph_input")
 
 
@@ -77,6 +79,15 @@ class GraphNode:
     name: str
     op: Any
     inputs: Mapping[str, str | GraphInput | MessageSource] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        hint = 'Pass {"gradients": graph_input("gradients")}, or the like.'
+        for argument, source in mapping("inputs", self.inputs, hint).items():
+            if not isinstance(source, str | GraphInput | MessageSource):
+                raise TypeError(
+                    f"inputs of {self.name!r} must be names of nodes, graph inputs or messages; got "
+                    f"{type(source).__name__} for {argument!r}. Give values to run()."
+                )
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -152,7 +163,9 @@ class ComputationGraph:
 
 def _by_name(nodes: Sequence[GraphNode]) -> dict[str, GraphNode]:
     named: dict[str, GraphNode] = {}
-    for node in nodes:
+    for node in several("nodes", nodes):
+        if not isinstance(node, GraphNode):
+            raise TypeError(f"nodes must be GraphNodes; got {type(node).__name__}. Wrap it in GraphNode.")
         if node.name in named:
             raise ValueError(
                 f"Duplicate graph node {node.name!r}; names must be unique. Rename one of the two."

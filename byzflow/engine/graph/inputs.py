@@ -47,11 +47,17 @@ async def open_cluster(pool: Any, inputs: Mapping[str, Any]) -> AsyncIterator[Cl
     if client is None:
         yield None
         return
-    borrowed = await Runtime.acquire(client)
+    async with _borrowed(client) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def _borrowed(client: Client) -> AsyncIterator[Cluster]:
+    runtime = await Runtime.acquire(client)
     try:
-        yield Cluster(borrowed)
+        yield Cluster(runtime)
     finally:
-        await borrowed.release()
+        await runtime.release()
 
 
 def _client(inputs: Mapping[str, Any]) -> Any:
@@ -70,8 +76,11 @@ def _client(inputs: Mapping[str, Any]) -> Any:
 async def started(value: Any, cluster: Cluster | None) -> Any:
     """Start what is delayed, and stack a list of dask arrays; an array stays lazy.
 
-    Without a cluster a delayed value is computed by Dask's local scheduler.
+    Without a cluster a delayed value is computed by Dask's local scheduler. What lies on another cluster than
+    that of the run is fetched from there.
     """
+    if cluster is not None and has_futures(value):
+        value = await _brought(value, cluster)
     if not _is_pending(value) or is_lazy(value):
         return value
     members = list(parts(value))
@@ -83,6 +92,15 @@ async def started(value: Any, cluster: Cluster | None) -> Any:
         members = await asyncio.to_thread(_computed, members)
     else:
         members = await cluster.start(members)
+    return members if isinstance(value, (list, tuple)) else members[0]
+
+
+async def _brought(value: Any, cluster: Cluster) -> Any:
+    members = list(parts(value))
+    for place, part in enumerate(members):
+        if isinstance(part, Future) and not cluster.knows(part):
+            async with _borrowed(part.client) as other:
+                members[place] = await other.fetch(part)
     return members if isinstance(value, (list, tuple)) else members[0]
 
 

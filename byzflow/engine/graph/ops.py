@@ -7,6 +7,7 @@ from typing import Any
 
 from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
 from byzflow.operators.base import OpContext, Operator, SubTask
+from byzflow.operators.checks import mapping
 
 __all__ = ("CallableOp", "RemoteCallableOp", "make_single_operator_graph")
 
@@ -36,8 +37,12 @@ class CallableOp(Operator):
     name = "callable"
 
     def __init__(self, fn: Callable[..., Any], *, input_mapping: Mapping[str, str]) -> None:
+        if not callable(fn):
+            raise TypeError(
+                f"fn must be callable; got {type(fn).__name__}. Pass a function of keyword arguments."
+            )
         self.fn = fn
-        self.input_mapping = dict(input_mapping)
+        self.input_mapping = mapping("input_mapping", input_mapping, 'Pass {"parameter": "input"}.')
 
     def arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of `fn`."""

@@ -21,11 +21,12 @@ from byzflow.engine.graph.pool_workers import (
     name_workers,
 )
 from byzflow.exceptions import NodeLostError
+from byzflow.operators.base import SubTask
+from byzflow.operators.checks import several
 from byzflow.operators.together import together
 
 if TYPE_CHECKING:
     from byzflow.engine.actor.runtime import Runtime
-    from byzflow.operators.base import SubTask
 
 __all__ = ("ActorPool", "ActorPoolChannel", "ActorPoolConfig", "PoolStatistics", "_infer_capabilities")
 
@@ -141,6 +142,10 @@ class ActorPool:
         Exception
             The last thing that the subtask raised.
         """
+        if not isinstance(subtask, SubTask):
+            raise TypeError(
+                f"A pool runs a SubTask; got {type(subtask).__name__}. Wrap a function: SubTask(fn, args)."
+            )
         await self.start()
         retries = subtask.max_retries
         while True:
@@ -160,8 +165,9 @@ class ActorPool:
 
     async def run_many(self, subtasks: Iterable[SubTask]) -> list[Any]:
         """Run subtasks side by side; results in the order given. The first error ends the others."""
+        chosen = several("subtasks", subtasks)
         await self.start()
-        return await together(map(self.run_subtask, subtasks))
+        return await together(map(self.run_subtask, chosen))
 
     async def open_channel(self, name: str) -> ActorPoolChannel:
         """Bind a channel on every worker; the same name gives the same channel.

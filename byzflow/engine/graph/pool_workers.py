@@ -12,7 +12,7 @@ from typing import Any
 
 from byzflow.engine.actor.backends.gpu import GPUActorBackend, UCXRemoteActorBackend
 from byzflow.engine.actor.base import ActorBackend
-from byzflow.operators.checks import nonnegative
+from byzflow.operators.checks import nonnegative, several
 
 __all__ = ("ActorPoolConfig", "PoolWorker", "Roster", "SubtaskRunner", "name_workers")
 
@@ -46,6 +46,8 @@ class ActorPoolConfig:
 
     def __post_init__(self) -> None:
         nonnegative("count", self.count)
+        if self.capabilities is not None:
+            several("capabilities", self.capabilities)
 
     def resolved_capabilities(self) -> tuple[str, ...]:
         """Return the capabilities given, or those that the backend implies."""

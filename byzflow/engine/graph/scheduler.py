@@ -11,8 +11,11 @@ from byzflow.engine.graph.inputs import open_cluster, started
 from byzflow.engine.graph.mailbox import Mailbox, MailboxStatistics
 from byzflow.engine.graph.steps import Run
 from byzflow.operators.base import OpContext, Operator, Pool
+from byzflow.operators.checks import acts, mapping
 
 __all__ = ("MessageAwareNodeScheduler", "MessageSource", "NodeScheduler")
+
+_NAMED = 'Pass {"gradients": vectors}, or whatever the graph reads.'
 
 
 class NodeScheduler:
@@ -48,9 +51,11 @@ class NodeScheduler:
         pool: Pool | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        if pool is not None:
+            acts("pool", pool, "run_subtask", "Pass an ActorPool, or None.")
         self.graph = graph
         self.pool = pool
-        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.metadata = mapping("metadata", metadata)
 
     async def run(self, inputs: Mapping[str, Any], *, compute: bool = True) -> dict[str, Any]:
         """Evaluate the graph once.
@@ -74,6 +79,10 @@ class NodeScheduler:
         ValueError
             If an input is missing, or futures are asked for and there is no cluster.
         """
+        inputs = mapping("inputs", inputs, _NAMED)
+        acts("graph", self.graph, "nodes_in_order", "Make a ComputationGraph of it.")
+        for node in self.graph.nodes_in_order():
+            acts(f"The operator of node {node.name!r}", node.op, "run", "Wrap a function in CallableOp.")
         missing = sorted(self.graph.required_inputs.difference(inputs))
         if missing:
             raise ValueError(f"Missing graph inputs: {missing}; got {sorted(inputs)}. Pass a value for each.")
@@ -186,9 +195,10 @@ class MessageAwareNodeScheduler(NodeScheduler):
 
     async def run(self, inputs: Mapping[str, Any], *, compute: bool = True) -> dict[str, Any]:
         """Evaluate the graph once; an input value that is a MessageSource is waited for first."""
+        given = mapping("inputs", inputs, _NAMED)
         values = {
             name: await self._receive(value) if isinstance(value, MessageSource) else value
-            for name, value in inputs.items()
+            for name, value in given.items()
         }
         return await super().run(values, compute=compute)
 

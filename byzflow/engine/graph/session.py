@@ -15,6 +15,7 @@ from dask.base import tokenize
 from byzflow.engine.graph.graph import ComputationGraph, GraphInput, GraphNode, MessageSource, graph_input
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.operators.base import Operator, Pool
+from byzflow.operators.checks import mapping
 
 __all__ = ("ExecutionFuture", "ExecutionSession")
 
@@ -54,7 +55,7 @@ class ExecutionSession:
     ) -> None:
         self.pool = pool
         self.cache_intermediate = cache_intermediate
-        self.metadata = dict(metadata or {})
+        self.metadata = mapping("metadata", metadata)
         self._result_cache: dict[str, Any] = {}
         self._tokens: dict[str, str] = {}
         self._known: list[Operator] = []

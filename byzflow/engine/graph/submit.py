@@ -142,6 +142,11 @@ class Cluster:
                     ) from error
         raise AssertionError("unreachable")
 
+    def knows(self, future: Future[Any]) -> bool:
+        """Whether a future lies here, not on the cluster of another scheduler."""
+        theirs, ours = future.client.scheduler, self.runtime.client.scheduler
+        return bool(theirs.address == ours.address)
+
     async def fetch(self, value: Any) -> Any:
         """Replace the futures in a value, or in a list, tuple or dict of values, by what they hold."""
         return unwrap(await self.runtime.run(self._gather, value))

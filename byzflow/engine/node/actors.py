@@ -15,6 +15,7 @@ from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.attributes import State
 from byzflow.engine.node.making import build
 from byzflow.engine.node.moving import Move
+from byzflow.operators.checks import mapping, several
 
 __all__ = ("ByzantineNodeActor", "HonestNodeActor", "NodeActor", "Recipe")
 
@@ -67,7 +68,12 @@ class NodeActor:
         ValueError
             If the backend string is none.
         """
-        recipe = Recipe(node_cls, tuple(args), dict(kwargs or {}))
+        recipe = Recipe(node_cls, several("args", args), mapping("kwargs", kwargs))
+        if not callable(node_cls):
+            raise TypeError(
+                f"node_cls must be a class or a factory of nodes; got a {type(node_cls).__name__}. "
+                "Pass the class, and what makes the node as args."
+            )
         place = resolve_backend(backend)
         await place.start()
         try:

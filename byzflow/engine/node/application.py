@@ -14,7 +14,7 @@ from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.sync import run_sync
 from byzflow.exceptions import suggest
 from byzflow.operators.base import Operator
-from byzflow.operators.checks import acts
+from byzflow.operators.checks import acts, mapping
 
 __all__ = ("ByzantineNodeApplication", "HonestNodeApplication", "NodeApplication", "NodePipeline")
 
@@ -60,7 +60,7 @@ class NodeApplication:
         self.name = name
         given: Any = actor_pool
         self._pool: ActorPool = given if hasattr(given, "run_subtask") else ActorPool(given)
-        self._metadata = dict(metadata or {})
+        self._metadata = mapping("metadata", metadata)
         self._pipelines: dict[str, NodePipeline] = {}
 
     @property
@@ -113,7 +113,10 @@ class NodeApplication:
         """
         if name not in self._pipelines:
             known = sorted(self._pipelines)
-            raise KeyError(f"Unknown pipeline {name!r}; {self.name} has {known}.{suggest(name, known)}")
+            raise KeyError(
+                f"Unknown pipeline {name!r}; {self.name} has {known}.{suggest(name, known)} "
+                "Register it with register_pipeline()."
+            )
         return self._pipelines[name]
 
     def pipeline_metadata(self, name: str, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:

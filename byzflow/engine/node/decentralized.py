@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -15,12 +16,13 @@ from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import NodeContext
 from byzflow.engine.node.router import MessageRouter
+from byzflow.operators.checks import acts, mapping
 
 __all__ = ("DecentralizedNode",)
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[str, Any], Awaitable[None]]
+Handler = Callable[[str, Any], Awaitable[None] | None]
 
 
 class DecentralizedNode:
@@ -73,11 +75,16 @@ class DecentralizedNode:
     ) -> None:
         if not node_id:
             raise ValueError(f"node_id must not be empty; got {node_id!r}. Give the node a name.")
+        if not hasattr(application, "pool"):
+            raise TypeError(
+                f"application must be a NodeApplication; got {type(application).__name__}. Make one."
+            )
+        acts("context", context, "start", "Pass a NodeContext, as InProcessContext().")
         self.node_id = node_id
         self.application = application
         self.context = context
         self.topology = topology
-        self.metadata = dict(metadata or {})
+        self.metadata = mapping("metadata", metadata)
         self.message_router = MessageRouter(topology=topology, node_id=node_id, node_id_map=node_id_map)
         self.scheduler = MessageAwareNodeScheduler(
             _nothing(), pool=application.pool, metadata={**self.metadata, "node_id": node_id}
@@ -155,10 +162,22 @@ class DecentralizedNode:
             if handler is None:
                 raise
         if handler is not None:
-            await handler(from_node_id, payload)
+            answer = handler(from_node_id, payload)
+            if inspect.isawaitable(answer):
+                await answer
 
     def register_message_handler(self, message_type: str, handler: Handler) -> None:
-        """Call ``await handler(from_node_id, payload)`` for messages of a type; the last one wins."""
+        """Call ``handler(from_node_id, payload)``, and await it, for messages of a type; the last one wins.
+
+        Raises
+        ------
+        TypeError
+            If it is no function.
+        """
+        if not callable(handler):
+            raise TypeError(
+                f"handler must be a function of sender and payload; got {type(handler).__name__}. Pass one."
+            )
         self._message_handlers[message_type] = handler
 
     async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
@@ -201,7 +220,13 @@ class DecentralizedNode:
         ------
         ValueError
             If a task of this name runs already.
+        TypeError
+            If it is no coroutine.
         """
+        if not inspect.iscoroutine(coro):
+            raise TypeError(
+                f"A task needs a coroutine; got {type(coro).__name__}. Call the function: task(), not task."
+            )
         running = self._tasks.get(name)
         if running is not None and not running.done():
             coro.close()

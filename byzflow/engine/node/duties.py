@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ("declares", "lacks", "missing", "require")
+__all__ = ("declares", "lacks", "made", "missing", "require")
+
+
+def made(nodes: Iterable[Any]) -> None:
+    """Refuse a class in the place of a node, and one that somebody still has to wait for.
+
+    Examples
+    --------
+    >>> made([object(), dict])
+    Traceback (most recent call last):
+        ...
+    TypeError: A node must be an object; got the class dict. Make one, dict(...), or spawn one.
+    """
+    for node in nodes:
+        if inspect.isclass(node):
+            raise TypeError(
+                f"A node must be an object; got the class {node.__name__}. "
+                f"Make one, {node.__name__}(...), or spawn one."
+            )
+        if inspect.isawaitable(node):
+            if inspect.iscoroutine(node):
+                node.close()
+            raise TypeError(
+                f"A node must be an object; got a {type(node).__name__}. "
+                "Await what spawns it: `await HonestNodeActor.spawn(...)`."
+            )
 
 
 def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:

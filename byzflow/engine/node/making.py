@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ def build(
     dict_items([('a', 1)])
     """
     node = factory(*args, **(kwargs or {}))
+    if inspect.iscoroutine(node):
+        node.close()
+        raise TypeError("A factory must return a node; got a coroutine. Make it a plain function, not async.")
     return AsyncResident(node) if has_coroutines(node) else Resident(node)
 
 

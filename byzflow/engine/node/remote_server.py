@@ -8,6 +8,7 @@ from typing import Any
 from distributed.core import Server
 
 from byzflow.engine.actor.mailbox import Mailbox
+from byzflow.engine.actor.ports import listening
 from byzflow.engine.config import setting
 from byzflow.engine.node.local_context import NodeContext
 from byzflow.engine.node.remote_client import deserialize_message, serialize_message
@@ -65,7 +66,8 @@ class RemoteNodeServer:
             {"leave": self._leave, "receive": self._receive, "register": self._register, "send": self._send}
         )
         try:
-            await self._server.listen(f"tcp://{self.host}:{self.port}")
+            with listening(self.host, self.port):
+                await self._server.listen(f"tcp://{self.host}:{self.port}")
         except BaseException:
             await self.shutdown()
             raise

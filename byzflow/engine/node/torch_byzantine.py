@@ -14,6 +14,7 @@ from byzflow.engine.node.mixin import P2PByzantineMixin
 from byzflow.engine.node.streams import torch_seed
 from byzflow.engine.node.torch_honest import TorchHonestNode
 from byzflow.kernels.threads import one_thread
+from byzflow.operators.checks import acts
 
 __all__ = ("TorchByzantineNode",)
 
@@ -48,6 +49,7 @@ class TorchByzantineNode(P2PByzantineMixin, ByzantineNode):
         data: Any = None,
         **options: Any,
     ) -> None:
+        acts("attack", attack, "step" if hasattr(attack, "step") else "apply", "Pass an attack.")
         self.attack = attack
         needs = getattr(attack, "uses_base_grad", False) or getattr(attack, "uses_model_batch", False)
         if needs and (model is None or data is None):

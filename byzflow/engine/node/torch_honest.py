@@ -14,6 +14,7 @@ from byzflow.engine.node.flat import Batches, FlatModel, global_stream, own_mode
 from byzflow.engine.node.mixin import P2PHonestMixin
 from byzflow.engine.node.streams import torch_seed
 from byzflow.kernels.threads import one_thread
+from byzflow.operators.checks import finite, real
 
 __all__ = ("TorchHonestNode",)
 
@@ -82,8 +83,16 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         p2p_agg: Any = None,
         p2p_pre: Any = None,
     ) -> None:
+        real("momentum", momentum)
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must satisfy 0 <= momentum < 1; got {momentum}.")
+        if loss is not None and (isinstance(loss, type) or not callable(loss)):
+            raise TypeError(
+                f"loss must be a function of output and y; got {type(loss).__name__}. Pass nn.MSELoss(), say."
+            )
+        if not callable(lr):
+            real("lr", lr, least=0.0)
+        finite("weight_decay", weight_decay)
         self.device = torch.device(device)
         self.model = own_model(model, seed).to(self.device)
         self.criterion = loss or nn.CrossEntropyLoss()

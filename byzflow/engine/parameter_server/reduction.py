@@ -19,6 +19,7 @@ from byzflow.kernels.intake import as_rows
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import Operator
+from byzflow.operators.checks import mapping
 from byzflow.operators.compose import compose, segments
 from byzflow.operators.linear import Weights
 from byzflow.operators.rows import RowOperator
@@ -53,7 +54,7 @@ class Reduction:
         cluster: Any = None,
     ) -> None:
         self.pool, self._cluster = pool, cluster
-        self.metadata = dict(metadata or {})
+        self.metadata = mapping("scheduler_metadata", metadata)
         self.seed = seed
         self.state: Mapping[str, Any] | None = None
 
@@ -71,7 +72,8 @@ class Reduction:
         if not _is_small(rows):
             if self._cluster is not None:
                 return await self._scheduled(fused, rows, self._cluster), None, self.state
-            return (await asyncio.to_thread(fused.run_rows, rows))[0], None, self.state
+            answers, plan = await asyncio.to_thread(fused.run_planned, rows)
+            return answers[0], row_weights(plan), self.state
         answer, plan = _eager(fused, rows)
         return answer, row_weights(plan), self.state
 
@@ -93,7 +95,12 @@ class Reduction:
         pool = self.pool or (None if _is_small(mixed) else self._cluster)
         if pool is not None and isinstance(rule, Operator):
             return await self._scheduled(rule, mixed, pool), None, self.state
-        return await _call(rule.aggregate, mixed), None, self.state
+        value = await _call(rule.aggregate, mixed)
+        if value is None:
+            raise TypeError(
+                f"{type(rule).__name__}.aggregate must return a vector; got None. Return the aggregate."
+            )
+        return value, None, self.state
 
     async def _scheduled(self, rule: Any, rows: Sequence[Any], pool: Any) -> Any:
         return (await self.scheduler(rule, pool).run({rule.input_key: list(rows)}))["agg"]

@@ -59,7 +59,8 @@ class RoundReport:
     excluded : tuple of Exclusion
         Nodes left out of a phase, with their reasons.
     weights : tuple of float, or None
-        Weight of every node in the aggregate, 0 for an excluded one; None for a rule that is not linear.
+        Weight of every node in the aggregate, 0 for an excluded one; None for a rule that is not linear or
+        that carries a state, and on a pool or `client` for more than ``2**19`` numbers.
     norms : tuple of (float or None)
         Euclidean norm of what every node sent; None where nothing fit came.
     respawned : tuple of str

@@ -21,7 +21,7 @@ def consensus_distance(vectors: Iterable[Any]) -> float:
     Parameters
     ----------
     vectors : iterable of Array
-        h vectors of one shape, any library.
+        h vectors of one shape, any library. NaN where one of several is not finite.
 
     Examples
     --------
@@ -29,7 +29,13 @@ def consensus_distance(vectors: Iterable[Any]) -> float:
     2.0
     """
     rows = list(vectors)
-    d = int(np.prod(rows[0].shape)) if rows else 0
+    shapes = {tuple(np.shape(row)) for row in rows}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"consensus_distance needs vectors of one shape; got {sorted(shapes)}. "
+            "Pass the same parameters of each."
+        )
+    d = int(np.prod(shapes.pop())) if rows else 0
     return total_spread(block_spreads(rows, Span(0, d)), len(rows))
 
 
@@ -64,7 +70,7 @@ def total_spread(parts: Iterable[float], h: int) -> float:
     total = 0.0
     for part in parts:
         total += part
-    return max(0.0, total / max(h, 1))
+    return total / max(h, 1) if not total < 0.0 else 0.0  # NaN stays NaN
 
 
 def _host(vector: Any) -> np.ndarray:

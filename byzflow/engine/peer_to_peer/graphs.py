@@ -11,6 +11,8 @@ from itertools import combinations, permutations
 
 import numpy as np
 
+from byzflow.operators.checks import index, nonnegative, real
+
 __all__ = (
     "complete",
     "dumbbell",
@@ -27,11 +29,11 @@ __all__ = (
 Pair = tuple[int, int]
 
 
-def _size(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int; got {type(value).__name__}. Pass a whole number.")
-    if value < least:
+def _size(name: str, value: int, least: int) -> int:
+    whole = index(name, value)
+    if whole < least:
         raise ValueError(f"{name} must be at least {least}; got {value}. Raise it to {least} or more.")
+    return whole
 
 
 def _both_ways(pairs: Iterable[Pair]) -> Iterator[Pair]:
@@ -53,7 +55,7 @@ def complete(n: int) -> Iterator[Pair]:
     >>> list(complete(2))
     [(0, 1), (1, 0)]
     """
-    _size("n", n, 1)
+    n = _size("n", n, 1)
     return permutations(range(n), 2)
 
 
@@ -65,8 +67,8 @@ def ring(n: int, k: int = 1) -> Iterator[Pair]:
     >>> list(ring(2))
     [(0, 1), (1, 0)]
     """
-    _size("n", n, 1)
-    _size("k", k, 1)
+    n = _size("n", n, 1)
+    k = _size("k", k, 1)
     return _offsets(n, (step for j in range(1, k + 1) for step in (j, -j)))
 
 
@@ -78,7 +80,7 @@ def exponential(n: int) -> Iterator[Pair]:
     >>> [v for u, v in exponential(8) if u == 0]
     [1, 2, 4]
     """
-    _size("n", n, 1)
+    n = _size("n", n, 1)
     return _offsets(n, (2**j for j in range((n - 1).bit_length())))
 
 
@@ -90,7 +92,7 @@ def one_peer(n: int, round_number: int) -> Iterator[Pair]:
     >>> [[v for u, v in one_peer(8, t) if u == 0] for t in range(4)]
     [[1], [2], [4], [1]]
     """
-    _size("n", n, 1)
+    n = _size("n", n, 1)
     return _offsets(n, (2 ** (round_number % max(1, (n - 1).bit_length())),))
 
 
@@ -102,8 +104,8 @@ def star(n: int, center: int = 0) -> Iterator[Pair]:
     >>> list(star(3))
     [(0, 1), (1, 0), (0, 2), (2, 0)]
     """
-    _size("n", n, 1)
-    _size("center", center, 0)
+    n = _size("n", n, 1)
+    center = _size("center", center, 0)
     if center >= n:
         raise ValueError(f"center must be a node index below n={n}; got {center}. Choose 0 … {n - 1}.")
     return _both_ways((center, v) for v in range(n) if v != center)
@@ -117,8 +119,7 @@ def torus(rows: int, cols: int) -> Iterator[Pair]:
     >>> sorted(v for u, v in torus(3, 3) if u == 4)
     [1, 3, 5, 7]
     """
-    _size("rows", rows, 1)
-    _size("cols", cols, 1)
+    rows, cols = _size("rows", rows, 1), _size("cols", cols, 1)
     for node in range(rows * cols):
         r, c = divmod(node, cols)
         around = (((r - 1) % rows, c), ((r + 1) % rows, c), (r, (c - 1) % cols), (r, (c + 1) % cols))
@@ -135,9 +136,9 @@ def dumbbell(n: int, bridges: int = 1) -> Iterator[Pair]:
     >>> [(u, v) for u, v in dumbbell(6) if u < 3 <= v]
     [(0, 3)]
     """
-    _size("n", n, 2)
+    n = _size("n", n, 2)
     half = n // 2
-    _size("bridges", bridges, 1)
+    bridges = _size("bridges", bridges, 1)
     if bridges > half:
         raise ValueError(
             f"dumbbell(n={n}) has room for {half} bridges; got {bridges}. Lower bridges or raise n."
@@ -154,7 +155,9 @@ def erdos_renyi(n: int, p: float, *, seed: int, directed: bool = False) -> Itera
     >>> sorted(erdos_renyi(4, 1.0, seed=0)) == sorted(complete(4))
     True
     """
-    _size("n", n, 1)
+    n = _size("n", n, 1)
+    real("p", p)
+    nonnegative("seed", seed)
     if not 0 <= p <= 1:
         raise ValueError(f"p must be a probability, 0 <= p <= 1; got {p}. Choose a value in that range.")
     pairs = list(permutations(range(n), 2) if directed else combinations(range(n), 2))
@@ -171,15 +174,16 @@ def k_regular(n: int, k: int, *, seed: int) -> Iterator[Pair]:
     >>> sum(1 for u, v in k_regular(6, 3, seed=0) if u == 0)
     3
     """
-    _size("n", n, 1)
-    _size("k", k, 0)
+    n = _size("n", n, 1)
+    k = _size("k", k, 0)
+    nonnegative("seed", seed)
     if k >= n or (n * k) % 2:
         raise ValueError(
             f"A k-regular graph needs k < n and n * k even; got k={k}, n={n}. Change k or n by one."
         )
     import networkx
 
-    graph = networkx.random_regular_graph(k, n, seed=seed)
+    graph = networkx.random_regular_graph(k, n, seed=int(seed))
     return _both_ways(sorted(graph.edges()))
 
 
@@ -191,8 +195,9 @@ def random_out(n: int, s: int, *, seed: int, round_number: int = 0) -> Iterator[
     >>> [sum(1 for u, _ in random_out(5, 2, seed=0) if u == i) for i in range(5)]
     [2, 2, 2, 2, 2]
     """
-    _size("n", n, 1)
-    _size("s", s, 0)
+    n = _size("n", n, 1)
+    s = _size("s", s, 0)
+    nonnegative("seed", seed)
     if s >= n:
         raise ValueError(f"s peers must be fewer than n nodes; got s={s}, n={n}. Lower s to at most {n - 1}.")
     for node in range(n):

@@ -90,7 +90,7 @@ def one_peer_exponential(n: int) -> Callable[[int], Topology]:
     >>> [peers(t).out_neighbors(0) for t in range(3)]
     [(1,), (2,), (4,)]
     """
-    return lambda round_number: Topology(n, graphs.one_peer(n, round_number))
+    return _tried(lambda round_number: Topology(n, graphs.one_peer(n, round_number)))
 
 
 def epidemic(n: int, s: int, *, seed: int) -> Callable[[int], Topology]:
@@ -108,7 +108,9 @@ def epidemic(n: int, s: int, *, seed: int) -> Callable[[int], Topology]:
     >>> [len(epidemic(6, 2, seed=0)(t).out_neighbors(3)) for t in range(3)]
     [2, 2, 2]
     """
-    return lambda round_number: Topology(n, graphs.random_out(n, s, seed=seed, round_number=round_number))
+    return _tried(
+        lambda round_number: Topology(n, graphs.random_out(n, s, seed=seed, round_number=round_number))
+    )
 
 
 def random_pull(n: int, s: int, *, seed: int) -> Callable[[int], Topology]:
@@ -128,4 +130,9 @@ def random_pull(n: int, s: int, *, seed: int) -> Callable[[int], Topology]:
         pulls = graphs.random_out(n, s, seed=seed, round_number=round_number)
         return Topology(n, ((v, u) for u, v in pulls))
 
+    return _tried(at)
+
+
+def _tried(at: Callable[[int], Topology]) -> Callable[[int], Topology]:
+    at(0)  # refuses wrong sizes where they are given, not in a first round
     return at

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from byzflow.engine.peer_to_peer import graphs
 from byzflow.engine.peer_to_peer.connectivity import Connectivity, components, reachable
+from byzflow.operators.checks import index, nonnegative, several
 
 __all__ = ("Edge", "Topology")
 
@@ -54,6 +55,8 @@ class Topology:
     ------
     KeyError
         If an edge ends outside ``0 … n_nodes - 1``.
+    TypeError
+        If a number of nodes or an edge's end is not a whole number.
 
     Examples
     --------
@@ -65,14 +68,11 @@ class Topology:
     """
 
     def __init__(self, n_nodes: int, edges: Iterable[Edge | tuple[int, int]]) -> None:
-        if not isinstance(n_nodes, int) or isinstance(n_nodes, bool) or n_nodes < 0:
-            raise ValueError(
-                f"n_nodes must be an int of at least 0; got {n_nodes!r}. Pass the number of nodes."
-            )
-        self.n = n_nodes
-        self.out: dict[int, list[int]] = {i: [] for i in range(n_nodes)}
-        self.in_: dict[int, list[int]] = {i: [] for i in range(n_nodes)}
-        for u, v in map(_ends, edges):
+        nonnegative("n_nodes", n_nodes)
+        self.n = int(n_nodes)
+        self.out: dict[int, list[int]] = {i: [] for i in range(self.n)}
+        self.in_: dict[int, list[int]] = {i: [] for i in range(self.n)}
+        for u, v in map(_ends, several("edges", edges)):
             if u not in self.out or v not in self.out:
                 raise KeyError(
                     f"Edge ends must be node indices 0 … {n_nodes - 1}; got ({u}, {v}). "
@@ -101,11 +101,16 @@ class Topology:
 
     def out_neighbors(self, node: int) -> tuple[int, ...]:
         """Different nodes that `node` sends to, ascending."""
-        return self._receivers[node]
+        return self._receivers[self._inside(node)]
 
     def in_neighbors(self, node: int) -> tuple[int, ...]:
         """Different nodes that send to `node`, ascending."""
-        return self._senders[node]
+        return self._senders[self._inside(node)]
+
+    def _inside(self, node: int) -> int:
+        if not 0 <= index("node", node) < self.n:
+            raise ValueError(f"node must be an index 0 … {self.n - 1}; got {node}. Topologies count from 0.")
+        return node
 
     def edges(self) -> tuple[Edge, ...]:
         """All edges without self-loops and repetitions, by sender, then receiver."""
@@ -127,7 +132,7 @@ class Topology:
         >>> star.connectivity(range(3), who="honest node").kind
         'none'
         """
-        kept = tuple(range(self.n)) if nodes is None else tuple(nodes)
+        kept = tuple(range(self.n)) if nodes is None else tuple(map(self._inside, several("nodes", nodes)))
         inside = set(kept)
 
         def forward(i: int) -> set[int]:
@@ -153,7 +158,8 @@ class Topology:
     @classmethod
     def torus(cls, rows: int, cols: int) -> Self:
         """A ``rows × cols`` grid with glued borders; node ``r * cols + c`` stands at (r, c)."""
-        return cls(rows * cols, graphs.torus(rows, cols))
+        edges = tuple(graphs.torus(rows, cols))
+        return cls(rows * cols, edges)
 
     @classmethod
     def erdos_renyi(cls, n: int, p: float, *, seed: int, directed: bool = False) -> Self:
@@ -211,8 +217,8 @@ class Topology:
         return cls(n, ((u, v) for u, v, *_ in directed.edges))
 
 
-def _ends(edge: Any) -> tuple[Any, Any]:
-    ends = tuple(edge) if isinstance(edge, Iterable) else ()
+def _ends(edge: Any) -> tuple[int, int]:
+    ends = tuple(edge) if isinstance(edge, Iterable) and not isinstance(edge, str) else ()
     if len(ends) != 2:
         raise ValueError(f"An edge must be a pair of node indices; got {edge!r}. Pass (u, v): u sends to v.")
-    return ends
+    return index("edge ends", ends[0]), index("edge ends", ends[1])

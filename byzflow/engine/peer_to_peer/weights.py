@@ -52,7 +52,7 @@ def local_weights(topology: Topology, node: int, scheme: Scheme = "metropolis") 
     array([0.5, 0.5])
     """
     check_scheme("scheme", scheme)
-    senders = topology.in_neighbors(node)
+    senders = _checked(topology).in_neighbors(node)
     degree = len(senders)
     if scheme == "uniform":
         return np.full(1 + degree, 1 / (1 + degree))
@@ -94,7 +94,7 @@ def mixing_matrix(topology: Topology, scheme: Scheme = "metropolis") -> NDArray[
     array([[0.5, 0.5],
            [0.5, 0.5]])
     """
-    W = np.zeros((topology.n, topology.n))
+    W = np.zeros((_checked(topology).n, topology.n))
     for node in range(topology.n):
         W[node, [node, *topology.in_neighbors(node)]] = local_weights(topology, node, scheme)
     return W
@@ -110,14 +110,16 @@ def is_doubly_stochastic(W: NDArray[np.float64], *, tol: float = 1e-12) -> bool:
     >>> is_doubly_stochastic(mixing_matrix(Topology.star(4), "uniform"))
     False
     """
+    W = _square(W)
     sums = np.concatenate((W.sum(axis=0), W.sum(axis=1)))
     return bool((W >= 0).all() and np.abs(sums - 1).max(initial=0.0) <= tol * max(1, len(W)))
 
 
 def spectral_gap(W: NDArray[np.float64]) -> float:
-    """1 − |λ₂|: the share of disagreement that one round of plain gossip removes at least; 0 means never.
+    """1 − |λ₂|: the share of disagreement that a round of plain gossip removes in the long run; 0 means none.
 
-    λ₂ is the eigenvalue of W of second-largest modulus. A disconnected topology has gap 0.
+    λ₂ is the eigenvalue of W of second-largest modulus. Where W is symmetric, every round removes at least
+    that share. A disconnected topology has gap 0.
 
     Examples
     --------
@@ -126,7 +128,26 @@ def spectral_gap(W: NDArray[np.float64]) -> float:
     >>> round(spectral_gap(mixing_matrix(Topology(4, [(0, 1), (1, 0), (2, 3), (3, 2)]))), 12)
     0.0
     """
+    W = _square(W)
     if len(W) < 2:
         return 1.0
     values = np.linalg.eigvalsh(W) if np.array_equal(W, W.T) else np.linalg.eigvals(W)
     return float(1 - np.sort(np.abs(values))[-2])
+
+
+def _checked(topology: Topology) -> Topology:
+    if not isinstance(topology, Topology):
+        raise TypeError(
+            f"topology must be a Topology; got {type(topology).__name__}. Pass the topology first."
+        )
+    return topology
+
+
+def _square(W: NDArray[np.float64]) -> NDArray[np.float64]:
+    matrix = np.asarray(W)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.dtype.kind not in "fiu":
+        raise ValueError(
+            f"W must be a square matrix of real numbers; got {type(W).__name__} of shape {matrix.shape}. "
+            "Take mixing_matrix(topology)."
+        )
+    return matrix

@@ -113,3 +113,9 @@ def test_an_estimate_of_the_top_of_a_tridiagonal_matrix_is_a_bound_near_it(k):
     assert -1e-15 < rough / values[-1] - 1.0 < 1e-3
     assert largest_pair(diagonal, beside, k, rough, vector) == pytest.approx(values[-1], rel=1e-15)
     np.testing.assert_allclose(np.abs(vector), np.abs(vectors[:, -1]), atol=1e-12)
+
+
+def test_rows_that_are_equally_far_out_go_together():
+    X = np.array([[2, 0], [-3, 1], [-2, 3], [1, 2], [2, 2], [-1, 0], [-1, 3]], dtype=float)
+    # The first two are. Then 6 goes, then 3; the mean of what is left has the least variance of the four.
+    np.testing.assert_allclose(CAF(f=3).aggregate(X), [0.364178874152, 2.347426707], rtol=1e-9)

@@ -46,6 +46,14 @@ def test_rows_that_are_all_as_far_out_give_their_mean(seed):
     np.testing.assert_allclose(FilterL2(sigma=0.1).aggregate([a, -a, b, -b]), np.zeros(5), atol=1e-12)
 
 
+def test_rows_that_mirror_each_other_give_their_centre():
+    a = np.array([[-3.0, -4.0], [-1.0, -5.0], [-1.0, 4.0]])
+    X, centre = np.vstack([a, -a]), np.array([-0.8, 0.5])
+    for sigma in (0.1, 1.0):
+        result = FilterL2(sigma=sigma, expansion=1.0).aggregate(X + centre)
+        np.testing.assert_allclose(result, centre, atol=1e-9)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e38])
 def test_hostile_rows_lose_their_weight(bad):
     X = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)

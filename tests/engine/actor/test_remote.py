@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import dask
 import pytest
@@ -124,3 +125,12 @@ async def test_start_actor_server_listens_on_the_port_it_was_given():
     await cancel(serving)
     with pytest.raises(OSError, match="Timed out"):
         await connect(address, timeout=0.2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Dask leaves a socket open
+async def test_a_port_that_is_taken_is_named():
+    async with RemoteActorServer("127.0.0.1", 0) as first:
+        port = int(first.address.rpartition(":")[2])
+        with pytest.raises(OSError, match=f"127.0.0.1:{port} must be free to listen at"):
+            await start_actor_server("127.0.0.1", port)
+    gc.collect()

@@ -304,3 +304,15 @@ async def test_process_workers_are_isolated_survive_a_kill_and_leave_nothing_beh
     async with asyncio.timeout(20):  # those that watched the processes end a moment later
         while threading.active_count() > threads + 3:  # noqa: ASYNC110  # Dask's and asyncio's own, which stay
             await asyncio.sleep(0.01)
+
+
+async def test_what_is_no_subtask_is_refused_before_anything_starts():
+    pool = ActorPool([ActorPoolConfig("thread")])
+    for wrong in (pool.run_subtask(square), pool.run_many([square])):
+        with pytest.raises(TypeError, match=r"SubTask; got function. Wrap a function: SubTask\(fn, args\)"):
+            await wrong
+    with pytest.raises(TypeError, match="subtasks must be a sequence; got SubTask"):
+        await pool.run_many(SubTask(square, (2,)))
+    with pytest.raises(TypeError, match="fn must be callable; got str"):
+        SubTask("square", (2,))
+    await pool.shutdown()

@@ -162,6 +162,18 @@ async def test_rows_may_lie_on_the_cluster(pool, client, rows, kind, shard_size)
     assert_same(got["a"], MultiKrum(1, 2).aggregate(rows))
 
 
+@pytest.mark.parametrize("kind", ["list", "one", "mixed"])
+@pytest.mark.parametrize("compute", [True, False])
+async def test_futures_of_another_cluster_than_the_pools_are_fetched(client, rows, kind, compute):
+    far = [client.scatter([row], hash=False)[0] for row in rows]
+    vectors = {"list": far, "one": client.scatter([rows], hash=False)[0], "mixed": [far[0], *rows[1:]]}[kind]
+    async with ActorPool([ActorPoolConfig("thread", 2)]) as pool:
+        scheduler = NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool)
+        got = (await scheduler.run({"gradients": vectors}, compute=compute))["a"]
+        result = got if compute else await asyncio.to_thread(got.result)
+    assert_same(result, MultiKrum(1, 2).aggregate(rows))
+
+
 async def test_futures_need_no_pool(client, rows):
     future = client.scatter([rows], hash=False)[0]
     got = await NodeScheduler(diamond()).run({"g": future})

@@ -131,6 +131,30 @@ async def test_a_handler_that_fails_does_not_end_the_node() -> None:
     await cluster.shutdown_all()
 
 
+async def test_a_handler_may_be_a_plain_function(caplog: Any) -> None:
+    cluster = await cluster_of(InProcessContext, Topology.complete(3))
+    heard: list[Any] = []
+    done = asyncio.Event()
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    b.register_message_handler("hi", lambda sender, payload: heard.append((sender, payload)))
+    b.register_message_handler("last", lambda sender, payload: done.set())
+    await a.send_message("b", "hi", 5)
+    await a.send_message("b", "last", None)
+    await asyncio.wait_for(done.wait(), 10)
+    await cluster.shutdown_all()
+    assert (heard, caplog.records) == ([("a", 5)], [])
+
+
+async def test_what_is_no_handler_or_task_is_refused_by_name() -> None:
+    cluster = await cluster_of(InProcessContext, Topology.complete(3))
+    node: Any = cluster.nodes["a"]
+    with pytest.raises(TypeError, match="handler must be a function"):
+        node.register_message_handler("hi", None)
+    with pytest.raises(TypeError, match=r"needs a coroutine; got function. Call the function"):
+        await node.start_autonomous_task(lambda: None)
+    await cluster.shutdown_all()
+
+
 async def test_autonomous_tasks_end_with_the_node() -> None:
     node = DecentralizedNode(node_id="a", application=application(), context=InProcessContext())
     await node.start()

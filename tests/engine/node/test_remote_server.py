@@ -171,3 +171,10 @@ async def test_a_reader_ends_when_its_context_shuts_down() -> None:
         assert await asyncio.wait_for(reader, 30) == ["hello"]
         with pytest.raises(RuntimeError, match="not started"):
             await context.send_message("a", "greeting", "hello")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Tornado leaves a socket open
+async def test_a_port_that_is_taken_is_named() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as first:
+        with pytest.raises(OSError, match=f"127.0.0.1:{first.port} must be free to listen at"):
+            await RemoteNodeServer("127.0.0.1", first.port).serve()

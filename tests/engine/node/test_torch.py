@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.aggregators.norm_wise import FoolsGold, StatefulCenteredClipping
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
 
@@ -254,3 +255,24 @@ def test_a_rule_by_node_starts_anew_where_nobody_says_who_sent() -> None:
         rows = [torch.randn(26, generator=torch.Generator().manual_seed(i)) for i in range(n)]
         node.p2p_aggregate_and_set(rows[0], rows[1:])
         assert torch.equal(node.get_param_vector(), FoolsGold().aggregate(rows))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"loss": nn.MSELoss}, "loss must be a function.*got type"),
+        ({"loss": torch.tensor(3.0)}, "loss must be a function.*got Tensor"),
+        ({"lr": "0.1"}, "lr must be a real number"),
+        ({"momentum": "0.9"}, "momentum must be a real number"),
+        ({"weight_decay": None}, "weight_decay must be a real number"),
+    ],
+)
+def test_wrong_options_are_refused_when_the_node_is_made(options: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        TorchHonestNode(net, DATA, **options)
+
+
+def test_what_is_no_attack_is_refused() -> None:
+    for wrong in (SignFlip, CoordinateWiseMedian()):
+        with pytest.raises(TypeError, match="attack must be an object with apply"):
+            TorchByzantineNode(wrong, net, DATA)

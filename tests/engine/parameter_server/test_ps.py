@@ -12,6 +12,7 @@ import torch
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from byzflow.aggregators.base import Aggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
 from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.aggregators.norm_wise import CenteredClipping
@@ -19,7 +20,7 @@ from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.node.answers import Reason
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
-from byzflow.engine.parameter_server import ParameterServer, sharding
+from byzflow.engine.parameter_server import ParameterServer, reduction, sharding
 from byzflow.exceptions import NodeLostError, ToleranceError
 from byzflow.pre_aggregators.nnm import NearestNeighborMixing
 from tests.cases import CASES
@@ -216,6 +217,32 @@ async def test_reports_say_who_got_which_weight() -> None:
     assert report.norms[0] == pytest.approx(float(rows()[0].norm()))
     assert set(report.seconds) == {"gradients", "attack", "aggregation", "apply"}
     assert report.bytes_moved == 0
+
+
+async def test_reports_say_who_got_which_weight_of_long_vectors_too() -> None:
+    d = reduction.SMALL // N_HONEST + 1
+    async with ParameterServer([Honest(i, d) for i in range(N_HONEST)], [], MultiKrum(f=2, q=3)) as ps:
+        aggregate = await ps.round()
+    weights = ps.history[0].weights
+    assert weights is not None
+    mean = sum(w * row for w, row in zip(weights, rows(d=d, liars=0), strict=True))
+    torch.testing.assert_close(aggregate, mean, atol=1e-6, rtol=1e-6)
+
+
+class Forgetful(Aggregator):
+    """A rule without a return."""
+
+    def aggregate(self, gradients: Any) -> Any:
+        sum(gradients)
+
+
+async def test_a_rule_that_returns_nothing_is_named_and_nothing_is_applied() -> None:
+    honest = [Honest(i) for i in range(3)]
+    before = [node.w.clone() for node in honest]
+    async with ParameterServer(honest, [], Forgetful()) as ps:
+        with pytest.raises(TypeError, match=r"Forgetful\.aggregate must return a vector; got None"):
+            await ps.round()
+    assert all(torch.equal(node.w, w) for node, w in zip(honest, before, strict=True))
 
 
 @pytest.mark.parametrize("case", ATTACKS, ids=lambda case: case.name)

@@ -187,3 +187,44 @@ def test_random_peers_change_by_round_and_repeat_with_the_seed(build):
     assert schedule(0) == build(10, 3, seed=1)(0)
     assert schedule(0) != schedule(1)
     assert all(i not in schedule(0).out[i] for i in range(10))
+
+
+def test_whole_numbers_of_numpy_are_node_indices():
+    three = np.int64(3)
+    topology = Topology(three, [(np.int64(0), three - 1)])
+    assert (type(topology.n), topology.edges()) == (int, (Edge(0, 2),))
+    assert type(topology.out[0][0]) is int
+    assert Topology.ring(three) == Topology.ring(3)
+    assert Topology.exponential(np.int32(8)) == Topology.exponential(8)
+
+
+@pytest.mark.parametrize("label", [float, bool])
+def test_labels_that_only_equal_node_indices_are_refused(label):
+    graph = networkx.relabel_nodes(networkx.path_graph(2), {0: label(0), 1: label(1)})
+    with pytest.raises(TypeError, match="edge ends must be a whole number"):
+        Topology.from_networkx(graph)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: Topology([(0, 1)], 3), TypeError, "n_nodes"),
+        (lambda: Topology(3, None), TypeError, "edges"),
+        (lambda: Topology(3, [(0, [1])]), TypeError, "edge ends"),
+        (lambda: Topology(3, ["01"]), ValueError, "pair"),
+        (lambda: Topology.torus("3", 3), TypeError, "rows"),
+        (lambda: Topology.erdos_renyi(5, "0.5", seed=1), TypeError, "p must be a real number"),
+        (lambda: Topology.erdos_renyi(5, 0.5, seed="a"), TypeError, "seed"),
+        (lambda: Topology.k_regular(6, 3, seed=-1), ValueError, "seed"),
+        (lambda: Topology.ring(4).in_neighbors(9), ValueError, r"0 … 3; got 9"),
+        (lambda: Topology.ring(4).out_neighbors(-1), ValueError, r"0 … 3; got -1"),
+        (lambda: Topology.ring(4).connectivity([0, 9]), ValueError, r"0 … 3; got 9"),
+        (lambda: Topology.ring(4).connectivity(3), TypeError, "nodes"),
+        (lambda: epidemic(4, 9, seed=0), ValueError, "s=9, n=4"),
+        (lambda: random_pull(4, 2, seed="x"), TypeError, "seed"),
+        (lambda: one_peer_exponential("4"), TypeError, "n must"),
+    ],
+)
+def test_what_is_no_topology_is_refused_where_it_is_given(make, error, text):
+    with pytest.raises(error, match=text):
+        make()

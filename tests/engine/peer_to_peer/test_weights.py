@@ -70,3 +70,16 @@ def test_gap_bounds_the_contraction_of_one_round():
 def test_gap_of_one_node_is_one_and_of_islands_zero():
     assert spectral_gap(np.ones((1, 1))) == 1.0
     assert spectral_gap(mixing_matrix(TOPOLOGIES["lonely"])) == pytest.approx(0, abs=1e-12)
+
+
+def test_matrices_are_measured_in_any_form_and_other_things_named():
+    halves = [[0.5, 0.5], [0.5, 0.5]]
+    assert (spectral_gap(halves), is_doubly_stochastic(halves)) == (1.0, True)
+    for measure in (spectral_gap, is_doubly_stochastic):
+        with pytest.raises(ValueError, match=r"shape \(2, 3\).*mixing_matrix"):
+            measure(np.ones((2, 3)))
+        with pytest.raises(ValueError, match="got Topology"):
+            measure(TOPOLOGIES["ring"])
+    for wrong in (lambda: local_weights(1, TOPOLOGIES["ring"]), lambda: mixing_matrix([[1]])):
+        with pytest.raises(TypeError, match="topology must be a Topology"):
+            wrong()

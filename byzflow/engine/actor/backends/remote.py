@@ -9,6 +9,7 @@ from distributed.security import Security
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.clusters import cores
+from byzflow.engine.actor.ports import listening
 
 __all__ = ("RemoteActorBackend", "RemoteActorServer", "start_actor_server")
 
@@ -110,7 +111,8 @@ class RemoteActorServer:
         web: dict[str, Any] = {"dashboard": False, "dashboard_address": ":0"}  # HTTP it speaks all the same
         self._scheduler = Scheduler(port=self.port, **web, **self._options)
         try:
-            await self._scheduler
+            with listening(self.host, self.port):
+                await self._scheduler
             self._worker = await Worker(
                 self._scheduler.address, nthreads=cores(), memory_limit=0, dashboard=False,
                 resources={"cpu": cores()}, **self._options,

@@ -16,7 +16,7 @@ from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.weights import Scheme, local_weights, own_first
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import real
+from byzflow.operators.checks import real, several
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("GossipRule", "kept_by_weight", "own_distances", "require_own")
@@ -45,7 +45,7 @@ class GossipRule(LinearAggregator):
     def __post_init__(self) -> None:
         if self.mixing is None:
             return
-        for weight in self.mixing:
+        for weight in several("mixing", self.mixing, "Take rule.at(topology, node) instead."):
             real("mixing", weight, least=0.0)
         total = sum(self.mixing)
         if abs(total - 1) > 1e-6 or not self.mixing[0] > 0:

@@ -74,6 +74,11 @@ class UBAR(LinearAggregator):
                 "UBAR needs one of loss and losses; got "
                 f"{'none' if self.loss is None else 'both'}. Give the node's loss function."
             )
+        if self.loss is not None and not callable(self.loss):
+            raise TypeError(
+                f"loss must be a function of a parameter vector; got {type(self.loss).__name__}. "
+                "Pass one, or losses."
+            )
 
     def without(self, nodes: Collection[int]) -> Self:
         """Return the rule with the losses of the rows that are left."""

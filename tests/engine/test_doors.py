@@ -1,0 +1,144 @@
+"""Natural mistakes are refused where they are made, and the error says what was required."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+
+from byzflow import run_operator
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.attacks import SignFlipAttack
+from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
+from byzflow.engine.graph.ops import CallableOp
+from byzflow.engine.graph.pool import ActorPoolConfig
+from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler, NodeScheduler
+from byzflow.engine.node.actors import HonestNodeActor
+from byzflow.engine.node.application import NodeApplication
+from byzflow.engine.node.context import InProcessContext
+from byzflow.engine.node.decentralized import DecentralizedNode
+from byzflow.engine.parameter_server.ps import ParameterServer
+from byzflow.engine.peer_to_peer.gossip import UBAR, PlainGossip
+from byzflow.engine.peer_to_peer.topology import Topology
+from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.utils.training import train_with_progress
+
+RULE = CoordinateWiseMedian()
+ROWS = [np.full(3, float(i)) for i in range(4)]
+
+
+class Node:
+    def honest_gradient_for_next_batch(self):
+        return np.ones(3)
+
+    def apply_server_gradient(self, g):
+        pass
+
+
+def application():
+    return NodeApplication(name="a", actor_pool=[ActorPoolConfig("thread")])
+
+
+def node(**changed):
+    given = {"node_id": "a", "application": application(), "context": InProcessContext()}
+    return DecentralizedNode(**{**given, **changed})
+
+
+NAMED = GraphNode("a", RULE, {"gradients": graph_input("g")})
+
+AT_ONCE = {
+    "a class of nodes": (lambda: ParameterServer([Node], [], RULE), "the class Node"),
+    "a class of peers": (lambda: PeerToPeer([Node], [], Topology.ring(1)), "the class Node"),
+    "metadata of a server": (
+        lambda: ParameterServer([Node()], [], RULE, scheduler_metadata=5),
+        "scheduler_metadata must be a mapping",
+    ),
+    "a rule as a graph": (lambda: ComputationGraph(RULE), "nodes must be a sequence"),
+    "rules as nodes of a graph": (lambda: ComputationGraph([RULE]), "nodes must be GraphNodes"),
+    "names of inputs": (lambda: GraphNode("a", RULE, ["gradients"]), "inputs must be a mapping"),
+    "values for inputs": (lambda: GraphNode("a", RULE, {"gradients": ROWS}), "got list for 'gradients'"),
+    "a pool's kind": (lambda: NodeScheduler(ComputationGraph([NAMED]), pool="thread"), "run_subtask"),
+    "metadata of a scheduler": (lambda: NodeScheduler(ComputationGraph([NAMED]), metadata=3), "metadata"),
+    "no function": (lambda: CallableOp(3, input_mapping={}), "fn must be callable"),
+    "a list of parameters": (lambda: CallableOp(len, input_mapping=["x"]), "input_mapping must be a mapping"),
+    "letters as capabilities": (lambda: ActorPoolConfig("thread", capabilities="gpu"), "capabilities"),
+    "a scheme as weights": (lambda: PlainGossip(mixing="metropolis"), "mixing must be a sequence.*rule.at"),
+    "a loss's value": (lambda: UBAR(0.5, loss=3.0), "loss must be a function"),
+    "no context": (lambda: node(context=None), "context must be an object"),
+    "no application": (lambda: node(application=None), "application must be a NodeApplication"),
+    "parameters as a vector": (
+        lambda: RULE.aggregate([list(torch.nn.Linear(2, 2).parameters())]),
+        "one array; got a list of Parameter",
+    ),
+    "vectors as a vector": (
+        lambda: SignFlipAttack().apply(base_grad=ROWS),
+        "one array; got a list of ndarray",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", AT_ONCE)
+def test_a_mistake_is_refused_at_once(mistake):
+    make, text = AT_ONCE[mistake]
+    with pytest.raises(TypeError, match=text):
+        make()
+
+
+async def late():
+    return Node()
+
+
+AWAITED = {
+    "rows without a name": (lambda: run_operator(RULE, ROWS), "inputs must be a mapping; got list"),
+    "rows for messages": (
+        lambda: MessageAwareNodeScheduler(ComputationGraph([NAMED])).run(ROWS),
+        "inputs must be a mapping; got list",
+    ),
+    "a function as an operator": (
+        lambda: NodeScheduler(ComputationGraph([GraphNode("a", len)])).run({}),
+        "operator of node 'a' must be an object with run",
+    ),
+    "a rule as the graph": (
+        lambda: NodeScheduler(RULE).run({}),
+        "graph must be an object with nodes_in_order",
+    ),
+    "a node in place of its class": (lambda: HonestNodeActor.spawn(Node(), backend="thread"), "got a Node"),
+    "one argument": (
+        lambda: HonestNodeActor.spawn(Node, backend="thread", args=5),
+        "args must be a sequence",
+    ),
+    "a coroutine as a factory": (
+        lambda: HonestNodeActor.spawn(late, backend="thread"),
+        "factory must return a node; got a coroutine",
+    ),
+    "no server": (lambda: train_with_progress(None, 3), "ps must be an object with round"),
+    "rounds in letters": (
+        lambda: train_with_progress(ParameterServer([Node()], [], RULE), "3"),
+        "rounds must be a whole number",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", AWAITED)
+async def test_a_mistake_is_refused_before_anything_is_done(mistake):
+    make, text = AWAITED[mistake]
+    with pytest.raises(TypeError, match=text):
+        await asyncio.wait_for(make(), 10)
+
+
+async def test_an_evaluation_every_0_rounds_is_refused_before_the_first_round():
+    server = ParameterServer([Node()], [], RULE)
+    with pytest.raises(ValueError, match="eval_interval must be at least 1"):
+        await train_with_progress(server, 3, lambda r: {}, eval_interval=0)
+    assert server.history == []
+
+
+async def test_a_node_that_nobody_awaited_is_named():
+    for train in (
+        lambda nodes: ParameterServer(nodes, [], RULE),
+        lambda nodes: PeerToPeer(nodes, [], Topology.ring(1)),
+    ):
+        with pytest.raises(TypeError, match=r"got a coroutine. Await what spawns it"):
+            train([HonestNodeActor.spawn(Node, backend="thread")])
