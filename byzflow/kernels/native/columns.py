@@ -10,7 +10,43 @@ from numba import carray
 from byzflow.kernels.native.addresses import TILE, addresses_of, pointer
 from byzflow.kernels.native.loops import loop
 
-__all__ = ("mean_std",)
+__all__ = ("majority", "mean_std")
+
+
+_WIDE = 16 * TILE
+"""Columns taken at once where little is kept of each: memory is slow to begin with each piece of a row."""
+
+
+@loop()
+def majority(addresses: Any, start: Any, out: Any) -> None:
+    """Write the sign of the sum of the signs of each column into `out`; NaN has none. Four rows at a time.
+
+    The columns are those from `start` on of rows where they lie.
+    """
+    n, votes = addresses.shape[0], np.empty(_WIDE, np.int32)
+    for tile in range(0, out.shape[0], _WIDE):
+        width = min(_WIDE, out.shape[0] - tile)
+        offset = np.uintp((start + tile) * out.itemsize)
+        for c in range(width):
+            votes[c] = 0
+        for i in range(n % 4):
+            row = carray(pointer(addresses[i] + offset, out), width)
+            for c in range(width):
+                votes[c] += _sign(row[c])
+        for i in range(n % 4, n, 4):
+            a = carray(pointer(addresses[i] + offset, out), width)
+            b = carray(pointer(addresses[i + 1] + offset, out), width)
+            e = carray(pointer(addresses[i + 2] + offset, out), width)
+            g = carray(pointer(addresses[i + 3] + offset, out), width)
+            for c in range(width):
+                votes[c] += _sign(a[c]) + _sign(b[c]) + _sign(e[c]) + _sign(g[c])
+        for c in range(width):
+            out[tile + c] = _sign(votes[c])
+
+
+@loop()
+def _sign(value: Any) -> Any:
+    return np.int32(value > 0) - np.int32(value < 0)
 
 
 @loop()
