@@ -18,14 +18,17 @@ __all__ = ("signed_sets",)
 _MOST = 100_000
 """Sets that are looked at in one call, at most: as much work as a few eigenvalue problems."""
 
-_ROOM = 256
+_ROOM = 4096
 """Sets that are found in one call, at most."""
 
-_DOUBT = 16.0
+_DOUBT = 2.0
 """A pivot of fewer times its error may have either sign."""
 
+_ROUNDED = 1e-15
+"""Bound on the rounding of an entry, relative to the largest."""
 
-def signed_sets(N: np.ndarray, free: np.ndarray, k: int, r: int, error: float) -> np.ndarray | None:
+
+def signed_sets(N: np.ndarray, free: np.ndarray, k: int, r: int, roots: np.ndarray) -> np.ndarray | None:
     """Return all sets of k free indices with r negative eigenvalues, (E, k), and those that may be such.
 
     None if they are too many, or if a pivot on the way is lost in rounding.
@@ -40,12 +43,12 @@ def signed_sets(N: np.ndarray, free: np.ndarray, k: int, r: int, error: float) -
         Size of the sets, at least 2.
     r : int
         Negative eigenvalues.
-    error : float
-        Bound on the errors of N's entries.
+    roots : ndarray, (n,)
+        The error of an entry of N is at most the product of those of its row and its column.
 
     Examples
     --------
-    >>> signed_sets(np.diag([1.0, -1.0, 1.0]), np.arange(3), 2, 1, 1e-15)
+    >>> signed_sets(np.diag([1.0, -1.0, 1.0]), np.arange(3), 2, 1, np.full(3, 1e-8))
     array([[0, 1],
            [1, 2]])
     """
@@ -53,20 +56,21 @@ def signed_sets(N: np.ndarray, free: np.ndarray, k: int, r: int, error: float) -
         return None
     found = np.empty((_ROOM, k), np.int64)
     part = np.ascontiguousarray(N[np.ix_(free, free)])
-    count = _search(part, r, error, float(np.abs(part).max()), found)
+    count = _search(part, r, roots[free], float(np.abs(part).max()), found)
     return None if count < 0 else free[found[:count]]
 
 
 @compiled
-def _search(N: np.ndarray, r: int, error: float, size: float, found: np.ndarray) -> int:
+def _search(N: np.ndarray, r: int, roots: np.ndarray, size: float, found: np.ndarray) -> int:
     """Write the sets into `found`; return their number, or -1. No entry of N is larger than `size`."""
     p, k, count = len(N), found.shape[1], 0
-    left, errors, sizes = np.empty(k, np.int64), np.empty(k), np.empty(k)
-    M, chosen = np.empty((k, p, p)), np.empty(k, np.int64)
+    left, sizes, chosen = np.empty(k, np.int64), np.empty(k), np.empty(k, np.int64)
+    M, W, E, Q = np.empty((k, p, p)), np.empty((k, p, k)), np.empty((k, p)), np.zeros((k, p))
     for i in range(p):
+        E[0, i] = roots[i]
         for j in range(p):
             M[0, i, j] = N[i, j]
-    left[0], errors[0], sizes[0] = r, error, size
+    left[0], sizes[0] = r, size
     level, chosen[0] = 0, -1
     while level >= 0:
         chosen[level] += 1
@@ -75,9 +79,9 @@ def _search(N: np.ndarray, r: int, error: float, size: float, found: np.ndarray)
         if i + others >= p:
             level -= 1
             continue
-        A = M[level]
-        pivot = A[i, i]
-        if not abs(pivot) > _DOUBT * errors[level]:
+        A, errors = M[level], E[level]
+        pivot, error = A[i, i], errors[i] * errors[i]
+        if not abs(pivot) > _DOUBT * error:
             return -1
         negative = left[level] - (1 if pivot < 0.0 else 0)
         if negative > others:
@@ -86,14 +90,16 @@ def _search(N: np.ndarray, r: int, error: float, size: float, found: np.ndarray)
         for j in range(i + 1, p):
             growth = max(growth, abs(A[i, j]) / abs(pivot))
         size = sizes[level] + growth * growth * abs(pivot)
-        loss = 2.0 * errors[level] * (1.0 + growth) ** 2 + 1e-15 * size
         if others > 1:
             _take_out(A, i, M[level + 1])
+            _spread(A, i, level, chosen, roots, W, E, Q, _ROUNDED * size)
             level += 1
-            left[level], errors[level], sizes[level], chosen[level] = negative, loss, size, i
+            left[level], sizes[level], chosen[level] = negative, size, i
             continue
         for j in range(i + 1, p):
-            last = A[j, j] - A[i, j] * A[i, j] / pivot
+            m = A[i, j] / pivot
+            last = A[j, j] - A[i, j] * m
+            loss = (errors[j] + abs(m) * errors[i]) ** 2 * abs(pivot) / (abs(pivot) - error) + _ROUNDED * size
             if (last <= loss) if negative == 1 else (last >= -loss):
                 if count == len(found):
                     return -1
@@ -114,3 +120,34 @@ def _take_out(A: np.ndarray, i: int, out: np.ndarray) -> None:
         above, target = A[j], out[j]
         for c in range(j, p):
             target[c] = above[c] - factor * row[c]
+
+
+@compiled
+def _spread(
+    A: np.ndarray,
+    i: int,
+    level: int,
+    chosen: np.ndarray,
+    roots: np.ndarray,
+    W: np.ndarray,
+    E: np.ndarray,
+    Q: np.ndarray,
+    rounding: float,
+) -> None:
+    """Write the errors of that Schur complement: of its entry (j, k) no more than ``E_j E_k``.
+
+    From row j of N each row c that is taken out is subtracted ``W_jc`` times, and so are columns: to first
+    order errors are what that makes of those of N. In `Q` are the roots of the others: those of an
+    inexact pivot, ``v_j v_k / pivot`` with v the error of ``A_ij - (A_ij / A_ii) A_ii``, and rounding.
+    """
+    pivot, error = abs(A[i, i]), E[level, i] * E[level, i]
+    for j in range(i + 1, len(A)):
+        m = A[i, j] / A[i, i]
+        first = roots[j] + abs(m) * roots[i]
+        for c in range(level):
+            W[level + 1, j, c] = W[level, j, c] - m * W[level, i, c]
+            first += abs(W[level + 1, j, c]) * roots[chosen[c]]
+        W[level + 1, j, level] = m
+        inexact = (E[level, j] + abs(m) * E[level, i]) ** 2 * error / (pivot - error)
+        second = (Q[level, j] + abs(m) * Q[level, i]) ** 2 + inexact + rounding
+        Q[level + 1, j], E[level + 1, j] = np.sqrt(second), np.sqrt(first * first + second)
