@@ -84,10 +84,10 @@ def settle(
     two = np.where((above == 2)[:, None, None], pairs, by_count)[last_two]
     alive &= ~last & ~last_two & (free.sum(axis=1) > 0)
     found = [_without_one(pool[last], one), _without_two(pool[last_two], two)]
-    # An error E of C becomes one of N E N / t: of every entry, no more than of the lengths of two rows.
-    roots = np.sqrt(1e-14 * values[:, -1:] / t) * np.sqrt((scaled * scaled).sum(axis=2))
+    # N changes with C by ``scaled (V^T E V) scaled^T / t``, where C changes by E: here it does by rounding.
+    errors = np.sqrt(1e-14 * values[:, -1] / t)[:, None, None] * scaled
     for i in np.flatnonzero(alive & sound):
-        out = signed_sets(N[i], np.flatnonzero(free[i]), int(surplus[i]), int(above[i]), roots[i])
+        out = signed_sets(N[i], np.flatnonzero(free[i]), int(surplus[i]), int(above[i]), errors[i])
         if out is not None:
             alive[i] = False
             found.append(_without(pool[i], out))

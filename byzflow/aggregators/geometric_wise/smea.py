@@ -45,7 +45,7 @@ class SMEA(LinearAggregator):
     liars stand out. It takes longest where very many subsets are nearly, not exactly, equal, and the work
     grows like a small power of the ``n`` over ``f`` subsets. For n = 30, f = 8 that is less than a second
     for points evenly on a circle, for rows of random directions and for rows whose distances agree to 1e-6,
-    and seconds where distances are nearly equal to 1e-8 or closer. Subsets are equally good if their
+    and up to some seconds where points are alike but for 1e-9. Subsets are equally good if their
     eigenvalues differ by less than 1e-10, relatively. Interruptible by Ctrl-C.
 
     References
