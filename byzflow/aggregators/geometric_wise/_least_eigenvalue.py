@@ -8,8 +8,8 @@ A node of the search is a pool of points, some of them settled to stay. It is bo
   top one at or above the (k + 1)-th.
 
 What settles nodes with few points left to take out is in `byzflow.aggregators.geometric_wise._removals`.
-Where a second subset turns out to be equal to the best but for `_TIE`, the search begins anew: for the least
-eigenvalue, and then for the first subset that has it.
+Where a second subset turns out to be as good as the best, the search begins anew: for the least eigenvalue,
+and then for the first subset that has it.
 Nodes are processed in batches, so that NumPy does the work; Ctrl-C stops it between two batches. Eigenvalues
 come from torch, whose LAPACK can be held to one thread: for matrices this small several only wait.
 """
@@ -19,17 +19,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from byzflow.aggregators.geometric_wise._best_subset import Best
 from byzflow.aggregators.geometric_wise._removals import settle
 from byzflow.kernels.small import product
 from byzflow.kernels.threads import one_thread
 
 __all__ = ("least_top_eigenvalue", "scatter")
-
-_TIE = 1e-10
-"""Eigenvalues that differ by less than this, relatively, are equal."""
-
-_LESS = 5e-12
-"""By how much, relatively, an eigenvalue must be smaller to be looked for: ties are no progress."""
 
 _BATCH = 256
 """Nodes processed at once."""
@@ -57,7 +52,7 @@ def least_top_eigenvalue(gram: np.ndarray, m: int) -> np.ndarray:
     if m == len(gram):
         return np.arange(m)
     with one_thread():
-        best = _Best(gram, m)
+        best = Best(gram, m)
         best.offer(_neighbourhoods(gram, m))
         _search(best)
         if best.is_tied:
@@ -66,7 +61,7 @@ def least_top_eigenvalue(gram: np.ndarray, m: int) -> np.ndarray:
     return np.array(best.rows)
 
 
-def _search(best: _Best) -> None:
+def _search(best: Best) -> None:
     n = len(best.gram)
     stack: list[_Nodes] = [(np.ones((1, n), bool), np.zeros((1, n), bool))]
     while stack and not best.is_point() and not (best.is_tied and best.wanted == "only"):
@@ -78,57 +73,6 @@ def _search(best: _Best) -> None:
             stack.append((pool[:-_BATCH], kept[:-_BATCH]))
             pool, kept = pool[-_BATCH:], kept[-_BATCH:]
         stack.extend(_children(best, pool, kept))
-
-
-class _Best:
-    """The best subset so far; `value` is the top eigenvalue of its scatter (m times the covariance).
-
-    `twins`, (n, n) bool, says which points are the same. What is `wanted` is the "only" best subset, until
-    another one `is_tied` with it; then one of the "least" value; and when that is known, the "first" of them.
-    """
-
-    def __init__(self, gram: np.ndarray, m: int) -> None:
-        self.gram, self.m = gram, m
-        _, place = np.unique(gram, axis=0, return_inverse=True)
-        self.twins: np.ndarray = np.equal.outer(place.reshape(-1), place.reshape(-1))
-        self.value = np.inf
-        self.rows: tuple[int, ...] = ()
-        self.wanted, self.is_tied = "only", False
-
-    @property
-    def limit(self) -> float:
-        """The top eigenvalue up to which a subset is of interest."""
-        return self.value * (1.0 - _LESS if self.wanted == "least" else 1.0 + _TIE)
-
-    def offer(self, masks: np.ndarray) -> None:
-        """Take the best of the subsets, (B, n) bool, if it is better; or the first, if it is as good."""
-        if self.wanted == "first":
-            masks = masks[[_rows_of(mask) < self.rows for mask in masks]]
-        if len(masks) == 0:
-            return
-        inside = np.nonzero(masks)[1].reshape(-1, self.m)
-        grams = self.gram[inside[:, :, None], inside[:, None, :]]
-        values = torch.linalg.eigvalsh(torch.from_numpy(_about_mean(grams)))[:, -1].numpy()
-        if self.wanted == "first":
-            self.rows = min([self.rows, *map(_rows_of, masks[values <= self.limit])])
-            return
-        before = self.rows if self.value <= values.min() * (1.0 + _TIE) else None
-        if values.min() < self.value:
-            self.value, self.rows = float(values.min()), _rows_of(masks[values.argmin()])
-        equal = {before or self.rows, *map(_rows_of, masks[values <= self.limit])}
-        self.is_tied |= len(equal) > 1
-
-    def may_hold(self, bound: np.ndarray, pool: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Return which of B nodes, whose values are at least `bound`, may hold a subset of interest."""
-        open_: np.ndarray = bound <= self.limit
-        for i in np.flatnonzero(open_) if self.wanted == "first" else ():
-            open_[i] = _first_completion(pool[i], kept[i], self.m) < self.rows
-        return open_
-
-    def is_point(self) -> bool:
-        """Whether the subset's points agree to rounding, so that nothing can be better."""
-        rows = list(self.rows)
-        return bool(self.value <= 1e-14 * self.m * self.gram[rows, rows].max())
 
 
 def scatter(gram: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -145,15 +89,6 @@ def scatter(gram: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return C
 
 
-def _about_mean(grams: np.ndarray) -> np.ndarray:
-    """Return Gram matrices of subsets, (B, m, m), about the subsets' means."""
-    mean = grams.mean(axis=2)
-    C: np.ndarray = grams - mean[:, :, None]
-    C -= mean[:, None, :]
-    C += mean.mean(axis=1)[:, None, None]
-    return C
-
-
 def _neighbourhoods(gram: np.ndarray, m: int) -> np.ndarray:
     """Return each point's m nearest points, (n, n) bool: the first subsets to try."""
     squares = gram.diagonal()
@@ -163,7 +98,7 @@ def _neighbourhoods(gram: np.ndarray, m: int) -> np.ndarray:
     return masks
 
 
-def _children(best: _Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
+def _children(best: Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
     """Return the nodes below those that may hold a better subset; the last are to be looked at first."""
     m = best.m
     pairs = torch.linalg.eigh(torch.from_numpy(scatter(best.gram, pool)))
@@ -198,7 +133,7 @@ def _children(best: _Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
     return [(pool[fits], settled[fits]), *below] if fits.any() else below
 
 
-def _projections(best: _Best, directions: np.ndarray) -> np.ndarray:
+def _projections(best: Best, directions: np.ndarray) -> np.ndarray:
     """Return the points along unit directions given by weights, (B, n), about their median.
 
     Uses inner products about the common origin, so that a far point costs the near ones no digits, and cuts
@@ -246,12 +181,3 @@ def _windows(along: np.ndarray, pool: np.ndarray, kept: np.ndarray, m: int) -> t
     window = np.zeros_like(kept)
     np.put_along_axis(window, order, (place >= at) & (place < at + need[:, None]), axis=1)
     return spread.min(axis=1), subsets | (window & free)
-
-
-def _rows_of(mask: np.ndarray) -> tuple[int, ...]:
-    return tuple(np.flatnonzero(mask).tolist())
-
-
-def _first_completion(pool: np.ndarray, kept: np.ndarray, m: int) -> tuple[int, ...]:
-    free = np.flatnonzero(pool & ~kept)[: m - int(kept.sum())]
-    return tuple(sorted((*np.flatnonzero(kept).tolist(), *free.tolist())))
