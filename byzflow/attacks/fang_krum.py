@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import array_api_compat
 import numpy as np
+import torch
 
 from byzflow.attacks.base import RowAttack
 from byzflow.exceptions import ToleranceError
@@ -91,16 +92,8 @@ class FangKrumAttack(RowAttack):
     def measure(self, rows: Rows, span: Span) -> Stats:
         """Return the block's Gram matrix, and what it adds to the products with the signs."""
         stats = gram_block(rows, span)
-        X = rows.read(span)
-        xp = array_api_compat.array_namespace(X)
-        X = xp.astype(X, xp.float64)
-        signs = xp.sign(X)
         # Which vector Krum picks shows when all columns are seen: the products with the signs of each.
-        if isinstance(X, np.ndarray):
-            along = small.product(X, signs.T)
-        else:
-            along = to_host(xp.matmul(X, xp.matrix_transpose(signs)))
-        return {**stats, "along": along, "sq_lengths": to_host(xp.sum(signs * signs, axis=1))}
+        return {**stats, **_along_signs(rows.read(span), np.isfinite(stats["norms"]))}
 
     def solve(self, stats: Stats, n: int) -> tuple[float, int]:
         """Return lambda and the k of x_k."""
@@ -108,20 +101,22 @@ class FangKrumAttack(RowAttack):
         here = np.flatnonzero(geometry.finite)
         if not len(here) or not stats:
             return 0.0, 0
-        k = int(here[_pick(geometry.sq_distances[np.ix_(here, here)], max(1, n - self.f - 1))])
+        honest = geometry.sq_distances
+        among = honest[np.ix_(here, here)]
+        k = int(here[_pick(among, max(1, n - self.f - 1))])
         length = float(stats["sq_lengths"][k])
         if not length > 0.0:
             return 0.0, k
         norms, along = geometry.norms[here] ** 2, stats["along"][here, k]
         # A non-finite row is nobody's neighbour: it only makes honest scores infinite.
-        honest = geometry.sq_distances
+        ranked = np.sort(honest, axis=1)
 
         def picked(step: float) -> bool:
             away = np.full(n, np.inf)
             away[here] = np.maximum(norms + 2.0 * step * along + step * step * length, 0.0)
-            return _is_picked(honest, away, self.f)
+            return _is_picked(ranked, away, self.f)
 
-        return _largest(picked, self._too_large(honest[np.ix_(here, here)], norms, length, n)), k
+        return _largest(picked, self._too_large(among, norms, length, n)), k
 
     def _too_large(self, honest: np.ndarray, norms: np.ndarray, length: float, n: int) -> float:
         """Return a lambda at which the score of the vector exceeds that of any honest one."""
@@ -131,8 +126,26 @@ class FangKrumAttack(RowAttack):
     def emit(self, rows: Rows, plan: tuple[float, int], span: Span, out: Array) -> None:
         """Write -lambda sign(x_k) of one block."""
         step, k = plan
-        row = rows.read(span)[k, :]
+        row = rows.pick(np.array([k])).read(span)[0, :]
         out[0, :] = -step * array_api_compat.array_namespace(row).sign(row) if step else 0.0
+
+
+def _along_signs(X: Array, alive: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the products of the rows with the signs of each, (n, n), and the squared lengths of the signs.
+
+    Those of float32 rows are float32 where that holds the products of the rows that are alive.
+    """
+    xp = array_api_compat.array_namespace(X)
+    signs = xp.sign(X)
+    lengths = to_host(xp.sum(xp.abs(signs), axis=1))  # a count: exact in any dtype
+    if isinstance(X, np.ndarray):
+        along = torch.mm(torch.from_numpy(X), torch.from_numpy(signs).T).numpy()
+        if X.dtype == np.float32 and not np.isfinite(along[np.ix_(alive, alive)]).all():
+            along = small.product(X.astype(np.float64), signs.T.astype(np.float64))
+    else:
+        X, signs = xp.astype(X, xp.float64), xp.astype(signs, xp.float64)
+        along = to_host(xp.matmul(X, xp.matrix_transpose(signs)))
+    return {"along": along.astype(np.float64), "sq_lengths": lengths.astype(np.float64)}
 
 
 def _pick(honest: np.ndarray, neighbours: int) -> int:
@@ -140,12 +153,17 @@ def _pick(honest: np.ndarray, neighbours: int) -> int:
     return int(np.sort(honest, axis=1)[:, : neighbours + 1].sum(axis=1).argmin())
 
 
-def _is_picked(honest: np.ndarray, away: np.ndarray, f: int) -> bool:
-    """Whether Krum picks one of f equal vectors, `away` (h,) from h honest ones, before any of these."""
+def _is_picked(ranked: np.ndarray, away: np.ndarray, f: int) -> bool:
+    """Whether Krum picks one of f equal vectors, `away` (h,) from h honest ones, before any of these.
+
+    The latter's squared distances to one another, (h, h), are `ranked` in each row.
+    """
     h = len(away)
     own = np.sort(away)[: h - f].sum()
-    seen = np.sort(np.column_stack((honest, np.tile(away[:, None], f))), axis=1)
-    return bool(own < seen[:, :h].sum(axis=1).min())
+    sums = np.hstack((np.zeros((h, 1)), ranked.cumsum(axis=1)))
+    equal = np.clip(h - (ranked <= away[:, None]).sum(axis=1), 0, f)  # how many of the f are among h nearest
+    scores = sums[np.arange(h), h - equal] + equal * np.where(equal > 0, away, 0.0)
+    return bool(own < scores.min())
 
 
 def _largest(picked: Callable[[float], bool], too_large: float) -> float:

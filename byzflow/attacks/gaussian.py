@@ -77,6 +77,10 @@ class GaussianAttack(ShapeAttack):
             return NormalColumns(fresh_seed(), float(self.mu), float(self.sigma))
         return NormalStream(int(self.seed), float(self.mu), float(self.sigma))
 
+    def in_place(self, rows: Rows, plan: NormalStream | NormalColumns) -> bool:
+        """Whether a compiled loop writes the numbers, of any columns alike."""
+        return rows.host and isinstance(plan, NormalColumns)
+
     def emit(self, rows: Rows, plan: NormalStream | NormalColumns, span: Span, out: Array) -> None:
         """Write the numbers of one block."""
         if isinstance(plan, NormalColumns) and isinstance(out, np.ndarray):

@@ -6,14 +6,13 @@ from abc import abstractmethod
 from dataclasses import field
 from typing import ClassVar, NamedTuple
 
-import array_api_compat
 import numpy as np
 
 from byzflow.attacks.base import RowAttack
+from byzflow.kernels.around import DIRECTIONS, around_block, direction_of
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.columns import mean_std
 from byzflow.kernels.gram import gram_block
-from byzflow.kernels.host import to_host
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import choice, positive
@@ -68,7 +67,7 @@ class PerturbationAttack(RowAttack):
     supports_barriered_subtasks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        choice("direction", self.direction, ("std", "sign", "unit"))
+        choice("direction", self.direction, DIRECTIONS)
         positive("chunk_size", self.chunk_size)
 
     @abstractmethod
@@ -77,19 +76,7 @@ class PerturbationAttack(RowAttack):
 
     def measure(self, rows: Rows, span: Span) -> Stats:
         """Return the block's Gram matrix, and what it adds to the distances from the mean and along p."""
-        stats = gram_block(rows, span)
-        X = rows.read(span)
-        xp = array_api_compat.array_namespace(X)
-        X = xp.astype(X, xp.float64)
-        mean = mean_std(X, 0.0)
-        away = mean - X
-        p = self._direction(mean, mean_std(away, 1.0) - mean_std(away, 0.0))
-        return {
-            **stats,
-            "from_mean": to_host(xp.sum(away * away, axis=1)),
-            "along": to_host(xp.sum(away * p, axis=1)),
-            "sq_length": to_host(xp.sum(p * p)),
-        }
+        return {**gram_block(rows, span), **around_block(rows, span, self.direction)}
 
     def solve(self, stats: Stats, n: int) -> float:
         """Return gamma; 0 if there is no direction."""
@@ -103,15 +90,10 @@ class PerturbationAttack(RowAttack):
 
     def emit(self, rows: Rows, plan: float, span: Span, out: Array) -> None:
         """Write mean - gamma p of one block."""
-        X = rows.read(span)
+        X = rows.window(span)
         if self.direction == "std":
             out[0, :] = mean_std(X, -plan)
             return
         mean = mean_std(X, 0.0)
-        out[0, :] = mean - plan * self._direction(mean, mean)
-
-    def _direction(self, mean: Array, deviation: Array) -> Array:
-        if self.direction == "std":
-            return deviation
         # The length of p does not matter: gamma makes up for it.
-        return array_api_compat.array_namespace(mean).sign(mean) if self.direction == "sign" else mean
+        out[0, :] = mean - plan * direction_of(self.direction, mean, mean)

@@ -15,6 +15,7 @@ from byzflow.kernels.rows import Array, Window
 
 __all__ = (
     "lower_median",
+    "majority",
     "mean_around_median",
     "mean_around_trimmed",
     "mean_std",
@@ -97,6 +98,23 @@ def mean_around_trimmed(X: Array | Window, f: int, keep: int) -> Array:
     array([2.])
     """
     return _mean_around(X, f, X.shape[0] - f, keep)
+
+
+def majority(X: Array | Window) -> Array:
+    """Return the sign that most values of every column have, 0 where as many have either; shape ``(w,)``.
+
+    Examples
+    --------
+    >>> majority(np.array([[-9.0, np.nan], [1.0, 0.0], [3.0, -np.inf]]))
+    array([ 1., -1.])
+    """
+    if (window := _window(X)) is not None:
+        out = np.empty(window.shape[1], window.dtype)
+        native.majority(window.addresses, window.start, out)
+        return out
+    xp = array_api_compat.array_namespace(X)
+    signs = xp.sign(xp.where(xp.isnan(X), _full(xp, X, 0.0), X))
+    return xp.sign(xp.sum(signs, axis=0))
 
 
 def mean_std(X: Array | Window, scale: float) -> Array:

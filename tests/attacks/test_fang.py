@@ -88,3 +88,12 @@ def test_a_vector_of_zeros_leaves_nothing_to_do():
 
 def test_nothing_finite_leaves_nothing_to_do():
     assert np.array_equal(FangKrumAttack(f=1).apply(honest_grads=column(np.nan, np.inf)), np.zeros(500))
+
+
+def test_products_too_large_for_float32_are_taken_in_float64():
+    X = 1e25 * np.random.default_rng(0).normal(size=(9, 50)).astype(np.float32)
+    X[3] = -3e38 * np.sign(Krum(f=2).aggregate(list(X)))
+    sent = [FangKrumAttack(f=2).apply(honest_grads=list(X.astype(kind))) for kind in (np.float32, np.float64)]
+    np.testing.assert_allclose(sent[0], sent[1], rtol=1e-5)
+    assert np.isfinite(sent[0]).all()
+    assert sent[0].any()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar
 
-import array_api_compat
-
 from byzflow.aggregators.base import ColumnwiseAggregator
+from byzflow.kernels.columns import majority
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive
+from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("SignMajority",)
 
@@ -54,8 +54,7 @@ class SignMajority(ColumnwiseAggregator):
     def __post_init__(self) -> None:
         positive("chunk_size", self.chunk_size)
 
+    @reads_in_place
     def columns(self, X: Array) -> Array:
         """Return the sign of the sum of the signs of every column."""
-        xp = array_api_compat.array_namespace(X)
-        votes = xp.astype(X > 0, X.dtype) - xp.astype(X < 0, X.dtype)
-        return xp.sign(xp.sum(votes, axis=0))
+        return majority(X)

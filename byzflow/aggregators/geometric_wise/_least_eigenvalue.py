@@ -8,6 +8,8 @@ A node of the search is a pool of points, some of them settled to stay. It is bo
   top one at or above the (k + 1)-th.
 
 What settles nodes with few points left to take out is in `byzflow.aggregators.geometric_wise._removals`.
+Where a second subset turns out to be as good as the best, the search begins anew: for the least eigenvalue,
+and then for the first subset that has it.
 Nodes are processed in batches, so that NumPy does the work; Ctrl-C stops it between two batches. Eigenvalues
 come from torch, whose LAPACK can be held to one thread: for matrices this small several only wait.
 """
@@ -17,14 +19,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from byzflow.aggregators.geometric_wise._best_subset import Best
 from byzflow.aggregators.geometric_wise._removals import settle
 from byzflow.kernels.small import product
 from byzflow.kernels.threads import one_thread
 
 __all__ = ("least_top_eigenvalue", "scatter")
-
-_TIE = 1e-10
-"""Eigenvalues that differ by less than this, relatively, are equal."""
 
 _BATCH = 256
 """Nodes processed at once."""
@@ -52,14 +52,19 @@ def least_top_eigenvalue(gram: np.ndarray, m: int) -> np.ndarray:
     if m == len(gram):
         return np.arange(m)
     with one_thread():
-        return np.array(_search(_Best(gram, m)))
+        best = Best(gram, m)
+        best.offer(_neighbourhoods(gram, m))
+        _search(best)
+        if best.is_tied:
+            for best.wanted in ("least", "first"):
+                _search(best)
+    return np.array(best.rows)
 
 
-def _search(best: _Best) -> tuple[int, ...]:
+def _search(best: Best) -> None:
     n = len(best.gram)
-    best.offer(_neighbourhoods(best.gram, best.m))
     stack: list[_Nodes] = [(np.ones((1, n), bool), np.zeros((1, n), bool))]
-    while stack and not best.is_point():
+    while stack and not best.is_point() and not (best.is_tied and best.wanted == "only"):
         pool, kept = stack.pop()
         while stack and len(pool) < _BATCH:
             below = stack.pop()
@@ -68,39 +73,6 @@ def _search(best: _Best) -> tuple[int, ...]:
             stack.append((pool[:-_BATCH], kept[:-_BATCH]))
             pool, kept = pool[-_BATCH:], kept[-_BATCH:]
         stack.extend(_children(best, pool, kept))
-    return best.rows
-
-
-class _Best:
-    """The best subset so far; `value` is the top eigenvalue of its scatter (m times the covariance).
-
-    `twins`, (n, n) bool, says which points are the same.
-    """
-
-    def __init__(self, gram: np.ndarray, m: int) -> None:
-        self.gram, self.m = gram, m
-        _, place = np.unique(gram, axis=0, return_inverse=True)
-        self.twins: np.ndarray = np.equal.outer(place.reshape(-1), place.reshape(-1))
-        self.value = np.inf
-        self.rows: tuple[int, ...] = ()
-
-    def offer(self, masks: np.ndarray) -> None:
-        """Take the best of the subsets, (B, n) bool, if it is better or equal and earlier."""
-        if len(masks) == 0:
-            return
-        values = torch.linalg.eigvalsh(torch.from_numpy(scatter(self.gram, masks)))[:, -1].numpy()
-        for i in np.argsort(values, kind="stable"):
-            if values[i] > self.value * (1.0 + _TIE):
-                break
-            rows = tuple(np.flatnonzero(masks[i]).tolist())
-            if values[i] < self.value * (1.0 - _TIE) or rows < self.rows:
-                self.rows = rows
-            self.value = min(self.value, float(values[i]))
-
-    def is_point(self) -> bool:
-        """Whether the subset's points agree to rounding, so that nothing can be better."""
-        rows = list(self.rows)
-        return bool(self.value <= 1e-14 * self.m * self.gram[rows, rows].max())
 
 
 def scatter(gram: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -126,7 +98,7 @@ def _neighbourhoods(gram: np.ndarray, m: int) -> np.ndarray:
     return masks
 
 
-def _children(best: _Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
+def _children(best: Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
     """Return the nodes below those that may hold a better subset; the last are to be looked at first."""
     m = best.m
     pairs = torch.linalg.eigh(torch.from_numpy(scatter(best.gram, pool)))
@@ -137,16 +109,13 @@ def _children(best: _Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
     along = _projections(best, vectors[:, :, -1])
     spread, subsets = _windows(along, pool, kept, m)
     bound = np.maximum(spread, interlaced)
-    open_ = bound <= best.value * (1.0 + _TIE)
+    open_ = best.may_hold(bound, pool, kept)
     best.offer(subsets[open_])
-    open_ &= (bound <= best.value * (1.0 + _TIE)) & (surplus > 0) & (kept.sum(axis=1) < m)
-    for i in np.flatnonzero(open_ & (bound >= best.value * (1.0 - _TIE))):
-        open_[i] = _first_completion(pool[i], kept[i], m) < best.rows
-    rows = np.flatnonzero(open_)
+    rows = np.flatnonzero(open_ & (bound <= best.limit) & (surplus > 0) & (kept.sum(axis=1) < m))
     if len(rows) == 0 or best.is_point():
         return []
     pool, kept = pool[rows], kept[rows]
-    kept, alive, subsets = settle(pool, kept, values[rows], vectors[rows], surplus[rows], best.value)
+    kept, alive, subsets = settle(pool, kept, values[rows], vectors[rows], surplus[rows], best.limit)
     best.offer(subsets)
     rows, pool, kept = rows[alive], pool[alive], kept[alive]
     if len(rows) == 0:
@@ -164,7 +133,7 @@ def _children(best: _Best, pool: np.ndarray, kept: np.ndarray) -> list[_Nodes]:
     return [(pool[fits], settled[fits]), *below] if fits.any() else below
 
 
-def _projections(best: _Best, directions: np.ndarray) -> np.ndarray:
+def _projections(best: Best, directions: np.ndarray) -> np.ndarray:
     """Return the points along unit directions given by weights, (B, n), about their median.
 
     Uses inner products about the common origin, so that a far point costs the near ones no digits, and cuts
@@ -212,8 +181,3 @@ def _windows(along: np.ndarray, pool: np.ndarray, kept: np.ndarray, m: int) -> t
     window = np.zeros_like(kept)
     np.put_along_axis(window, order, (place >= at) & (place < at + need[:, None]), axis=1)
     return spread.min(axis=1), subsets | (window & free)
-
-
-def _first_completion(pool: np.ndarray, kept: np.ndarray, m: int) -> tuple[int, ...]:
-    free = np.flatnonzero(pool & ~kept)[: m - int(kept.sum())]
-    return tuple(sorted((*np.flatnonzero(kept).tolist(), *free.tolist())))

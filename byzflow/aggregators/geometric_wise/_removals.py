@@ -19,11 +19,8 @@ from byzflow.aggregators.geometric_wise._sign_search import signed_sets
 
 __all__ = ("settle",)
 
-_SLACK = 2e-10
-"""How much above the value, relatively, an eigenvalue is still of interest: a little more than a tie is.
-
-Where that many subsets are so nearly equal, all of them are looked at.
-"""
+_SLACK = 2e-12
+"""How much above the limit, relatively, an eigenvalue is still of interest: subsets are looked at again."""
 
 
 def settle(
@@ -32,7 +29,7 @@ def settle(
     values: np.ndarray,
     vectors: np.ndarray,
     surplus: np.ndarray,
-    value: float,
+    limit: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Settle what can be settled in a batch of B nodes.
 
@@ -44,8 +41,8 @@ def settle(
         Eigenvalues, ascending, and eigenvectors of the pools' scatter.
     surplus : ndarray, (B,) int
         Points still to take out, k.
-    value : float
-        Top eigenvalue to beat or to equal.
+    limit : float
+        Top eigenvalue to stay below, or to equal.
 
     Returns
     -------
@@ -54,16 +51,17 @@ def settle(
     alive : ndarray, (B,) bool
         Nodes that are still open.
     subsets : ndarray, (E, n) bool
-        Subsets that may beat the value, from nodes that are now settled.
+        Subsets that may stay below the limit, from nodes that are now settled.
     """
-    t = value * (1.0 + _SLACK)
+    t = limit * (1.0 + _SLACK)
     above = (values > t).sum(axis=1)
     gap = t - values
     # Where rounding could decide (a far point, an eigenvalue at t) nothing is concluded.
     doubtful = np.abs(gap) <= 1e-12 * t
     sound = (values[:, -1] < 1e6 * t) & ~doubtful.any(axis=1)
     gap[doubtful] = t
-    N = (vectors * (t / gap)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    scaled = vectors * (t / gap)[:, None, :]
+    N = scaled @ vectors.transpose(0, 2, 1)
     N -= 1.0 / pool.sum(axis=1)[:, None, None]
     pivots = np.einsum("bii->bi", N)
     free = pool & ~kept
@@ -86,9 +84,10 @@ def settle(
     two = np.where((above == 2)[:, None, None], pairs, by_count)[last_two]
     alive &= ~last & ~last_two & (free.sum(axis=1) > 0)
     found = [_without_one(pool[last], one), _without_two(pool[last_two], two)]
-    errors = 1e-14 * values[:, -1] / np.abs(gap).min(axis=1) * np.abs(N).max(axis=(1, 2))
+    # N changes with C by ``scaled (V^T E V) scaled^T / t``, where C changes by E: here it does by rounding.
+    errors = np.sqrt(1e-14 * values[:, -1] / t)[:, None, None] * scaled
     for i in np.flatnonzero(alive & sound):
-        out = signed_sets(N[i], np.flatnonzero(free[i]), int(surplus[i]), int(above[i]), float(errors[i]))
+        out = signed_sets(N[i], np.flatnonzero(free[i]), int(surplus[i]), int(above[i]), errors[i])
         if out is not None:
             alive[i] = False
             found.append(_without(pool[i], out))

@@ -41,11 +41,12 @@ class SMEA(LinearAggregator):
     -----
     Gram-space: one pass for the inner products, O(n**2 d), and one for the mean, O((n - f) d). Memory
     O(n**2) beyond the input. The subset is found by branch and bound on the Gram matrix, with bounds from
-    one-dimensional windows and from interlacing of eigenvalues: milliseconds where liars stand out. It
-    takes longest where very many subsets are nearly, not exactly, equal, and the work grows like a small
-    power of the ``n`` over ``f`` subsets. For n = 30, f = 8 that is about a second for points evenly on a
-    circle and for rows of random directions, seconds for rows whose distances agree to 1e-6, and minutes
-    where they agree to 1e-10. Interruptible by Ctrl-C.
+    one-dimensional windows, from interlacing of eigenvalues and from signs of pivots: milliseconds where
+    liars stand out. It takes longest where very many subsets are nearly, not exactly, equal, and the work
+    grows like a small power of the ``n`` over ``f`` subsets. For n = 30, f = 8 that is less than a second
+    for points evenly on a circle, for rows of random directions and for rows whose distances agree to 1e-6,
+    and up to some seconds where points are alike but for 1e-9. Subsets are equally good if their
+    eigenvalues differ by less than 1e-10, relatively. Interruptible by Ctrl-C.
 
     References
     ----------

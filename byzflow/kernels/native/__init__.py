@@ -14,7 +14,7 @@ from byzflow.kernels.native.centre import (
     pick_centre,
     squared_norms,
 )
-from byzflow.kernels.native.columns import mean_std
+from byzflow.kernels.native.columns import majority, mean_std
 from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, small_gram, underflows
 from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
 from byzflow.kernels.native.ranked import ranked_means
@@ -30,6 +30,7 @@ __all__ = (
     "insert_point",
     "is_finite",
     "keeps_digits",
+    "majority",
     "marked_norms",
     "mean_std",
     "pick_centre",

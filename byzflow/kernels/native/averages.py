@@ -1,6 +1,6 @@
 """Means of some of the rows of a sorted tile, for a vector of columns at a time: all sums are in registers.
 
-Sums are float64, from the lowest value to the highest.
+Sums are float64, from the lowest value to the highest of those that are in every window, then the others.
 """
 
 from __future__ import annotations
@@ -118,9 +118,11 @@ def mean_around(typingctx: Any, place: Any, span: Any, n: Any, keep: Any, target
             return builder.and_(builder.fcmp_ordered("<=", low, at), builder.fcmp_ordered("<", at, high))
 
         certain = builder.select(builder.icmp_signed("<", dropped, keep), dropped, keep)
-        builder.store(ir.Constant(columns.kind, [0.0] * columns.kind.count), total)
+        begins, ends = builder.icmp_signed("==", first, certain), builder.icmp_signed("==", last, keep)
+        with builder.if_then(builder.not_(builder.and_(begins, ends))):  # else they are summed already
+            builder.store(ir.Constant(columns.kind, [0.0] * columns.kind.count), total)
+            columns.add(total, certain, keep)
         columns.add(total, zero, certain, inside)
-        columns.add(total, certain, keep)
         columns.add(total, keep, n, inside)
         columns.write(columns.over(total, keep), target)
         return context.get_dummy_value()

@@ -10,7 +10,43 @@ from numba import carray
 from byzflow.kernels.native.addresses import TILE, addresses_of, pointer
 from byzflow.kernels.native.loops import loop
 
-__all__ = ("mean_std",)
+__all__ = ("majority", "mean_std", "moments")
+
+
+_WIDE = 16 * TILE
+"""Columns taken at once where little is kept of each: memory is slow to begin with each piece of a row."""
+
+
+@loop()
+def majority(addresses: Any, start: Any, out: Any) -> None:
+    """Write the sign of the sum of the signs of each column into `out`; NaN has none. Four rows at a time.
+
+    The columns are those from `start` on of rows where they lie.
+    """
+    n, votes = addresses.shape[0], np.empty(_WIDE, np.int32)
+    for tile in range(0, out.shape[0], _WIDE):
+        width = min(_WIDE, out.shape[0] - tile)
+        offset = np.uintp((start + tile) * out.itemsize)
+        for c in range(width):
+            votes[c] = 0
+        for i in range(n % 4):
+            row = carray(pointer(addresses[i] + offset, out), width)
+            for c in range(width):
+                votes[c] += _sign(row[c])
+        for i in range(n % 4, n, 4):
+            a = carray(pointer(addresses[i] + offset, out), width)
+            b = carray(pointer(addresses[i + 1] + offset, out), width)
+            e = carray(pointer(addresses[i + 2] + offset, out), width)
+            g = carray(pointer(addresses[i + 3] + offset, out), width)
+            for c in range(width):
+                votes[c] += _sign(a[c]) + _sign(b[c]) + _sign(e[c]) + _sign(g[c])
+        for c in range(width):
+            out[tile + c] = _sign(votes[c])
+
+
+@loop()
+def _sign(value: Any) -> Any:
+    return np.int32(value > 0) - np.int32(value < 0)
 
 
 @loop()
@@ -19,36 +55,44 @@ def mean_std(addresses: Any, start: Any, scale: Any, out: Any) -> None:
 
     The columns are those from `start` on of rows where they lie.
     """
-    n, mean, square = addresses.shape[0], np.empty(TILE), np.empty(TILE)
+    mean, variance = np.zeros(TILE), np.zeros(TILE)
     for tile in range(0, out.shape[0], TILE):
         target = out[tile : min(tile + TILE, out.shape[0])]
         offset = np.uintp((start + tile) * out.itemsize)
-        _add(addresses, offset, target, mean)
-        infinite = False
+        moments(addresses, offset, target, scale != 0.0, mean, variance)
         for c in range(target.shape[0]):
-            infinite |= mean[c] - mean[c] != 0.0
-            mean[c] /= n
-            square[c] = 0.0
-        if infinite:
-            _mean_std_of_finite(addresses, offset, scale, target)
-            continue
-        if scale != 0.0:
-            _add_squares(addresses, offset, target, mean, square)
-        for c in range(target.shape[0]):
-            target[c] = mean[c] + scale * np.sqrt(square[c] / n)
+            target[c] = mean[c] + scale * np.sqrt(variance[c])
 
 
 @loop()
-def _mean_std_of_finite(addresses: Any, offset: Any, scale: Any, out: Any) -> None:
-    """Do one tile of `mean_std` in which some column may hold a value that is not finite.
+def moments(addresses: Any, offset: Any, like: Any, spread: Any, mean: Any, variance: Any) -> None:
+    """Write the mean of the finite values of each column, and if `spread` their variance.
+
+    There are as many columns as `like` has; `offset` is where they begin in the rows [bytes].
+    """
+    n, infinite = addresses.shape[0], False
+    _add(addresses, offset, like, mean)
+    for c in range(like.shape[0]):
+        infinite |= mean[c] - mean[c] != 0.0
+        mean[c] /= n
+    if infinite:
+        _moments_of_finite(addresses, offset, like, mean, variance)
+    elif spread:
+        _add_squares(addresses, offset, like, mean, variance)
+        for c in range(like.shape[0]):
+            variance[c] /= n
+
+
+@loop()
+def _moments_of_finite(addresses: Any, offset: Any, like: Any, mean: Any, variance: Any) -> None:
+    """Do what `moments` does where some column may hold a value that is not finite.
 
     Columns are summed in the same order, as which come here depends on those beside them.
     """
-    n, width = addresses.shape[0], out.shape[0]
-    count, mean, square = np.zeros(width), np.empty(width), np.empty(width)
-    kept = np.empty((n, width))
+    n, width = addresses.shape[0], like.shape[0]
+    count, kept = np.zeros(width), np.empty((n, width))
     for i in range(n):
-        row = carray(pointer(addresses[i] + offset, out), width)
+        row = carray(pointer(addresses[i] + offset, like), width)
         for c in range(width):
             here = row[c] - row[c] == 0.0
             count[c] += 1.0 if here else 0.0
@@ -58,12 +102,12 @@ def _mean_std_of_finite(addresses: Any, offset: Any, scale: Any, out: Any) -> No
         count[c] = max(count[c], 1.0)
         mean[c] /= count[c]
     for i in range(n):
-        row = carray(pointer(addresses[i] + offset, out), width)
+        row = carray(pointer(addresses[i] + offset, like), width)
         for c in range(width):
             kept[i, c] = kept[i, c] - mean[c] if row[c] - row[c] == 0.0 else 0.0
-    _add_squares(addresses_of(kept), np.uintp(0), kept[0], np.zeros(width), square)
+    _add_squares(addresses_of(kept), np.uintp(0), kept[0], np.zeros(width), variance)
     for c in range(width):
-        out[c] = mean[c] + scale * np.sqrt(square[c] / count[c])
+        variance[c] /= count[c]
 
 
 @loop()

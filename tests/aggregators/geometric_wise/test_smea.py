@@ -78,6 +78,31 @@ def test_points_in_a_pattern_take_few_nodes(X, limit, monkeypatch):
     assert len(nodes) < limit
 
 
+def near_simplex(eps, seed, n):
+    E = np.random.default_rng(seed).normal(size=(n, n))
+    return np.eye(n) + 0.5 * eps * (E + E.T)
+
+
+@pytest.mark.parametrize(("eps", "limit"), [(1e-3, 1000), (1e-6, 1000), (1e-9, 20_000)])
+def test_distances_that_nearly_agree_take_few_nodes(eps, limit, monkeypatch):
+    nodes, children = [], _least_eigenvalue._children
+    monkeypatch.setattr(
+        _least_eigenvalue, "_children", lambda best, *node: nodes.extend(node[0]) or children(best, *node)
+    )
+    least_top_eigenvalue(near_simplex(eps, 0, 30), 22)
+    assert len(nodes) < limit
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-8, 1e-9, 3e-10, 1e-10, 3e-11])
+@pytest.mark.parametrize("seed", range(4))
+def test_first_of_nearly_equal_subsets_is_that_of_exhaustive_search(eps, seed):
+    gram, m = near_simplex(eps, seed, 11), 7
+    masks = np.array([np.isin(np.arange(11), S) for S in itertools.combinations(range(11), m)])
+    values = np.linalg.eigvalsh(_least_eigenvalue.scatter(gram, masks))[:, -1]
+    first = np.flatnonzero(masks[np.flatnonzero(values <= values.min() * (1 + 1e-10))[0]])
+    assert least_top_eigenvalue(gram, m).tolist() == first.tolist()
+
+
 def test_of_equal_rows_the_first_stay():
     X = np.repeat(np.vstack((np.eye(2), -np.eye(2))), 3, axis=0)
     X[5] *= 9.0
@@ -93,12 +118,33 @@ def test_signed_sets_are_those_with_so_many_negative_eigenvalues(seed):
     N = (vectors * values) @ vectors.T
     negative = lambda S: (np.linalg.eigvalsh(N[np.ix_(S, S)]) < 0.0).sum()  # noqa: E731
     expected = [S for S in itertools.combinations(range(n), k) if negative(S) == r]
-    found = signed_sets(N, np.arange(n), k, r, 1e-14)
-    assert [tuple(S) for S in found] == expected
+    found = signed_sets(N, np.arange(n), k, r, np.full((n, 1), 1e-7))
+    assert sorted(map(tuple, found.tolist())) == expected
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_signed_sets_misses_none_of_a_matrix_that_is_known_with_errors(seed):
+    rng = np.random.default_rng(seed)
+    n, k, r = 8, int(rng.integers(2, 6)), int(rng.integers(1, 4))
+    values, vectors = np.linalg.eigh(rng.normal(size=(n, n)))
+    exact = (vectors * np.where(np.arange(n) < r, -1.0, 1.0) * np.abs(values)) @ vectors.T
+    errors = rng.normal(size=(n, n)) * 10.0 ** rng.uniform(-2.5, -1.0, (n, 1))
+    turn, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    E = (turn * rng.choice([-1.0, 1.0], n)) @ turn.T
+    found = signed_sets(exact + errors @ E @ errors.T, np.arange(n), k, r, errors)
+    if found is not None:
+        negative = lambda S: (np.linalg.eigvalsh(exact[np.ix_(S, S)]) < 0.0).sum()  # noqa: E731
+        wanted = {S for S in itertools.combinations(range(n), k) if negative(S) == r}
+        assert wanted <= {tuple(S) for S in found.tolist()}
 
 
 def test_signed_sets_gives_up_on_a_pivot_that_may_have_either_sign():
-    assert signed_sets(np.diag([0.0, 1.0, -1.0]), np.arange(3), 2, 1, 1e-15) is None
+    assert signed_sets(np.diag([0.0, 0.0, -1.0]), np.arange(3), 2, 1, np.full((3, 1), 1e-8)) is None
+
+
+def test_signed_sets_takes_such_a_pivot_last_and_gives_the_sets_that_may_be_wanted():
+    found = signed_sets(np.diag([0.0, 1.0, -1.0]), np.arange(3), 2, 1, np.full((3, 1), 1e-8))
+    assert sorted(map(tuple, found.tolist())) == [(0, 1), (0, 2), (1, 2)]
 
 
 def test_the_calmest_rows_are_averaged():
