@@ -32,9 +32,11 @@ async def test_time_in_which_the_loop_stood_still_is_given_back() -> None:
 
 async def test_a_node_made_anew_while_the_loop_stood_still_is_not_slow() -> None:
     move = Move.__new__(Move)
-    move._work = Future()
+    move._placed, move._work = Future(), Future()
+    move._placed.set_result(None)  # a worker was found
     waiting = asyncio.ensure_future(move.wait(0.2))
-    await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
     stand_still(0.4)
     asyncio.get_running_loop().call_later(0.1, move._work.set_result, Outcome())
     await waiting
