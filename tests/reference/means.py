@@ -89,8 +89,12 @@ def centered_clipping(X, *, c_tau, M=10, init="mean", eps=1e-12, **_):
 
 
 def caf(X, *, f, **_):
-    """Covariance bound-agnostic filter with the exact top eigenpair (Allouah, Guerraoui and Stephan 2025)."""
+    """Covariance bound-agnostic filter with the exact top eigenpair (Allouah, Guerraoui and Stephan 2025).
+
+    Rows whose weight is gone count too, but for `reach` times as much as the others at most, as we say.
+    """
     n = len(X)
+    reach = min(1e4, max(64.0, 1e7 / n**2))
     w = finite_rows(X).astype(float)
     rows = np.where(finite_rows(X)[:, None], X, 0.0)
     best, lowest = w @ rows / w.sum(), np.inf
@@ -104,8 +108,9 @@ def caf(X, *, f, **_):
         direction = C.T @ vectors[:, -1]
         length = np.linalg.norm(direction)
         tau = ((rows - mu) @ (direction / length)) ** 2 if length > 0 else np.zeros(n)
-        tau[w == 0] = 0.0
-        if tau.max() == 0:
+        tau[~finite_rows(X)] = 0.0
+        near = tau[w > 1e-3].max()
+        if near == 0:
             break
-        w = w * (1 - tau / tau.max())
+        w = w * np.maximum(1 - tau / min(tau.max(), reach * near), 0.0)
     return best

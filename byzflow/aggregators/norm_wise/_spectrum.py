@@ -47,7 +47,7 @@ class Spectrum(NamedTuple):
     value : float
         Top eigenvalue of ``sum_i w_i (x_i - mean) (x_i - mean)^T / sum_i w_i``.
     squares : ndarray, (n,)
-        ``<v, x_i - mean>**2`` for its unit eigenvector v; 0 for a point without weight.
+        ``<v, x_i - mean>**2`` for its unit eigenvector v; 0 for a point that is not seen.
     """
 
     value: float
@@ -56,6 +56,8 @@ class Spectrum(NamedTuple):
 
 def top_spectrum(gram: np.ndarray, weights: np.ndarray) -> Spectrum:
     """Return the top eigenpair of the covariance of points with non-negative weights, not all zero.
+
+    Only points with weight are seen.
 
     Parameters
     ----------
@@ -71,25 +73,25 @@ def top_spectrum(gram: np.ndarray, weights: np.ndarray) -> Spectrum:
     array([1., 1., 0.])
     """
     squares = np.empty(len(weights))
-    return Spectrum(top_variance(gram, weights, squares), squares)
+    return Spectrum(top_variance(gram, weights, weights > 0.0, squares), squares)
 
 
 @compiled
-def calmed(weights: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Return ``w_i (1 - squares_i / max squares)``: nothing of whoever is as far out as the farthest.
+def calmed(weights: np.ndarray, squares: np.ndarray, most: float) -> np.ndarray:
+    """Return ``w_i (1 - squares_i / most)``, for the largest square: nothing of whoever is as far out.
 
     Of two such rows one would else keep what rounding leaves of it, and be the farthest in the next step.
     """
-    most, calmer = squares.max(), np.zeros(len(weights))
+    calmer = np.zeros(len(weights))
     for i in range(len(weights)):
         share = 1.0 - squares[i] / most
-        if share > _TIED:
+        if weights[i] > 0.0 and share > _TIED:
             calmer[i] = weights[i] * share
     return calmer
 
 
 @compiled
-def top_variance(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> float:
+def top_variance(gram: np.ndarray, weights: np.ndarray, seen: np.ndarray, squares: np.ndarray) -> float:
     """Write the squares of `Spectrum` and return its value; to be called from compiled loops."""
     n = len(weights)
     total = weights.sum()
@@ -118,6 +120,11 @@ def top_variance(gram: np.ndarray, weights: np.ndarray, squares: np.ndarray) -> 
         if root[i] > 0.0:
             # A row of A v carries its root of w_i to the last digit, however small; v does not.
             squares[i] = (shadow[i] / root[i]) ** 2 / value
+        elif seen[i]:
+            along, products, shift = 0.0, gram[i], square - mean[i]
+            for j in range(n):
+                along += (products[j] - mean[j] + shift) * root[j] * vector[j]
+            squares[i] = along**2 / value
     return value * scale
 
 

@@ -74,7 +74,7 @@ class FilterL2(LinearAggregator):
         weights = geometry.finite.astype(np.float64)
         spectrum = top_spectrum(geometry.gram[:n, :n], weights)
         while spectrum.value > bound:
-            calmer = calmed(weights, spectrum.squares)
+            calmer = calmed(weights, spectrum.squares, spectrum.squares.max())
             if not calmer.any():
                 break
             weights = calmer

@@ -117,5 +117,28 @@ def test_an_estimate_of_the_top_of_a_tridiagonal_matrix_is_a_bound_near_it(k):
 
 def test_rows_that_are_equally_far_out_go_together():
     X = np.array([[2, 0], [-3, 1], [-2, 3], [1, 2], [2, 2], [-1, 0], [-1, 3]], dtype=float)
-    # The first two are. Then 6 goes, then 3; the mean of what is left has the least variance of the four.
-    np.testing.assert_allclose(CAF(f=3).aggregate(X), [0.364178874152, 2.347426707], rtol=1e-9)
+    # The first two are; without both, what is left has the least variance along any direction.
+    np.testing.assert_allclose(CAF(f=3).aggregate(X), [-0.389982110912, 1.790697674419], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "f"), [((0, 1, 3, 10), 1), ((0, 1, 2, 3, 10), 2), ((5, 6, 9, -20, 8, 40), 2)]
+)
+def test_a_row_whose_weight_is_gone_still_sets_the_step(rows, f):
+    w, calmest = [1.0] * len(rows), (np.inf, 0.0)
+    while sum(w) > len(rows) - 2 * f:
+        mean = sum(a * x for a, x in zip(w, rows, strict=True)) / sum(w)
+        tau = [(x - mean) ** 2 for x in rows]
+        variance = sum(a * t for a, t in zip(w, tau, strict=True)) / sum(w)
+        calmest = min(calmest, (variance, mean))
+        w = [a * (1 - t / max(tau)) for a, t in zip(w, tau, strict=True)]
+    aggregate = CAF(f=f).aggregate([np.array([float(x)]) for x in rows])
+    np.testing.assert_allclose(aggregate, [calmest[1]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("far", [1e3, 1e6, 1e30, 1e120])
+def test_a_row_however_far_out_does_not_keep_the_loop_busy(far):
+    X = np.random.default_rng(0).normal(size=(40, 6))
+    X[:9] *= far
+    aggregate = CAF(f=9).aggregate(X)
+    assert np.linalg.norm(aggregate) < 1.0
