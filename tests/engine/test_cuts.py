@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 import dask
@@ -61,18 +62,22 @@ def peers(nodes: list[Any]) -> PeerToPeer:
 
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Cut lines a moment after some of their calls, until it is enough; note those that were under way."""
+    """Cut lines in the midst of some of their calls, until it is enough; note those that were under way."""
     seen: list[str] = []
-    stream, call = random.Random(7), Caller.call
+    stream, call, takes = random.Random(7), Caller.call, 0.001  # seconds
 
     async def cut_off(self: Caller, method: str, *args: Any) -> Any:
+        nonlocal takes
         if "enough" not in seen and stream.random() < CUTS:
-            self._loop.call_later(stream.uniform(0, 0.003), self._transport.abort)
+            self._loop.call_later(stream.uniform(0, takes), self._transport.abort)
+        begin = time.perf_counter()
         try:
-            return await call(self, method, *args)
+            answer = await call(self, method, *args)
         except ConnectionError:
             seen.append(method)
             raise
+        takes = time.perf_counter() - begin
+        return answer
 
     monkeypatch.setattr(Caller, "call", cut_off)
     return seen

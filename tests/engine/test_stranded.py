@@ -47,14 +47,24 @@ async def cluster() -> AsyncIterator[LocalCluster]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     """Return how long each search for a worker was meant to last; the long ones are cut short."""
+    return noted(monkeypatch, SHORT)
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Return how long each search for a worker was meant to last."""
+    return noted(monkeypatch, LIMIT)
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, most: float) -> list[float | None]:
     seen: list[float | None] = []
     wait = Fleet._wait_for_one
 
-    async def noted(fleet: Fleet, limit: float | None) -> None:
+    async def search(fleet: Fleet, limit: float | None) -> None:
         seen.append(limit)
-        await wait(fleet, min(SHORT, LIMIT if limit is None else limit))
+        await wait(fleet, min(most, LIMIT if limit is None else limit))
 
-    monkeypatch.setattr(Fleet, "_wait_for_one", noted)
+    monkeypatch.setattr(Fleet, "_wait_for_one", search)
     return seen
 
 
@@ -107,24 +117,24 @@ async def test_a_run_that_lost_every_node_goes_on_where_it_was(
 
 @pytest.mark.parametrize("make", [server, peers])
 async def test_a_round_waits_for_the_next_worker_longer_than_for_the_first(
-    make: Any, cluster: LocalCluster, waits: list[float | None]
+    make: Any, cluster: LocalCluster, searches: list[float | None]
 ) -> None:
     nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=cluster)
     plain = [Learner(i) for i in range(AWAY)]
     async with make(nodes) as run, make(plain) as undisturbed:
         await run.round()
         await scale(cluster, 0)
-        with dask.config.set({"byzflow.host.return-deadline": "30s"}):
+        with dask.config.set({"byzflow.comm.connect-timeout": SHORT}):
             late = asyncio.ensure_future(run.round())
-            while not waits:  # noqa: ASYNC110  # nobody says that a search has begun
-                await asyncio.sleep(LIMIT)
-            await asyncio.sleep(2 * LIMIT)
-            await scale(cluster, 1)
-            await late
+            while not searches:  # noqa: ASYNC110  # nobody says that a search has begun
+                await asyncio.sleep(SHORT)
+        await asyncio.sleep(2 * SHORT)
+        await scale(cluster, 1)
+        await late
         for _ in range(2):
             await undisturbed.round()
         assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
-        assert waits == [30.0]
+        assert searches == [LIMIT]
         assert run.history[-1].excluded == ()
 
 

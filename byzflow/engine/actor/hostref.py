@@ -274,6 +274,11 @@ class HostRef:
                 f"Every worker must be able to import byzflow; {self.address} is not ({error}). "
                 "Install the same version there as here."
             ) from error
+        except RuntimeError as error:  # as Dask says where a worker goes that should have made it
+            await asyncio.wait([self._lost], timeout=seconds("host.settle"))
+            if not self.lost:
+                raise
+            raise self._gone(str(error)) from error
 
     def lose(self) -> None:
         """Mark the worker as gone: every call under way fails now. On the client's loop."""

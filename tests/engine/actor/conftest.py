@@ -25,9 +25,14 @@ def thread_runtime() -> Iterator[Runtime]:
 
 @pytest.fixture(scope="package")
 def process_runtime() -> Iterator[Runtime]:
-    """Its workers are killed by some tests, and may both be starting again on a busy machine."""
+    yield from _held("process")
+
+
+@pytest.fixture(autouse=True)
+def patient() -> Iterator[None]:
+    """Workers that tests have killed may all be starting again on a busy machine."""
     with dask.config.set({"byzflow.comm.connect-timeout": "60s"}):
-        yield from _held("process")
+        yield
 
 
 @pytest.fixture(scope="package")

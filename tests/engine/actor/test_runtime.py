@@ -387,3 +387,16 @@ async def test_a_scheduler_that_goes_away_is_a_connection_error_and_not_a_hang()
     with dask.config.set(SHORT), pytest.raises(ConnectionError, match="scheduler must answer"):
         await asyncio.wait_for(runtime.workers(), 30)
     await asyncio.wait_for(runtime.release(), 30)
+
+
+@pytest.mark.parametrize(("goes", "kind"), [(True, NodeLostError), (False, RuntimeError)])
+async def test_a_worker_that_goes_while_its_host_is_made_is_lost(thread_runtime, monkeypatch, goes, kind):
+    async def doomed():
+        if goes:
+            host.lose()
+        raise RuntimeError("Worker holding Actor was lost")
+
+    host = HostRef(thread_runtime, (await thread_runtime.workers())[0])
+    monkeypatch.setattr(thread_runtime.client, "submit", lambda *args, **options: doomed())
+    with dask.config.set({"byzflow.host.settle": "10ms"}), pytest.raises(kind, match="was lost"):
+        await thread_runtime.run(host._create)

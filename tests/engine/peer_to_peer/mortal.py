@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.attacks import ZeroAttack
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
 from tests.engine.parameter_server.mortal import data, die_once, net, options
 
@@ -30,7 +31,7 @@ class CountingLiar(TorchByzantineNode):
     """Tells every receiver something else, the more so the oftener it was asked."""
 
     def __init__(self, index: int, deaths: dict[str, int] | None = None, flags: str = "") -> None:
-        super().__init__(object(), **options(index))
+        super().__init__(ZeroAttack(), **options(index))
         self.deaths, self.flags, self.count = deaths or {}, flags, 0
 
     saves_itself = False
