@@ -157,13 +157,14 @@ async def test_rounds_end_as_undisturbed_while_workers_are_scaled_away_and_retir
             await scale(cluster, 0)
             await scale(cluster, 1)
 
-        with dask.config.set({"byzflow.host.return-deadline": "30s"}):
-            disturbing, rounds = asyncio.ensure_future(disturb()), 0
-            while not disturbing.done() or rounds < 10:
-                await run.round()
-                await undisturbed.round()
-                rounds += 1
-            await disturbing
+        await run.round()  # the states of all are known from here on
+        await undisturbed.round()
+        disturbing, rounds = asyncio.ensure_future(disturb()), 0
+        while not disturbing.done() or rounds < 10:
+            await run.round()
+            await undisturbed.round()
+            rounds += 1
+        await disturbing
         assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
         assert all(report.excluded == () for report in run.history)
         assert any(report.respawned for report in run.history)
