@@ -97,7 +97,8 @@ def _sheets(vectors: Any) -> Sheets | None:
     if not isinstance(vectors, Sheets):
         kind = type(vectors)
         if kind is torch.Tensor:
-            is_plain = vectors.is_cpu and vectors.layout is torch.strided and not vectors.requires_grad
+            is_plain = vectors.is_cpu and vectors.layout is torch.strided
+            is_plain = is_plain and not (vectors.requires_grad or vectors.is_neg())
         else:
             is_plain = kind is np.ndarray and vectors.dtype.isnative
         if not is_plain or vectors.ndim < 2:
@@ -162,7 +163,7 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
         return None
     try:
         # A stack of one is the vector itself, which is never written to, unless it lies scattered.
-        X = _stacked(items) if n > 1 else first.contiguous()
+        X = _stacked(items) if n > 1 else first.resolve_neg().contiguous()
         start = X.data_ptr()  # a sparse one has none
     except (RuntimeError, TypeError):
         return None
@@ -203,6 +204,7 @@ def _are_flat(items: Sequence[Array]) -> bool:
         and item.is_cpu
         and item.layout is torch.strided
         and not item.requires_grad
+        and not item.is_neg()
         and item.is_contiguous()
         for item in items
     )
@@ -224,6 +226,8 @@ def _flat(index: int, item: Any, first: torch.Tensor, keep: torch.dtype) -> torc
         raise TypeError(f"Vectors must be dense; got {tensor.layout}. Call to_dense() on them.")
     if tensor.requires_grad:
         tensor = tensor.detach()
+    if tensor.is_neg():  # what is read by address must be what it says
+        tensor = tensor.resolve_neg()
     if tensor.dtype != keep or tensor.device != first.device:
         tensor = tensor.to(device=first.device, dtype=keep)
     return tensor if tensor.dim() == 1 and tensor.is_contiguous() else tensor.reshape(-1).contiguous()

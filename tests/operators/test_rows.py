@@ -9,6 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from byzflow.aggregators.base import ColumnwiseAggregator, LinearAggregator
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.aggregators.geometric_wise import DivideAndConquer, GeometricMedian, MultiKrum
 from byzflow.aggregators.norm_wise import CAF, CenteredClipping
 from byzflow.attacks import EmpireAttack
@@ -98,3 +99,11 @@ def test_columns_of_the_wrong_shape_are_named_also_where_n_is_d():
 def test_columns_of_another_library_are_named():
     with pytest.raises(TypeError, match="an array of X's library, array_api_strict; got one of numpy"):
         Converted().aggregate([xp.ones(3)] * 3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (3, 1), (40_000, 1), (3, 20_000)])
+@pytest.mark.parametrize("kind", [list, lambda stacked: stacked], ids=["list", "stacked"])
+def test_tensors_that_are_minus_what_lies_in_memory_count_as_what_they_say(n, d, kind):
+    z = torch.randn(n, d, dtype=torch.complex64)
+    got, expected = (CoordinateWiseMedian().aggregate(kind(rows)) for rows in (z.conj().imag, -z.imag))
+    assert torch.equal(got, expected)
