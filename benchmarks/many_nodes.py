@@ -166,38 +166,42 @@ async def contest(name: str, nodes: int, byzantine: int, d: int, rounds: int, ki
     }
 
 
-def show(row: dict[str, Any]) -> None:
+def show(who: str, row: dict[str, Any], more: str = "") -> None:
     """Print one measurement."""
     phases = ", ".join(f"{phase} {seconds * 1e3:.1f}" for phase, seconds in row["phases"].items())
     print(
-        f"{row['nodes']} {row['node']} nodes ({row['byzantine']} Byzantine), d={row['d']}, {row['rule']}: "
-        f"{row['seconds']['byzflow'] * 1e3:.1f} ms a round, arithmetic "
+        f"{who}, d={row['d']}: {row['seconds']['byzflow'] * 1e3:.1f} ms a round, arithmetic "
         f"{row['seconds']['arithmetic'] * 1e3:.1f} ms, ratio {row['ratio']:.2f}\n"
-        f"  per round: {row['calls']:.1f} calls to {WORKERS} hosts, {row['tasks']:.1f} Dask tasks; "
-        f"phases [ms]: {phases}; spawned in {row['ready']:.1f} s",
+        f"  per round: {row['calls']:.1f} calls to {WORKERS} hosts; phases [ms]: {phases}{more}",
         flush=True,
     )
 
 
-def main() -> None:
-    """Parse the command line, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what all benchmarks of many nodes take."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--d", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def main() -> None:
+    """Parse the command line, measure, print, write."""
+    parser = parser_of(__doc__)
     parser.add_argument("--byzantine", type=int, nargs="+", default=[0, 100])
     parser.add_argument("--rule", choices=("median", "krum"), nargs="+", default=["median", "krum"])
     parser.add_argument("--node", choices=tuple(NODES), nargs="+", default=["quadratic", "softmax"])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
     with dask.config.set({"byzflow.cluster.workers": WORKERS}):
         for kind, name, byzantine in product(options.node, options.rule, options.byzantine):
             case = contest(name, options.nodes, byzantine, options.d, options.rounds, kind)
             rows.append(asyncio.run(case))
-            show(rows[-1])
+            who = f"{options.nodes} {kind} nodes ({byzantine} Byzantine), {name}"
+            tasks = f"; {rows[-1]['tasks']:.1f} Dask tasks"
+            show(who, rows[-1], f"{tasks}; spawned in {rows[-1]['ready']:.1f} s")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

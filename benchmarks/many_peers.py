@@ -10,19 +10,17 @@ calls to hosts are counted per round: they must not grow with the number of node
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import dask
 import torch
 
-from benchmarks.many_nodes import WORKERS, counted
+from benchmarks.many_nodes import WORKERS, counted, parser_of, show
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
@@ -95,32 +93,14 @@ async def contest(nodes: int, d: int, neighbors: int, rounds: int) -> dict[str, 
     }
 
 
-def show(row: dict[str, Any]) -> None:
-    """Print one measurement."""
-    phases = ", ".join(f"{phase} {seconds * 1e3:.1f}" for phase, seconds in row["phases"].items())
-    print(
-        f"{row['nodes']} peers, {row['neighbors']} neighbours each, d={row['d']}: "
-        f"{row['seconds']['byzflow'] * 1e3:.1f} ms a round, arithmetic "
-        f"{row['seconds']['arithmetic'] * 1e3:.1f} ms, ratio {row['ratio']:.2f}\n"
-        f"  per round: {row['calls']:.1f} calls to {WORKERS} hosts; phases [ms]: {phases}",
-        flush=True,
-    )
-
-
 def main() -> None:
     """Parse the command line, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--d", type=int, default=1000)
+    parser = parser_of(__doc__)
     parser.add_argument("--neighbors", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with dask.config.set({"byzflow.cluster.workers": WORKERS}):
         row = asyncio.run(contest(options.nodes, options.d, options.neighbors, options.rounds))
-    show(row)
+    show(f"{options.nodes} peers, {options.neighbors} neighbours each", row)
     if options.json:
         options.json.write_text(json.dumps(row, indent=1))
 
