@@ -13,6 +13,7 @@ from distributed import LocalCluster
 from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.graph.pool import ActorPool, ActorPoolChannel, ActorPoolConfig
 from byzflow.exceptions import NodeLostError
+from tests.engine.forgiving import forgive
 from tests.engine.killer import Killer
 
 
@@ -23,6 +24,7 @@ async def cluster() -> Any:
         dashboard_address=":0",
     ) as made:  # fmt: skip
         yield made
+        forgive(made)
 
 
 @pytest.fixture
