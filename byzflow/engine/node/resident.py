@@ -156,8 +156,7 @@ class Resident:
         answer = self.resident_call(round, method, args, kwargs, purpose, run=run)
         if is_awaitable(answer):
             return _held(answer, self, round, place, save)
-        digest = hold(answer, None if self._resident_latest > round else place)  # as in `_held`
-        return (digest, self.resident_save()) if save else digest
+        return self._resident_left(answer, round, place, save)
 
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
         """Call a method that changes nothing, leave the vector in a row and return its digest."""
@@ -190,6 +189,12 @@ class Resident:
             args = own
         self._resident_memo.began = True
         return call(*args, **kwargs) if kwargs else call(*args)
+
+    def _resident_left(self, answer: Any, round: int, place: RowRef | None, save: bool) -> Any:
+        """Leave a vector in a row, unless that may belong to another round by now; return its digest."""
+        is_late = self._resident_latest > round
+        digest = hold(answer, None if is_late else place)
+        return (digest, self.resident_save()) if save else digest
 
     def resident_state(self) -> tuple[str, Any]:
         """Return what makes the node go on as it would have: a kind, and all its attributes, pickled.
@@ -287,10 +292,7 @@ class AsyncResident:
 async def _held(
     answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
 ) -> Any:
-    value = await answer
-    is_late = resident._resident_latest > round  # the row may belong to another round by now
-    digest = hold(value, None if is_late else place)
-    return (digest, resident.resident_save()) if save else digest
+    return resident._resident_left(await answer, round, place, save)
 
 
 async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, State]:

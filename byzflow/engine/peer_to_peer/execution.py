@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -95,11 +95,9 @@ class Execution:
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
         await self._fetch_odd(outcomes)
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - begin
-        sent = [task for task in tasks if not isinstance(task, Aggregate)]
-        came: dict[Instruction, Answered] = dict(
-            zip(sent, measured([self._taken(t, outcomes[t][0]) for t in sent]), strict=True)
-        )
-        return [self._event(task, outcomes.get(task, []), came.get(task)) for task in tasks]
+        taken = [self._taken(task, outcomes[task][0]) for task in tasks if not isinstance(task, Aggregate)]
+        came = iter(measured(taken))
+        return [self._event(task, outcomes.get(task, []), came) for task in tasks]
 
     async def report(self) -> PeerReport:
         """Close the round."""
@@ -179,14 +177,13 @@ class Execution:
             else:
                 letters.undelivered(*edge, came.error)
 
-    def _event(self, task: Instruction, outcomes: Sequence[Outcome], came: Answered | None) -> Event:
+    def _event(self, task: Instruction, outcomes: Sequence[Outcome], came: Iterator[Answered]) -> Event:
+        """Return what came of a task: its outcomes, or, if it is for a vector, the next that `came`."""
         match task:
             case HalfStep(node):
-                assert came is not None
-                return HalfStepTaken(node, came)
+                return HalfStepTaken(node, next(came))
             case Forge(node, receiver):
-                assert came is not None
-                return Forged(node, came, receiver)
+                return Forged(node, next(came), receiver)
             case Aggregate(node):
                 self._requests.learn(node, outcomes)
                 return Aggregated(node, self._finished(node, outcomes))
