@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from distributed import LocalCluster
+
+__all__ = ("forgiving_cluster",)
 
 
-def forgive(cluster: Any) -> None:
-    """Let a cluster close though its watch of workers has failed.
+@asynccontextmanager
+async def forgiving_cluster(n_workers: int) -> AsyncIterator[LocalCluster]:
+    """Workers of one thread in this process, over TCP, that close though the watch of workers has failed.
 
     That ends with a KeyError where Dask hears that a worker goes of which it has not heard that it came, as
     on a busy machine, and closing would raise it again.
     """
-    watch = cluster._watch_worker_status_task
-    if watch is not None and watch.done() and isinstance(watch.exception(), KeyError):
-        cluster._watch_worker_status_task = None
+    async with LocalCluster(
+        n_workers=n_workers, threads_per_worker=1, processes=False, protocol="tcp", asynchronous=True,
+        dashboard_address=":0",
+    ) as cluster:  # fmt: skip
+        yield cluster
+        watch = cluster._watch_worker_status_task
+        if watch is not None and watch.done() and isinstance(watch.exception(), KeyError):
+            cluster._watch_worker_status_task = None

@@ -16,7 +16,7 @@ from byzflow.engine.actor.fleet import Fleet
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
-from tests.engine.forgiving import forgive
+from tests.engine.forgiving import forgiving_cluster
 from tests.engine.sine_node import SineNode
 
 AWAY = 3
@@ -39,11 +39,9 @@ def peers(nodes: list[Any]) -> PeerToPeer:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[LocalCluster]:
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with dask.config.set({"byzflow.comm.connect-timeout": LIMIT, "byzflow.host.return-deadline": LIMIT}):
-        async with LocalCluster(n_workers=1, threads_per_worker=1, asynchronous=True, **options) as cluster:
+        async with forgiving_cluster(1) as cluster:
             yield cluster
-            forgive(cluster)
 
 
 @pytest.fixture

@@ -8,23 +8,18 @@ from typing import Any
 import dask
 import pytest
 import torch
-from distributed import LocalCluster
 
 from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.graph.pool import ActorPool, ActorPoolChannel, ActorPoolConfig
 from byzflow.exceptions import NodeLostError
-from tests.engine.forgiving import forgive
+from tests.engine.forgiving import forgiving_cluster
 from tests.engine.killer import Killer
 
 
 @pytest.fixture
 async def cluster() -> Any:
-    async with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", asynchronous=True,
-        dashboard_address=":0",
-    ) as made:  # fmt: skip
+    async with forgiving_cluster(2) as made:
         yield made
-        forgive(made)
 
 
 @pytest.fixture

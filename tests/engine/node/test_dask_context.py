@@ -8,21 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from distributed import LocalCluster
 
 from byzflow.engine.graph.pool import ActorPoolConfig
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import DaskContext, InProcessContext
 from byzflow.engine.node.decentralized import DecentralizedNode
 from byzflow.exceptions import NodeLostError
+from tests.engine.forgiving import forgiving_cluster
 
 
 @pytest.fixture
 async def cluster() -> Any:
-    async with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", asynchronous=True,
-        dashboard_address=":0",
-    ) as made:  # fmt: skip
+    async with forgiving_cluster(2) as made:
         yield made
 
 
