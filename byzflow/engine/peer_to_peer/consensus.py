@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from byzflow.engine.actor.stack import Stack
 from byzflow.kernels.blocks import Span, blocks
 
 __all__ = ("COLUMNS", "block_spreads", "consensus_distance", "total_spread")
@@ -49,11 +50,12 @@ def block_spreads(vectors: Sequence[Any], span: Span) -> list[float]:
     >>> block_spreads([np.zeros(2), np.full(2, 2.0)], Span(0, 2))
     [4.0]
     """
-    rows, parts = [_host(vector) for vector in vectors], []
+    rows, parts = _rows(vectors), []
     for lo, hi in blocks(span, COLUMNS):
         first = rows[0][lo:hi].astype(np.float64)
         # Digits are lost around a far origin, not around a row; the mean's part goes off at the end.
-        D = np.stack([row[lo:hi] for row in rows[1:]] or [first]) - first
+        is_matrix = isinstance(rows, np.ndarray)
+        D = (rows[1:, lo:hi] if is_matrix else np.stack([row[lo:hi] for row in rows[1:]] or [first])) - first
         s = D.sum(axis=0)
         parts.append(float(np.einsum("ij,ij->", D, D)) - float(np.einsum("j,j->", s, s)) / len(rows))
     return parts
@@ -71,6 +73,14 @@ def total_spread(parts: Iterable[float], h: int) -> float:
     for part in parts:
         total += part
     return total / max(h, 1) if not total < 0.0 else 0.0  # NaN stays NaN
+
+
+def _rows(vectors: Sequence[Any]) -> Any:
+    """Return vectors as rows of one matrix if they are short and several, else one by one."""
+    stack = Stack.tried(vectors) if len(vectors) > 1 else None
+    if stack is None:
+        return [_host(vector) for vector in vectors]
+    return _host(stack.matrix).reshape(len(vectors), -1)
 
 
 def _host(vector: Any) -> np.ndarray:

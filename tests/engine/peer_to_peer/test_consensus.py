@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from byzflow.engine.peer_to_peer.consensus import consensus_distance
 
@@ -15,6 +16,13 @@ def test_distance_is_that_to_the_mean():
     expected = ((X - X.mean(axis=0)) ** 2).sum(axis=1).mean()
     assert consensus_distance(list(X)) == pytest.approx(expected, rel=1e-6)
     assert consensus_distance([[0.0, 0.0], [2.0, 2.0]]) == 2.0
+
+
+def test_distance_has_the_same_bits_whether_vectors_come_in_one_matrix_or_not():
+    X = np.random.default_rng(1).normal(size=(9, 10_000))
+    apart = [row[None, ::2].reshape(-1) if i % 2 else row[::2].tolist() for i, row in enumerate(X)]
+    assert consensus_distance(list(X[:, ::2])) == consensus_distance(apart)
+    assert consensus_distance(list(torch.tensor(X[:, ::2]))) == consensus_distance(apart)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
