@@ -14,6 +14,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.engine.actor.hostref import HostRef
+from byzflow.engine.actor.runtime import Runtime
+from byzflow.engine.actor.tray import MOST
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server.ps import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
@@ -145,3 +147,20 @@ async def test_closing_asks_each_host_once_however_many_nodes(client: Client, ca
     assert list(calls.values()) == [1] * WORKERS
     await ps.shutdown()
     assert list(calls.values()) == [1] * WORKERS
+
+
+async def test_what_peers_are_brought_back_with_does_not_keep_the_memory_that_answers_come_in(
+    client: Client,
+) -> None:
+    recipes = [
+        Recipe(Quadratic, (torch.full((1000,), float(i)), CoordinateWiseMedian())) for i in range(MANY)
+    ]
+    nodes = await HonestNodeActor.spawn_many(recipes, backend=client)
+    runtime = await Runtime.acquire(client)
+    async with PeerToPeer(nodes, [], Topology.ring(MANY, 1)) as run:
+        for _ in range(4 + MOST):
+            await run.round()
+        trays = [host._trays for host in (await runtime.hosts()).values()]
+        assert len(trays) == WORKERS
+        assert all(any(tray.is_free for tray in some._spare) for some in trays)
+    await runtime.release()

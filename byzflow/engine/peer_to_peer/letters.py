@@ -227,6 +227,6 @@ def measured(came: Sequence[Answered]) -> list[Answered]:
     for at, stack in Columns(values, {}).stacks:
         form = digest_of(stack.matrix[0, ...]).signature
         if form is not None:
-            for i, norm in zip(at, norms_of(stack.matrix), strict=True):
-                found[i] = Kept(Digest(form, norm, values[i]))
+            for i, norm, row in zip(at, norms_of(stack.matrix), stack.rows(), strict=True):
+                found[i] = Kept(Digest(form, norm, row))  # where it came in is free for other answers
     return found
