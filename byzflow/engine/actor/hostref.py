@@ -106,7 +106,7 @@ class HostRef:
         """
         deadline = seconds("host.call-deadline") if deadline is None else deadline
         allowed = None if deadline is None else deadline + (seconds("host.grace") or 0.0)
-        blob = self.pack(calls if isinstance(calls, Sweep) else list(calls))
+        blob = self.pack(calls) if isinstance(calls, Sweep) else self.pack(list(calls), gathered=True)
         with self._trays.lent() as tray:
             spot = None if tray is None else tray.spot
             try:
@@ -152,8 +152,10 @@ class HostRef:
         except (NodeLostError, DeadlineError):
             return
 
-    def pack(self, value: Any) -> Parcel:
+    def pack(self, value: Any, *, gathered: bool = False) -> Parcel:
         """Return `value` as it travels to this host: by reference inside this process, else as bytes.
+
+        What is `gathered` is worth it for many calls; see `seal`.
 
         Raises
         ------
@@ -161,7 +163,7 @@ class HostRef:
             If it has to be pickled and cannot be.
         """
         parcel = Parcel(value)
-        return parcel if self.is_here else parcel.sealed()
+        return parcel if self.is_here else parcel.sealed(gathered=gathered)
 
     async def execute(self, method: str, *args: Any, deadline: float | None = None) -> Any:
         """Call a method of the `NodeHost` itself: the one door for every rpc."""

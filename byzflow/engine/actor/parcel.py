@@ -11,6 +11,7 @@ import io
 import pickle
 import sys
 import threading
+from operator import getitem
 from typing import Any
 
 import cloudpickle
@@ -19,12 +20,14 @@ from dask.sizeof import sizeof
 from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
 from byzflow.engine.actor.calls import Recorder
-from byzflow.engine.actor.vec import is_tensor, pack, unpack
+from byzflow.engine.actor.stack import Stack, stackable
+from byzflow.engine.actor.vec import Header, is_tensor, pack, unpack
 
 __all__ = ("Parcel", "seal", "unseal")
 
 
 INLINE = 64 * 1024  # [bytes] up to which an array is copied into the pickle
+PLACE = b"a frame that is not known yet"
 
 _OPENING = threading.RLock()
 """Two threads that import modules of one package for the first time may deadlock on its ``__init__``."""
@@ -54,9 +57,9 @@ class Parcel:
         """Return what is inside: the object itself in the process that packed it, else a copy."""
         return self._value if self._frames is None else unseal(self._frames)
 
-    def sealed(self) -> Parcel:
+    def sealed(self, *, gathered: bool = False) -> Parcel:
         """Return the same parcel as bytes, so that what cannot be pickled is an error here and now."""
-        return self if self._frames is not None else Parcel(frames=seal(self._value))
+        return self if self._frames is not None else Parcel(frames=seal(self._value, gathered=gathered))
 
     def copied(self) -> Parcel:
         """Return the same parcel as bytes of its own: what is sent again later is what it was now."""
@@ -69,8 +72,15 @@ class Parcel:
         return _arrived, tuple(map(pickle.PickleBuffer, shown))
 
 
-def seal(value: Any) -> list[Any]:
+def seal(value: Any, *, gathered: bool = False) -> list[Any]:
     """Pickle `value` to a list of frames, the arrays in it out of band and without a copy.
+
+    Parameters
+    ----------
+    value : object
+        What travels.
+    gathered : bool, default False
+        Whether small vectors of one form travel, and arrive, as rows of one matrix: for many of them.
 
     Raises
     ------
@@ -79,7 +89,7 @@ def seal(value: Any) -> list[Any]:
     """
     frames: list[Any] = []
     with Recorder() as plain:
-        frames = _dump(_Pickler, value)
+        frames = _dump(_Gatherer if gathered else _Pickler, value)
     if plain.error is None and b"__main__" not in frames[0]:
         return frames
     with Recorder() as by_value:
@@ -104,17 +114,27 @@ def _dump(kind: type[pickle.Pickler], value: Any) -> list[Any]:
     def is_small(buffer: pickle.PickleBuffer) -> bool:
         """Keep small arrays in the pickle; a frame of its own costs more than their copy."""
         frame = buffer.raw()
-        if frame.nbytes > INLINE:
+        is_inside = frame.nbytes <= INLINE and frame.obj is not PLACE
+        if not is_inside:
             frames.append(frame)
-        return frame.nbytes <= INLINE
+        return is_inside
 
     stream = io.BytesIO()
-    kind(stream, protocol=5, buffer_callback=is_small).dump(value)
+    pickler = kind(stream, protocol=5, buffer_callback=is_small)
+    pickler.dump(value)
+    if isinstance(pickler, _Gatherer):
+        gathered = iter(pickler.sheets.values())
+        frames = [next(gathered).frame() if frame.obj is PLACE else frame for frame in frames]
     return [stream.getvalue(), *frames]
 
 
 def _tensor(header: Any, frame: Any) -> Any:
     return unpack(header, frame)
+
+
+def _rows(header: Header, frame: Any) -> tuple[Any, ...]:
+    library, dtype, shape, device, graded = header
+    return Stack(unpack((library, dtype, (-1, *shape), device, graded), frame)).rows()
 
 
 class _Pickler(pickle.Pickler):
@@ -123,6 +143,35 @@ class _Pickler(pickle.Pickler):
             header, frame = pack(value)
             return _tensor, (header, pickle.PickleBuffer(frame))
         return NotImplemented
+
+
+class _Gatherer(_Pickler):
+    """Pickles a vector as a row of the matrix of all of its form, which is filled when all are known."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sheets: dict[Any, _Sheet] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        form = stackable(value)
+        if form is None:
+            return super().reducer_override(value)
+        vectors = self.sheets.setdefault(form, _Sheet()).vectors
+        vectors.append(value)
+        return getitem, (self.sheets[form], len(vectors) - 1)
+
+
+class _Sheet:
+    """Vectors of one form, in a frame of their own; until all are known, another keeps its place."""
+
+    def __init__(self) -> None:
+        self.vectors: list[Any] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rows, (pack(self.vectors[0])[0], pickle.PickleBuffer(PLACE))
+
+    def frame(self) -> Any:
+        return pack(Stack.of(self.vectors).matrix)[1]
 
 
 class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

@@ -36,6 +36,41 @@ def test_a_thousand_small_vectors_are_one_frame_and_can_be_written_to():
         assert got.tolist() == [2.0] * 10
 
 
+def test_gathered_vectors_travel_and_arrive_as_rows_of_one_matrix_for_each_form():
+    shared = torch.arange(3.0)
+    given = [shared, torch.tensor([True, False]), np.arange(2.0), shared, -torch.ones(3), np.float32(1.0)]
+    given += [
+        torch.zeros(()),
+        torch.ones(3).requires_grad_(),
+        np.empty(0),
+        torch.empty(0),
+        np.arange(4.0)[::2],
+    ]
+    frames = seal([given, torch.ones(100_000), {"x": torch.zeros(3)}], gathered=True)
+    assert sorted(memoryview(frame).nbytes for frame in frames[1:]) == [2, 4, 32, 36, 400_000]
+    got, large, more = unseal(frames)
+    for one, other in zip(
+        [*got, large, more["x"]], [*given, torch.ones(100_000), torch.zeros(3)], strict=True
+    ):
+        assert type(one) is type(other)
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert (one == other).all()
+    assert got[0] is got[3]
+    assert got[7].requires_grad
+    got[0][:] = 7.0
+    assert got[4].tolist() == [-1.0] * 3
+    assert got[4].untyped_storage().data_ptr() == got[0].untyped_storage().data_ptr()
+
+
+def test_what_cannot_be_gathered_travels_all_the_same():
+    offset = 3
+    vectors, add = unseal(seal([[torch.ones(2)] * 2, lambda x: x + offset], gathered=True))
+    assert add(vectors[0]).tolist() == [4.0, 4.0]
+    with pytest.raises(TypeError, match="must be picklable"):
+        seal([torch.ones(2), threading.Lock()], gathered=True)
+
+
 def test_numpy_stays_numpy_and_torch_stays_torch():
     got = travel(Parcel((np.ones(2), torch.ones(2, dtype=torch.bfloat16)))).open()
     assert isinstance(got[0], np.ndarray)
