@@ -12,7 +12,6 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
-import torch
 
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span
@@ -28,10 +27,7 @@ _NEAR = 4.0
 """The same for the true origin: where it is that near, no row is a better centre."""
 
 _FEW = 1 << 15
-"""Blocks up to this size try the true origin: to look for a centre costs more than the product [elements].
-
-Their product is not cut into strips.
-"""
+"""Blocks up to this size try the true origin: to look for a centre costs more than the product [elements]."""
 
 _VANISHING = 2.0**-106
 """Squared distance below which float32 squares may have lost digits to underflow, for each column.
@@ -44,9 +40,6 @@ _HUGE = 2.0**127
 
 _SHORT = 2.0**-12
 """How much shorter, squared, than the centre a row may be: angles at the true origin lose as many digits."""
-
-_STRIP = 128
-"""Rows of a symmetric product that are taken at once: BLAS is slow on fewer, and more repeat more [rows]."""
 
 
 def norms_block(rows: Rows, span: Span) -> dict[str, np.ndarray]:
@@ -138,7 +131,8 @@ def _centred(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero
 
 def _accepted(X: Array, norms: np.ndarray, gram: np.ndarray) -> bool:
     """Write the Gram matrix of the block into `gram`; return whether its dtype could hold the digits."""
-    if not native.accept_gram(_product(X), norms, _OFF_CENTRE, gram):
+    _write_product(X, gram)
+    if not native.accept_gram(gram, norms, _OFF_CENTRE):
         return False
     if isinstance(X, np.ndarray):
         return X.dtype != np.float32 or not native.underflows(X, norms, gram, _VANISHING * X.shape[1])
@@ -155,7 +149,7 @@ def _accepted(X: Array, norms: np.ndarray, gram: np.ndarray) -> bool:
 def _with_zero(gram: np.ndarray, norms: np.ndarray, to_zero: np.ndarray, anchors: tuple[str, ...]) -> Any:
     """Insert the anchor ``"zero"``, if it is asked for: its inner products with the others and with itself.
 
-    It is left out of the product of the block: one row more than the kernels of BLAS hold costs a tenth. Rows
+    It is left out of the product of the block: one row more than is multiplied at once costs a tenth. Rows
     of zeros are the same point, and get the same products.
     """
     if "zero" not in anchors:
@@ -179,27 +173,20 @@ def _careful_gram(X: Array, norms: np.ndarray, anchors: tuple[str, ...]) -> np.n
     dead = np.flatnonzero(np.isinf(norms))
     _clear(X, dead)
     points = [X, *(xp.reshape(centre if a == "median" else centre * 0.0, (1, -1)) for a in anchors)]
-    gram = _product(xp.concat(points) - centre)
+    gram = np.empty((len(norms) + len(anchors),) * 2)
+    _write_product(xp.concat(points) - centre, gram)
     gram[dead, :] = 0.0
     gram[:, dead] = 0.0
     return gram
 
 
-def _product(X: Array) -> np.ndarray:
-    """Return X Xᵀ on the host, in X's dtype; on the host strip by strip, from the diagonal to the right."""
+def _write_product(X: Array, gram: np.ndarray) -> None:
+    """Write X Xᵀ into `gram`, on the host; products are of X's dtype."""
     if isinstance(X, np.ndarray):
-        block = torch.from_numpy(X)
-        n = len(X)
-        if n < 2 * _STRIP or X.size <= _FEW:
-            return torch.mm(block, block.T).numpy()
-        out = np.empty((n, n), X.dtype)
-        for lo in range(0, n, _STRIP):
-            strip = torch.mm(block[lo : lo + _STRIP], block[lo:].T).numpy()
-            out[lo : lo + _STRIP, lo:] = strip
-            out[lo:, lo : lo + _STRIP] = strip.T
-        return out
-    xp = array_api_compat.array_namespace(X)
-    return _to_host(xp.matmul(X, xp.matrix_transpose(X)))
+        native.write_products(native.addresses_of(X), 0, X.shape[1], np.empty(0, X.dtype), gram)
+    else:
+        xp = array_api_compat.array_namespace(X)
+        gram[:, :] = _to_host(xp.matmul(X, xp.matrix_transpose(X)))
 
 
 def _squared_norms(X: Array) -> np.ndarray:

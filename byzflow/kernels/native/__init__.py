@@ -17,6 +17,7 @@ from byzflow.kernels.native.centre import (
 from byzflow.kernels.native.columns import majority, mean_std
 from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, small_gram, underflows
 from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
+from byzflow.kernels.native.products import write_products
 from byzflow.kernels.native.ranked import ranked_means
 
 __all__ = (
@@ -41,5 +42,6 @@ __all__ = (
     "squared_norms_at",
     "underflows",
     "write_normals",
+    "write_products",
     "ziggurat",
 )

@@ -1,15 +1,15 @@
-"""Loops over the Gram matrix of one block: its products if it is small, its digits, and one more point."""
+"""Loops over the Gram matrix of one block: at once if it is small, its digits, and one more point."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from byzflow.kernels.native.addresses import FAST, TILE, part_of, pointer, squared_norms_at
+from byzflow.kernels.native.addresses import TILE, part_of, squared_norms_at
 from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.order import nth
+from byzflow.kernels.native.products import write_products
 
 __all__ = ("accept_gram", "insert_point", "keeps_digits", "small_gram", "underflows")
 
@@ -50,19 +50,15 @@ def _clear_dead(gram: Any, norms: Any) -> None:
 
 
 @loop()
-def accept_gram(product: Any, norms: Any, limit: float, gram: Any) -> bool:
-    """Copy a block's Gram matrix to float64, without rows that are not finite, if it kept the digits.
+def accept_gram(gram: Any, norms: Any, limit: float) -> bool:
+    """Take rows that are not finite out of a block's Gram matrix; return whether it kept the digits.
 
     It did if it is finite and if its origin is near most rows.
     """
-    m = product.shape[0]
-    for i in range(m):
-        for j in range(m):
-            gram[i, j] = product[i, j]
     _clear_dead(gram, norms)
     finite = True
-    for i in range(m):
-        for j in range(m):
+    for i in range(gram.shape[0]):
+        for j in range(gram.shape[0]):
             finite &= abs(gram[i, j]) < np.inf
     if not finite:
         return False
@@ -93,7 +89,7 @@ def small_gram(
 ) -> bool:
     """Write the Gram matrix and the norms of columns ``start : start + width`` of rows where they lie.
 
-    For blocks so small that BLAS takes longer to begin than to multiply. False, and nothing of it counts, if
+    For blocks so small that a better origin takes longer to find. False, and nothing of it counts, if
     digits were lost, as in `accept_gram` and `underflows`: products are safe where every squared norm but 0
     is between the two `bounds`. Rows from ``len(norms)`` on are no inputs, and must be finite.
     """
@@ -106,53 +102,9 @@ def small_gram(
             return False
         if i < n:
             norms[i] = np.inf if dead else squares[i]
-    _write_products(addresses, start, width, like, gram)
+    write_products(addresses, start, width, like, gram)
     _clear_dead(gram, norms)
     return bool(keeps_digits(gram, norms, limit))
-
-
-@loop()
-def _write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any) -> None:
-    """Write the inner products of all rows, four with four at a time; past the end the last is repeated."""
-    m = addresses.shape[0]
-    where = addresses + np.uintp(start * like.itemsize)
-    for i in range(0, m, 4):
-        own = (i, min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1))
-        a, b, e, g = _four(where, own, like, width)
-        for j in range(0, i + 1, 4):
-            others = (j, min(j + 1, m - 1), min(j + 2, m - 1), min(j + 3, m - 1))
-            p, q, r, s = _four(where, others, like, width)
-            products = _products(a, b, e, g, p, q, r, s)
-            for y in range(4):
-                for x in range(4):
-                    gram[own[y], others[x]] = products[y][x]
-            for x in range(4):
-                for y in range(4):
-                    gram[others[x], own[y]] = products[y][x]
-
-
-@loop()
-def _four(where: Any, rows: Any, like: Any, width: Any) -> Any:
-    return (
-        carray(pointer(where[rows[0]], like), width),
-        carray(pointer(where[rows[1]], like), width),
-        carray(pointer(where[rows[2]], like), width),
-        carray(pointer(where[rows[3]], like), width),
-    )
-
-
-@loop(fastmath=FAST)
-def _products(a: Any, b: Any, e: Any, g: Any, p: Any, q: Any, r: Any, s: Any) -> Any:
-    """Return the inner products of four rows, first, with four others, in the rows' dtype."""
-    ap = aq = ar = az = bp = bq = br = bz = ep = eq = er = ez = gp = gq = gr = gz = a.dtype.type(0)
-    for c in range(a.shape[0]):
-        ac, bc, ec, gc = a[c], b[c], e[c], g[c]
-        pc, qc, rc, sc = p[c], q[c], r[c], s[c]
-        ap, aq, ar, az = ap + ac * pc, aq + ac * qc, ar + ac * rc, az + ac * sc
-        bp, bq, br, bz = bp + bc * pc, bq + bc * qc, br + bc * rc, bz + bc * sc
-        ep, eq, er, ez = ep + ec * pc, eq + ec * qc, er + ec * rc, ez + ec * sc
-        gp, gq, gr, gz = gp + gc * pc, gq + gc * qc, gr + gc * rc, gz + gc * sc
-    return (ap, aq, ar, az), (bp, bq, br, bz), (ep, eq, er, ez), (gp, gq, gr, gz)
 
 
 @loop()
