@@ -5,7 +5,7 @@ The first vector is the template; the others are cast to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import array_api_compat
@@ -34,7 +34,7 @@ class Template:
     shape: tuple[int, ...]
 
     def restore(self, flat: Array) -> Array:
-        """Give a flat compute-dtype vector the template's library, dtype and shape."""
+        """Give a compute-dtype vector the template's library, dtype and shape."""
         if self.library == "torch":
             tensor = torch.from_numpy(flat) if isinstance(flat, np.ndarray) else flat
             tensor = tensor if tensor.dtype is self.dtype else tensor.to(self.dtype)
@@ -43,6 +43,10 @@ class Template:
             return flat.astype(self.dtype, copy=False).reshape(self.shape)
         xp = array_api_compat.array_namespace(flat)
         return xp.reshape(xp.astype(flat, self.dtype, copy=False), self.shape)
+
+    def restore_matrix(self, flat: Array) -> Array:
+        """Give a (k, d) compute-dtype array the template's library and dtype, and its rows the shape."""
+        return replace(self, shape=(flat.shape[0], *self.shape)).restore(flat)
 
     def _as_computed(self, flat: Array) -> bool:
         """Whether the answer is flat torch vectors of the very numbers in the NumPy array `flat`."""

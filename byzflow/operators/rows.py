@@ -18,6 +18,7 @@ from byzflow.kernels.blocks import Span, Tree, shards, sole_block
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.pages import touched
 from byzflow.kernels.rows import Array, Rows
+from byzflow.kernels.template import Template
 from byzflow.kernels.threads import one_thread, parallel
 from byzflow.operators.base import OpContext, Operator, Pool, SubTask
 from byzflow.operators.inputs import wired
@@ -130,6 +131,11 @@ class RowOperator(Operator, ABC):
 
     def run_planned(self, vectors: Any, extra: Sequence[Array] = ()) -> tuple[list[Array], Plan]:
         """Run as `run_rows` does; return the rows of the answer, and the plan that made them."""
+        template, out, plan = self.run_block(vectors, extra)
+        return template.restore_rows(out), plan
+
+    def run_block(self, vectors: Any, extra: Sequence[Array] = ()) -> tuple[Template, Array, Plan]:
+        """Run as `run_rows` does; return the answer in one piece, what it must look like, and the plan."""
         rows = as_rows(vectors, extra)
         n = rows.n - len(extra)
         self.check(n)
@@ -137,7 +143,7 @@ class RowOperator(Operator, ABC):
         out, plan = self._attempt(rows, n, measured=self.measures and not optimistic)
         if optimistic and not all_finite(out):
             out, plan = self._attempt(rows, n, measured=True)
-        return rows.template.restore_rows(out), plan
+        return rows.template, out, plan
 
     def _attempt(self, rows: Rows, n: int, *, measured: bool) -> tuple[Array, Plan]:
         if (span := sole_block(rows.d, rows.width)) is None:

@@ -185,5 +185,7 @@ class FoolsGold(StatefulAggregator):
         if (lazy := as_lazy(gradients)) is not None:
             answer = lazy_rows(op, lazy if state is None else lazy_below(lazy, history))
             return answer[0], {"history": answer[1:]}
-        aggregate, *sums = op.run_rows(gradients, extra=tuple(history))
-        return aggregate, {"history": array_api_compat.array_namespace(aggregate).stack(sums)}
+        template, answer, _ = op.run_block(gradients, extra=tuple(history))
+        # Who keeps the aggregate of a round is not to keep the histories with it.
+        first = array_api_compat.array_namespace(answer).asarray(answer[0, :], copy=True)
+        return template.restore(first), {"history": template.restore_matrix(answer[1:, :])}

@@ -125,3 +125,15 @@ def test_an_absent_node_is_as_one_whose_row_is_not_finite():
 def test_absent_nodes_are_nodes_of_the_run():
     with pytest.raises(ValueError, match=r"absent nodes to be some of the n=4; got absent=\(7,\)"):
         FoolsGold(absent=(7,)).step(np.ones((3, 2)), None)
+
+
+def test_the_aggregate_keeps_no_histories_and_they_keep_no_more_than_themselves():
+    rows = list(torch.randn(5, 70, 100, generator=torch.Generator().manual_seed(0)))
+    for kind in (torch.Tensor.clone, torch.Tensor.half, lambda row: row.double().numpy()):
+        aggregate, state = FoolsGold().step([kind(row) for row in rows], None)
+        history = state["history"]
+        assert history.shape == (5, 70, 100)
+        assert not np.shares_memory(np.asarray(aggregate), np.asarray(history))
+        if isinstance(history, torch.Tensor):
+            assert len(history.untyped_storage()) == history.nbytes
+            assert len(aggregate.untyped_storage()) == aggregate.nbytes
