@@ -83,11 +83,10 @@ def gram_block(rows: Rows, span: Span, anchors: tuple[str, ...] = ()) -> dict[st
     gram, norms = np.empty((k, k)), np.empty(n)
     to_zero = np.zeros(k + 1 if "zero" in anchors else 0)
     X = _stacked(rows, span, len(points)) if points or rows.addresses is None else None
-    if not (rows.host and k * span.width <= _FEW and _small(rows, span, X, norms, gram)):
-        X = _centred(rows, span, X, norms, to_zero)
-        short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
-        if short or not _accepted(X, norms, gram):
-            return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
+    kept = (_on_host if rows.host else _on_device)(rows, span, X, norms, to_zero, gram)
+    short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
+    if short or not kept:
+        return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
     return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
 
 
@@ -100,50 +99,40 @@ def _stacked(rows: Rows, span: Span, points: int) -> Array:
     return X
 
 
-def _small(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, gram: np.ndarray) -> bool:
-    """Write the Gram matrix of a small block about the true origin; False if that is not near enough."""
+def _on_host(
+    rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero: np.ndarray, gram: np.ndarray
+) -> bool:
+    """Write the Gram matrix of a block, which may have been read; False if its dtype loses digits."""
     if X is None:
         addresses, start = rows.addresses, span.lo - rows.offset
     else:
         addresses, start = native.addresses_of(X), 0
-    bounds = (_VANISHING * span.width, _HUGE) if rows.dtype is np.float32 else (0.0, np.inf)
-    like = np.empty(0, rows.dtype)
-    kept: bool = native.small_gram(addresses, start, span.width, like, _NEAR, bounds, norms, gram)
+    where = (addresses, start, span.width, np.empty(0, rows.dtype))
+    least, most = (_VANISHING * span.width, _HUGE) if rows.dtype is np.float32 else (0.0, np.inf)
+    if len(gram) * span.width <= _FEW and native.small_gram(*where, _NEAR, (least, most), norms, gram):
+        return True
+    kept: bool = native.centred_gram(*where, _OFF_CENTRE, least, norms, to_zero, gram)
     return kept
 
 
-def _centred(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero: np.ndarray) -> Array:
-    """Return the block, which may have been read, about one of its rows."""
-    if X is None and rows.n * span.width > _FEW:
-        X = rows.empty(rows.n, span.width)
-        if native.gather_centred(rows.addresses, span.lo - rows.offset, X, norms, to_zero):
-            return X
-        X = None
+def _on_device(
+    rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero: np.ndarray, gram: np.ndarray
+) -> bool:
+    """Do the same by the block's own library."""
     X = rows.read(span) if X is None else X
-    if rows.host:
-        native.marked_norms(X, norms)
-        native.centre_rows(X, norms, to_zero)
-    else:
-        norms[:] = _squared_norms(X[: len(norms), :])
-        _centre(X, norms, to_zero)
-    return X
-
-
-def _accepted(X: Array, norms: np.ndarray, gram: np.ndarray) -> bool:
-    """Write the Gram matrix of the block into `gram`; return whether its dtype could hold the digits."""
+    norms[:] = _squared_norms(X[: len(norms), :])
+    _centre(X, norms, to_zero)
     _write_product(X, gram)
     if not native.accept_gram(gram, norms, _OFF_CENTRE):
         return False
-    if isinstance(X, np.ndarray):
-        return X.dtype != np.float32 or not native.underflows(X, norms, gram, _VANISHING * X.shape[1])
     xp = array_api_compat.array_namespace(X)
     if X.dtype != xp.float32:
         return True
     near = gram.diagonal() < _VANISHING * X.shape[1]
     near[: len(norms)] &= np.isfinite(norms)
-    rows = np.flatnonzero(near).tolist()
+    tiny = np.flatnonzero(near).tolist()
     # One of them is the centre: where there is no other, the device is not asked.
-    return len(rows) <= 1 or not any(bool(xp.any(X[i, :] != 0.0)) for i in rows)
+    return len(tiny) <= 1 or not any(bool(xp.any(X[i, :] != 0.0)) for i in tiny)
 
 
 def _with_zero(gram: np.ndarray, norms: np.ndarray, to_zero: np.ndarray, anchors: tuple[str, ...]) -> Any:
@@ -197,7 +186,7 @@ def _squared_norms(X: Array) -> np.ndarray:
 
 
 def _centre(X: Array, norms: np.ndarray, to_zero: np.ndarray) -> None:
-    """Do for a block of any library what `native.centre_rows` does for one on the host."""
+    """Move the origin of a block to one of its rows, as `native.centred_gram` does on the host."""
     finite = np.isfinite(norms)
     _clear(X, np.flatnonzero(~finite))
     sample = _to_host(X[: len(norms), :: max(1, X.shape[1] // 16)])

@@ -193,16 +193,17 @@ def test_a_block_is_read_about_one_of_its_finite_rows(dtype, columns, value):
     X = (np.random.default_rng(1).normal(size=(33, 4000)) + 3.0).astype(dtype)
     X[7, 333] = value
     width, start = len(columns), columns.start
-    block, norms, to_zero = np.empty((33, width), dtype), np.empty(33), np.empty(34)
-    assert native.gather_centred(as_rows(list(X)).addresses, start, block, norms, to_zero)
+    gram, norms, to_zero = np.empty((33, 33)), np.empty(33), np.empty(34)
+    where = (as_rows(list(X)).addresses, start, width, np.empty(0, dtype))
+    assert native.centred_gram(*where, np.inf, 0.0, norms, to_zero, gram)
     X = X[:, start : start + width]
     finite = np.isfinite(X).all(axis=1)
-    (chosen,) = np.flatnonzero((block == 0.0).all(axis=1) & finite)
-    moved = np.where(finite[:, None], X, dtype(0.0)) - X[chosen]
-    np.testing.assert_array_equal(block, moved)
+    (chosen,) = np.flatnonzero((gram == 0.0).all(axis=1) & finite)
+    moved = np.where(finite[:, None], X - X[chosen], dtype(0.0)).astype(np.float64)
+    np.testing.assert_allclose(gram, moved @ moved.T, rtol=1e-5, atol=1e-5 * gram.max())
     squares = (X.astype(np.float64) ** 2).sum(axis=1)
     np.testing.assert_allclose(norms, np.where(finite, squares, np.inf), rtol=1e-12)
-    products = -moved.astype(np.float64) @ X[chosen].astype(np.float64)
+    products = -moved @ X[chosen].astype(np.float64)
     np.testing.assert_allclose(to_zero[:33], np.where(finite, products, 0.0), atol=1e-10 * squares[chosen])
     np.testing.assert_allclose(to_zero[33], squares[chosen], rtol=1e-12)
 

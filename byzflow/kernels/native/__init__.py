@@ -6,16 +6,9 @@ Every loop over columns is element-wise, hence the bits do not depend on where a
 from __future__ import annotations
 
 from byzflow.kernels.native.addresses import TILE, addresses_of, combine, gather, squared_norms_at
-from byzflow.kernels.native.centre import (
-    centre_rows,
-    gather_centred,
-    is_finite,
-    marked_norms,
-    pick_centre,
-    squared_norms,
-)
+from byzflow.kernels.native.centre import is_finite, pick_centre, squared_norms
 from byzflow.kernels.native.columns import majority, mean_std
-from byzflow.kernels.native.gram import accept_gram, insert_point, keeps_digits, small_gram, underflows
+from byzflow.kernels.native.gram import accept_gram, centred_gram, insert_point, keeps_digits, small_gram
 from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
 from byzflow.kernels.native.products import write_products
 from byzflow.kernels.native.ranked import ranked_means
@@ -24,15 +17,13 @@ __all__ = (
     "TILE",
     "accept_gram",
     "addresses_of",
-    "centre_rows",
+    "centred_gram",
     "combine",
     "gather",
-    "gather_centred",
     "insert_point",
     "is_finite",
     "keeps_digits",
     "majority",
-    "marked_norms",
     "mean_std",
     "pick_centre",
     "ranked_means",
@@ -40,7 +31,6 @@ __all__ = (
     "small_gram",
     "squared_norms",
     "squared_norms_at",
-    "underflows",
     "write_normals",
     "write_products",
     "ziggurat",

@@ -1,17 +1,19 @@
-"""Loops over the Gram matrix of one block: at once if it is small, its digits, and one more point."""
+"""The Gram matrix of one block, about the true origin or one of the rows, its digits, and one more point."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numba import carray
 
-from byzflow.kernels.native.addresses import TILE, part_of, squared_norms_at
+from byzflow.kernels.native.addresses import pointer, squared_norms_at
+from byzflow.kernels.native.centre import pick_centre
 from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.order import nth
-from byzflow.kernels.native.products import write_products
+from byzflow.kernels.native.products import write_centred_products, write_products
 
-__all__ = ("accept_gram", "insert_point", "keeps_digits", "small_gram", "underflows")
+__all__ = ("accept_gram", "centred_gram", "insert_point", "keeps_digits", "small_gram")
 
 
 @loop()
@@ -66,21 +68,64 @@ def accept_gram(gram: Any, norms: Any, limit: float) -> bool:
 
 
 @loop()
-def underflows(block: Any, norms: Any, gram: Any, least: float) -> bool:
-    """Whether a row lies so near the origin, yet not at it, that squares of its entries may have vanished.
+def centred_gram(
+    addresses: Any,
+    start: Any,
+    width: Any,
+    like: Any,
+    limit: Any,
+    least: Any,
+    norms: Any,
+    to_zero: Any,
+    gram: Any,
+) -> bool:
+    """Write the Gram matrix of columns ``start : start + width`` of rows where they lie, about one of them.
 
-    Near means that its entry in the Gram matrix is below `least`; rows that are not finite do not count.
+    With it come the squared norms, +inf for a row that is not finite, and `to_zero`: see
+    `write_centred_products`. False, and only the norms count, if digits were lost, as in `accept_gram`, or if
+    squares may have vanished, in a row that is at less than `least` from the origin, squared, yet not at it.
+    Rows from ``len(norms)`` on are no inputs, and must be finite.
     """
-    for i in range(block.shape[0]):
-        if gram[i, i] < least and (i >= norms.shape[0] or norms[i] != np.inf):
-            for tile in range(0, block.shape[1], TILE):
-                row = part_of(block, i, tile, min(tile + TILE, block.shape[1]))
-                zero = True
-                for c in range(row.shape[0]):
-                    zero &= row[c] == 0.0
-                if not zero:
-                    return True
-    return False
+    n, step = norms.shape[0], max(1, width // 16)
+    sample, finite = np.empty((n, -(-width // step)), like.dtype), np.ones(n, np.bool_)
+    for i in range(n):
+        row = carray(pointer(addresses[i] + np.uintp(start * like.itemsize), like), width)
+        for k in range(sample.shape[1]):
+            sample[i, k] = row[k * step]
+            finite[i] &= abs(sample[i, k]) < np.inf
+    chosen = 0
+    for _ in range(2):  # what was picked may turn out not to be finite; then all norms are known
+        chosen = pick_centre(sample, finite)
+        write_centred_products(addresses, start, width, like, chosen, norms, to_zero, gram)
+        if np.isfinite(norms[chosen]):
+            break
+        finite = np.isfinite(norms)
+    lost = not np.isfinite(norms[chosen])
+    for i in range(n):
+        if not np.isfinite(norms[i]):
+            norms[i] = np.inf
+            if to_zero.shape[0] > 0:
+                to_zero[i] = 0.0
+    if lost:
+        to_zero[:] = 0.0
+    if not accept_gram(gram, norms, limit):
+        return False
+    for i in range(gram.shape[0]):
+        near = gram[i, i] < least and (i >= n or norms[i] != np.inf)
+        if near and _differ(addresses[i], addresses[chosen], start, width, like):
+            return False
+    return True
+
+
+@loop()
+def _differ(address: Any, other: Any, start: Any, width: Any, like: Any) -> bool:
+    """Whether columns ``start : start + width`` of two rows differ."""
+    shift = np.uintp(start * like.itemsize)
+    a, b = carray(pointer(address + shift, like), width), carray(pointer(other + shift, like), width)
+    same = True
+    for c in range(width):
+        same &= a[c] == b[c]
+    return not same
 
 
 @loop()
@@ -90,7 +135,7 @@ def small_gram(
     """Write the Gram matrix and the norms of columns ``start : start + width`` of rows where they lie.
 
     For blocks so small that a better origin takes longer to find. False, and nothing of it counts, if
-    digits were lost, as in `accept_gram` and `underflows`: products are safe where every squared norm but 0
+    digits were lost, as in `centred_gram`: products are safe where every squared norm but 0
     is between the two `bounds`. Rows from ``len(norms)`` on are no inputs, and must be finite.
     """
     n, m = norms.shape[0], addresses.shape[0]

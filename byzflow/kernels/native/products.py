@@ -14,12 +14,12 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from byzflow.kernels.native.addresses import pointer
+from byzflow.kernels.native.addresses import FAST, pointer, squared_norm
 from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.sorting import address_of
 from byzflow.kernels.native.vectors import LINE
 
-__all__ = ("write_products",)
+__all__ = ("write_centred_products", "write_products")
 
 _DOWN, _ACROSS = 4, 4 if LINE == 64 else 2
 """How many rows are multiplied with how many others at once: their sums fill half of the registers."""
@@ -95,11 +95,32 @@ def write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any)
     tile = _new_tile(m, like)
     gram[:, :] = 0.0
     for at in range(0, width, columns):
-        length = _fill(addresses, (start + at) * like.itemsize, min(columns, width - at), tile)
-        _add_tile(tile, m, length, gram)
-    for i in range(m):
-        for j in range(i):
-            gram[j, i] = gram[i, j]
+        _fill(addresses, (start + at) * like.itemsize, min(columns, width - at), tile)
+        _add_tile(tile, m, min(columns, width - at), gram)
+    _mirror(gram)
+
+
+@loop()
+def write_centred_products(
+    addresses: Any, start: Any, width: Any, like: Any, chosen: Any, norms: Any, to_zero: Any, gram: Any
+) -> None:
+    """Do what `write_products` does for rows less the `chosen` one; write squared norms of the first, too.
+
+    Those are of the rows as they are. `to_zero`, if it is not empty, receives the product of every moved row
+    with the moved zero, and last the latter's squared norm.
+    """
+    m, columns = addresses.shape[0], _LENGTH // like.itemsize
+    tile = _new_tile(m, like)
+    gram[:, :] = 0.0
+    norms[:] = 0.0
+    to_zero[:] = 0.0
+    for at in range(0, width, columns):
+        part = min(columns, width - at)
+        _fill_centred(addresses, (start + at) * like.itemsize, part, chosen, tile, norms, to_zero)
+        _add_tile(tile, m, part, gram)
+    if to_zero.shape[0] > 0:
+        to_zero[m] = norms[chosen]
+    _mirror(gram)
 
 
 @loop()
@@ -116,27 +137,56 @@ def _new_tile(m: Any, like: Any) -> Any:
 
 
 @loop()
-def _fill(addresses: Any, offset: Any, width: Any, tile: Any) -> Any:
-    """Copy so many columns of rows, which begin `offset` bytes behind addresses, to a tile.
-
-    Return how long they are with the zeros behind them that fill a vector [bytes].
-    """
-    lanes = LINE // tile.itemsize
-    whole = -(-width // lanes) * lanes
+def _fill(addresses: Any, offset: Any, width: Any, tile: Any) -> None:
+    """Copy so many columns of rows, which begin `offset` bytes behind addresses, to a tile."""
     for i in range(addresses.shape[0]):
         source = carray(pointer(addresses[i] + np.uintp(offset), tile), width)
         row = tile[i]
         for c in range(width):
             row[c] = source[c]
-        for c in range(width, whole):
-            row[c] = 0.0
-    return whole * tile.itemsize
 
 
 @loop()
-def _add_tile(tile: Any, m: Any, length: Any, gram: Any) -> None:
-    """Add the products of m rows of a tile to the lower half of `gram`."""
-    base = address_of(tile)
+def _fill_centred(
+    addresses: Any, offset: Any, width: Any, chosen: Any, tile: Any, norms: Any, to_zero: Any
+) -> None:
+    """Do the same less the chosen row; add to the norms of rows as they were, and to the products with it."""
+    near = carray(pointer(addresses[chosen] + np.uintp(offset), tile), width)
+    for i in range(addresses.shape[0]):
+        source = carray(pointer(addresses[i] + np.uintp(offset), tile), width)
+        if i < norms.shape[0]:
+            norms[i] += squared_norm(source)
+        row = tile[i]
+        for c in range(width):
+            row[c] = source[c] - near[c]
+        if to_zero.shape[0] > 0:
+            to_zero[i] -= _dot(row, near)
+
+
+@loop(fastmath=FAST)
+def _dot(a: Any, b: Any) -> float:
+    """Return the inner product, of float64, of a row with the beginning of another."""
+    total = 0.0
+    for c in range(b.shape[0]):
+        total += np.float64(a[c]) * np.float64(b[c])
+    return total
+
+
+@loop()
+def _mirror(gram: Any) -> None:
+    for i in range(gram.shape[0]):
+        for j in range(i):
+            gram[j, i] = gram[i, j]
+
+
+@loop()
+def _add_tile(tile: Any, m: Any, width: Any, gram: Any) -> None:
+    """Add the products of so many columns of m rows of a tile to the lower half of `gram`."""
+    base, lanes = address_of(tile), LINE // tile.itemsize
+    whole = -(-width // lanes) * lanes
+    for i in range(m if whole > width else 0):
+        tile[i, width:whole] = 0.0
+    length = whole * tile.itemsize
     sums = np.empty((_DOWN, _ACROSS))
     for panel in range(0, m, _PANEL):
         for i in range(panel, m, _DOWN):
