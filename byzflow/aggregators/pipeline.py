@@ -30,7 +30,7 @@ class Pipeline(StatefulAggregator):
     pre_aggregators : sequence of PreAggregator
         Applied in order; may be empty.
     aggregator : Aggregator
-        Applied last. If it has state, so has the pipeline.
+        Applied last. If it has state, so has the pipeline. The parts of a pipeline become parts of this one.
 
     Raises
     ------
@@ -62,8 +62,12 @@ class Pipeline(StatefulAggregator):
     name: ClassVar[str] = "pipeline"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pre_aggregators", pre_aggregators(self.pre_aggregators))
-        acts("aggregator", self.aggregator, "aggregate", "Pass a rule.")
+        before, last = pre_aggregators(self.pre_aggregators), self.aggregator
+        acts("aggregator", last, "aggregate", "Pass a rule.")
+        if type(last) is Pipeline:
+            before, last = (*before, *last.pre_aggregators), last.aggregator
+        object.__setattr__(self, "pre_aggregators", before)
+        object.__setattr__(self, "aggregator", last)
 
     @property
     def operators(self) -> tuple[Operator, ...]:

@@ -6,7 +6,7 @@ A chain may end in a column-wise rule, which then sees the columns of W X one bl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from byzflow.operators.columnwise import ColumnwiseOperator
 from byzflow.operators.linear import LinearOperator, Weights, as_plan, geometry_of
 from byzflow.operators.rows import RowOperator, Stats
 
-__all__ = ("Chain", "compose", "fusable", "segments")
+__all__ = ("Chain", "compose", "drawn", "fusable", "segments")
 
 
 def fusable(first: Operator, then: Operator) -> bool:
@@ -173,6 +173,25 @@ class Chain(RowOperator):
     def finish(self, answer: list[Array]) -> Any:
         """Return what the last rule returns."""
         return self.last.finish(answer)
+
+
+def drawn(rule: Any, n: int) -> Any:
+    """Return a rule that draws at random as it draws now for n rows, so that to solve it again is the same.
+
+    Examples
+    --------
+    >>> from byzflow.pre_aggregators import Bucketing
+    >>> sorted(drawn(Bucketing(2), 3).perm)
+    [0, 1, 2]
+    """
+    if not isinstance(rule, Chain):
+        draw = getattr(rule, "drawn", None)
+        return rule if draw is None else draw(n)
+    stages = []
+    for stage in rule.stages:
+        stages.append(drawn(stage, n))
+        n = len(stages[-1].pre_aggregate([np.zeros(1)] * n))
+    return replace(rule, stages=tuple(stages))
 
 
 def _known_only_by_number(k: int) -> Any:

@@ -98,6 +98,10 @@ class Bucketing(LinearPreAggregator):
         places = (index_without(i, nodes) for i in self.perm)
         return replace(self, perm=tuple(place for place in places if place is not None))
 
+    def drawn(self, n: int) -> Self:
+        """Return the rule with an order for n rows: its own, or what it draws now."""
+        return self if self.perm is not None else replace(self, perm=self._groups(n).tolist())
+
     def solve(self, stats: Stats, n: int) -> Weights:
         """Return the weights of the rows: where all are finite, the same for each group in its order."""
         if stats:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from byzflow.engine.node.streams import generator, torch_seed
+from byzflow.operators.checks import positive
 
-__all__ = ("Batches", "FlatModel", "global_stream", "own_model")
+__all__ = ("Batches", "Draws", "FlatModel", "own_model")
 
 _GLOBAL_STREAM = threading.Lock()
 """Layers such as dropout draw from torch's one global generator: only one thread may steer it at a time."""
@@ -30,7 +31,7 @@ def own_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Modul
     """
     if isinstance(model, nn.Module):
         return copy.deepcopy(model)
-    with global_stream(torch_seed(seed, "everyone", 0, "model")):
+    with _global_stream(torch_seed(seed, "everyone", 0, "model")):
         made = model()
     if not isinstance(made, nn.Module):
         raise TypeError(
@@ -39,8 +40,8 @@ def own_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Modul
     return made
 
 
-@contextmanager
-def global_stream(seed: int) -> Iterator[None]:
+@contextlib.contextmanager
+def _global_stream(seed: int) -> Iterator[None]:
     """Give torch's global generator a seed inside the block, and its old state back after it."""
     with _GLOBAL_STREAM:
         before = torch.get_rng_state()
@@ -49,6 +50,41 @@ def global_stream(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.set_rng_state(before)
+
+
+class Draws:
+    """Gives code that may draw from torch's global generator a stream of its own.
+
+    Whether it draws is found out when it first runs, unless that is known: what does not is not held up.
+
+    Examples
+    --------
+    >>> draws, noise = Draws(), []
+    >>> for _ in range(2):
+    ...     with draws.stream(0, "node", 0, "forward"):
+    ...         noise.append(torch.rand(1))
+    >>> bool(noise[0] == noise[1])
+    True
+    """
+
+    def __init__(self, known: bool = False) -> None:
+        self._draws = True if known else None
+
+    def stream(
+        self, seed: int, node: int | str, round: int, purpose: str
+    ) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the code runs: its generator has this key."""
+        if self._draws is False:
+            return contextlib.nullcontext()
+        return self._watched(torch_seed(seed, node, round, purpose))
+
+    @contextlib.contextmanager
+    def _watched(self, seed: int) -> Iterator[None]:
+        with _global_stream(seed):
+            before = None if self._draws else torch.get_rng_state()
+            yield
+            if before is not None:
+                self._draws = not torch.equal(before, torch.get_rng_state())
 
 
 class FlatModel:
@@ -78,7 +114,7 @@ class FlatModel:
             stop = start + parameter.numel()
             parameter.data = self.vector[start:stop].view(parameter.shape)
             start = stop
-        self.draws = any(map(_draws, module.modules()))
+        self.draws = Draws(any(map(_draws, module.modules())))
 
     def gradient(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the gradient of `loss`, shape ``(d,)``; zeros for parameters it does not depend on."""
@@ -98,7 +134,8 @@ def _draws(layer: nn.Module) -> bool:
 class Batches:
     """Mini-batches of a data set, a pure function of (seed, node, round).
 
-    Each pass over the data is a fresh permutation; the tail that does not fill a batch is left out.
+    Each pass over the data is a fresh permutation; the tail that does not fill a batch is left out. What a
+    data set draws from torch's generator for its examples, as augmentations do, is keyed likewise.
 
     Parameters
     ----------
@@ -116,8 +153,7 @@ class Batches:
     """
 
     def __init__(self, data: Any, batch_size: int, *, seed: int, node: int | str) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        positive("batch_size", batch_size)
         if isinstance(data, tuple | list) and len(data) == 2:
             self._x, self._y = torch.as_tensor(data[0]), torch.as_tensor(data[1])
             self._items = None
@@ -135,6 +171,7 @@ class Batches:
         self.batch_size = min(batch_size, self.size)
         self._key = (seed, node)
         self._pass: tuple[int, torch.Tensor] | None = None
+        self._draws = Draws()
 
     def at(self, round: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the batch of a round."""
@@ -145,6 +182,7 @@ class Batches:
         index = self._pass[1][place * self.batch_size : (place + 1) * self.batch_size]
         if self._items is None:
             return self._x[index.to(self._x.device)], self._y[index.to(self._y.device)]
-        pairs = [self._items[int(i)] for i in index]
+        with self._draws.stream(*self._key, round, "examples"):
+            pairs = [self._items[int(i)] for i in index]
         x, y = zip(*pairs, strict=True)
         return torch.stack([torch.as_tensor(v) for v in x]), torch.stack([torch.as_tensor(v) for v in y])

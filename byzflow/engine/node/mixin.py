@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from byzflow.engine.fitting import is_by_node
 from byzflow.engine.identity import described
-from byzflow.engine.node.mixing import Neighborhood, mixed
+from byzflow.engine.node.mixing import Neighborhood, mixed, weighted
 from byzflow.engine.node.streams import seeded
 
 __all__ = ("P2PByzantineMixin", "P2PHonestMixin")
@@ -124,10 +123,7 @@ class P2PHonestMixin:
 
     def p2p_set_mixing(self, weights: Sequence[float]) -> None:
         """Take this round's weights of the own row and the neighbours', for a rule that has any."""
-        rule = self.p2p_agg
-        fields = dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ()
-        if any(item.name == "mixing" for item in fields):
-            self.p2p_agg = dataclasses.replace(rule, mixing=tuple(weights))
+        self.p2p_agg = weighted(self.p2p_agg, weights)
 
     def p2p_set_seed(self, seed: int) -> None:
         """Take the seed of this round, for rules that draw at random and have none of their own."""

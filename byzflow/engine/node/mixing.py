@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from byzflow.aggregators.pipeline import Pipeline
 from byzflow.engine.fitting import candidates, is_by_node, sees_nodes, tolerance
 from byzflow.exceptions import ToleranceError
 from byzflow.operators.checks import carried
 
-__all__ = ("Neighborhood", "mixed")
+__all__ = ("Neighborhood", "mixed", "weighted")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,23 @@ def mixed(
     raise refusal
 
 
+def weighted(rule: Any, weights: Sequence[float]) -> Any:
+    """Return a rule with these mixing weights, if it takes any; of a `Pipeline`, its aggregator takes them.
+
+    Examples
+    --------
+    >>> from byzflow.engine.peer_to_peer.gossip import PlainGossip
+    >>> weighted(Pipeline((), PlainGossip()), [0.75, 0.25]).aggregator.mixing
+    (0.75, 0.25)
+    """
+    if isinstance(rule, Pipeline):
+        return dataclasses.replace(rule, aggregator=weighted(rule.aggregator, weights))
+    fields = dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ()
+    if not any(item.name == "mixing" for item in fields):
+        return rule
+    return dataclasses.replace(rule, mixing=tuple(weights))
+
+
 def _run(rule: Any, vectors: Any, state: Any, nodes: Sequence[int] | None) -> tuple[Any, Any]:
     """Return the mixed vector and what is to be remembered, of these nodes if it is by node."""
     if not callable(getattr(rule, "step", None)) or (nodes is None and is_by_node(rule)):
@@ -128,7 +146,8 @@ def _fits(pre: Any, rule: Any, who: Neighborhood | None, state: Any) -> Iterator
 
 def _with_weights_of(rule: Any, given: Any, n: int) -> Any:
     """Keep mixing weights that are given for these very rows, as a node may be told them in each round."""
-    weights = getattr(given, "mixing", None)
+    last = given.aggregator if isinstance(given, Pipeline) else given
+    weights = getattr(last, "mixing", None)
     if rule is given or weights is None or len(weights) != n:
         return rule
-    return dataclasses.replace(rule, mixing=weights)
+    return weighted(rule, weights)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import random
 import zlib
+from operator import index
 from typing import Any
 
 import numpy as np
 
 from byzflow.aggregators.pipeline import Pipeline
+from byzflow.attacks.adaptive import AdaptiveAttack
 
 __all__ = ("generator", "seeded", "torch_seed")
 
@@ -39,8 +41,8 @@ def generator(seed: int, node: int | str, round: int, purpose: str) -> np.random
     >>> bool((a.permutation(5) == b.permutation(5)).all())
     True
     """
-    name = node if isinstance(node, int) else zlib.crc32(node.encode())
-    key = np.random.SeedSequence([seed, name, round, zlib.crc32(purpose.encode())])
+    name = zlib.crc32(node.encode()) if isinstance(node, str) else index(node)
+    key = np.random.SeedSequence([index(seed), name, round, zlib.crc32(purpose.encode())])
     return np.random.Generator(np.random.Philox(key))
 
 
@@ -61,7 +63,7 @@ def seeded(rule: Any, seed: int | None, round: int, n: int | None, node: int | s
     Parameters
     ----------
     rule : object
-        A rule or a `Pipeline`, whose parts are seen to one by one.
+        A rule; or a `Pipeline`, or an attack that tries itself out on rules: their parts one by one.
     seed : int or None
         Seed of the run; None leaves the rule as it is.
     round : int
@@ -78,10 +80,10 @@ def seeded(rule: Any, seed: int | None, round: int, n: int | None, node: int | s
     """
     if seed is None:
         return rule
-    if isinstance(rule, Pipeline):
-        parts = enumerate(rule.operators)
+    if isinstance(rule, Pipeline | AdaptiveAttack):
+        parts = enumerate((*rule.pre_aggregators, rule.aggregator))
         *before, last = (seeded(part, seed, round, None, f"{node}/{place}") for place, part in parts)
-        return Pipeline(before, last)
+        return dataclasses.replace(rule, pre_aggregators=tuple(before), aggregator=last)
     unset = object()
     sources = {name: getattr(rule, name, unset) for name in ("perm", "rng", "seed")}
     change: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from byzflow.attacks.adaptive import AdaptiveAttack
 from byzflow.engine.node.base import ByzantineNode
 from byzflow.engine.node.mixin import P2PByzantineMixin
-from byzflow.engine.node.streams import torch_seed
+from byzflow.engine.node.streams import seeded, torch_seed
 from byzflow.engine.node.torch_honest import TorchHonestNode
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.checks import acts
@@ -92,7 +94,7 @@ class TorchByzantineNode(P2PByzantineMixin, ByzantineNode):
         if self.learner is not None and getattr(attack, "uses_model_batch", False):
             known["model"] = self.learner.model
             known["x"], known["y"] = self.learner.next_batch()
-        with one_thread():
+        with one_thread(), self._stream(attack):
             return self._apply(attack, known)
 
     def byzantine_gradient_for_next_batch(self, honest_grads: Sequence[Any] | None = None) -> Any:
@@ -146,4 +148,12 @@ class TorchByzantineNode(P2PByzantineMixin, ByzantineNode):
         if any(item.name == "seed" for item in fields) and self.attack.seed is None:
             seed = torch_seed(self.seed, self.node, self.round, "attack")
             return dataclasses.replace(self.attack, seed=seed)
+        if isinstance(self.attack, AdaptiveAttack):
+            return seeded(self.attack, self.seed, self.round, None, f"{self.node}/attack")
         return self.attack
+
+    def _stream(self, attack: Any) -> contextlib.AbstractContextManager[None]:
+        """Return what an attack that runs the model draws for its layers from."""
+        if self.learner is None or not getattr(attack, "uses_model_batch", False):
+            return contextlib.nullcontext()
+        return self.learner.forward_stream()

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from byzflow.engine.node.base import HonestNode
-from byzflow.engine.node.flat import Batches, FlatModel, global_stream, own_model
+from byzflow.engine.node.flat import Batches, FlatModel, own_model
 from byzflow.engine.node.mixin import P2PHonestMixin
-from byzflow.engine.node.streams import torch_seed
 from byzflow.kernels.threads import one_thread
-from byzflow.operators.checks import finite, real
+from byzflow.operators.checks import finite, nonnegative, real
 
 __all__ = ("TorchHonestNode",)
 
@@ -93,6 +92,7 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         if not callable(lr):
             real("lr", lr, least=0.0)
         finite("weight_decay", weight_decay)
+        nonnegative("seed", seed)
         self.device = torch.device(device)
         self.model = own_model(model, seed).to(self.device)
         self.criterion = loss or nn.CrossEntropyLoss()
@@ -116,7 +116,7 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
     def honest_gradient(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return the plain gradient on a batch, weight decay included, shape ``(d,)``."""
         self.model.train()
-        with one_thread(), self._stream():
+        with one_thread(), self.forward_stream():
             gradient = self._flat.gradient(self.criterion(self.model(x), y))
         return gradient.add_(self._flat.vector, alpha=self.weight_decay) if self.weight_decay else gradient
 
@@ -176,7 +176,6 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         self._flat.vector.sub_(vec.to(self._flat.vector), alpha=lr)
         self.round += 1
 
-    def _stream(self) -> contextlib.AbstractContextManager[None]:
-        if not self._flat.draws:
-            return contextlib.nullcontext()
-        return global_stream(torch_seed(self.seed, self.node, self.round, "forward"))
+    def forward_stream(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which layers that draw, as dropout does, draw from this round's stream."""
+        return self._flat.draws.stream(self.seed, self.node, self.round, "forward")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from byzflow.aggregators.pipeline import Pipeline
 from byzflow.engine.fitting import is_by_node, sees_nodes
 from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.rules import is_rule
@@ -20,7 +21,7 @@ from byzflow.kernels.rows import Rows
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import Operator
 from byzflow.operators.checks import mapping
-from byzflow.operators.compose import compose, segments
+from byzflow.operators.compose import compose, drawn, segments
 from byzflow.operators.linear import Weights
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_blocks, assemble, measure_blocks, solve_tree
@@ -66,12 +67,12 @@ class Reduction:
         fused = self.fused(pre, rule, round, len(rows))
         if fused is None:
             return await self._apart(rows, pre, rule)
-        if self.pool is not None:
-            value = await self._scheduled(fused, rows, self.pool)
+        pool = self._pool_for(rows)
+        if pool is not None:
+            fused = drawn(fused, len(rows))  # the plan is made there, and once more for the report
+            value = await self._scheduled(fused, rows, pool)
             return value, row_weights(_plan(fused, as_rows(rows))) if _is_small(rows) else None, self.state
         if not _is_small(rows):
-            if self._cluster is not None:
-                return await self._scheduled(fused, rows, self._cluster), None, self.state
             answers, plan = await asyncio.to_thread(fused.run_planned, rows)
             return answers[0], row_weights(plan), self.state
         answer, plan = _eager(fused, rows)
@@ -79,7 +80,7 @@ class Reduction:
 
     def fused(self, pre: Any, rule: Any, round: int, n: int) -> RowOperator | None:
         """Return the rules of a round as one rule over n rows, or None if they are not that."""
-        if callable(getattr(rule, "step", None)):
+        if callable(getattr(rule, "step", None)) and type(rule) is not Pipeline:
             return None
         return rule_of(*(seeded(part, self.seed, round, n) for part in (pre, rule)))
 
@@ -92,7 +93,7 @@ class Reduction:
         if callable(getattr(rule, "step", None)) and (sees_nodes(pre, rule) or not is_by_node(rule)):
             value, state = await _call(rule.step, mixed, self.state)
             return value, None, state
-        pool = self.pool or (None if _is_small(mixed) else self._cluster)
+        pool = self._pool_for(mixed)
         if pool is not None and isinstance(rule, Operator):
             return await self._scheduled(rule, mixed, pool), None, self.state
         value = await _call(rule.aggregate, mixed)
@@ -101,6 +102,9 @@ class Reduction:
                 f"{type(rule).__name__}.aggregate must return a vector; got None. Return the aggregate."
             )
         return value, None, self.state
+
+    def _pool_for(self, rows: Sequence[Any]) -> Any:
+        return self.pool or (None if _is_small(rows) else self._cluster)
 
     async def _scheduled(self, rule: Any, rows: Sequence[Any], pool: Any) -> Any:
         return (await self.scheduler(rule, pool).run({rule.input_key: list(rows)}))["agg"]
@@ -115,12 +119,14 @@ class Reduction:
 def rule_of(pre: Any, rule: Any) -> RowOperator | None:
     """Return pre-aggregator and aggregator as one rule over rows, or None if they are not that.
 
+    A `Pipeline` whose aggregator has no state is its parts.
+
     Examples
     --------
     >>> rule_of(None, object()) is None
     True
     """
-    parts = [part for part in (pre, rule) if part is not None]
+    parts = [*(() if pre is None else (pre,)), *(rule.operators if type(rule) is Pipeline else (rule,))]
     if not all(map(is_rule, parts)):
         return None
     return compose(parts) if len(segments(parts)) == 1 else None

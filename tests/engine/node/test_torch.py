@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.aggregators.norm_wise import FoolsGold, StatefulCenteredClipping
+from byzflow.aggregators.pipeline import Pipeline
+from byzflow.attacks import LabelFlipAttack, OptimalEmpire, OptimalLittle
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
+from byzflow.pre_aggregators import Bucketing
 
 DATA = (torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2)
 
@@ -102,6 +106,55 @@ def test_what_layers_draw_does_not_depend_on_who_seeded_the_process(layer: nn.Mo
         return node.honest_gradient_for_next_batch()
 
     assert torch.equal(gradient(3), gradient(4))
+
+
+class Functional(nn.Linear):
+    """Dropout without a layer of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+
+class Augmented(torch.utils.data.TensorDataset):
+    """Examples with noise, drawn anew whenever one is looked at."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        x, y = super().__getitem__(index)
+        return x + torch.randn(3), y
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [(lambda: Functional(3, 2), DATA), (net, Augmented(*DATA))],
+    ids=["forward", "examples"],
+)
+def test_whatever_draws_from_the_global_stream_gets_one_of_its_node(model: Any, data: Any) -> None:
+    def gradients(process_seed: int) -> torch.Tensor:
+        torch.manual_seed(process_seed)
+        node = TorchHonestNode(model, data, batch_size=8, lr=0.0)
+        made = []
+        for round in range(3):
+            node.begin_round(round)
+            made.append(node.honest_gradient(*node.next_batch()))
+        return torch.stack(made)
+
+    assert torch.equal(gradients(3), gradients(4))
+
+
+def test_numbers_of_numpy_are_seeds_and_nodes() -> None:
+    plain, numbers = (
+        TorchHonestNode(net, DATA, seed=seed, node=node, batch_size=8)
+        for seed, node in [(3, 2), (np.int64(3), np.int64(2))]
+    )
+    assert torch.equal(plain.get_param_vector(), numbers.get_param_vector())
+    assert torch.equal(plain.honest_gradient_for_next_batch(), numbers.honest_gradient_for_next_batch())
+
+
+def test_a_seed_below_zero_and_half_an_example_are_named() -> None:
+    with pytest.raises(ValueError, match="seed"):
+        TorchHonestNode(net, DATA, seed=-1)
+    with pytest.raises(TypeError, match="batch_size"):
+        TorchHonestNode(net, DATA, batch_size=2.5)  # type: ignore[arg-type]  # what is refused
 
 
 def test_momentum_is_a_running_mean() -> None:
@@ -212,6 +265,26 @@ def test_an_unseeded_attack_draws_anew_each_round_and_the_same_again() -> None:
     first, second = (node.byzantine_gradient_for_next_batch(shown) for _ in range(2))
     assert not torch.equal(first, second)
     assert torch.equal(first, twin.byzantine_gradient_for_next_batch(shown))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        LabelFlipAttack(num_classes=2),
+        OptimalLittle(1, CoordinateWiseMedian(), [Bucketing(2)]),
+        OptimalEmpire(1, Pipeline([Bucketing(2)], CoordinateWiseMedian())),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_what_an_attack_draws_by_a_model_or_a_rule_is_keyed_by_its_node(attack: Any) -> None:
+    shown = torch.randn(7, 26, generator=torch.Generator().manual_seed(1)).unbind()
+
+    def sent(process_seed: int) -> torch.Tensor:
+        torch.manual_seed(process_seed)
+        node = TorchByzantineNode(attack, dropping, DATA, seed=1, node="b")
+        return torch.stack([node.byzantine_gradient_for_next_batch(shown) for _ in range(3)])
+
+    assert torch.equal(sent(3), sent(4))
 
 
 def test_an_attack_with_state_carries_it_and_saves_it() -> None:

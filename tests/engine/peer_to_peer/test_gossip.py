@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from byzflow.aggregators.geometric_wise.monna import MoNNA
+from byzflow.aggregators.pipeline import Pipeline
+from byzflow.engine.graph.executor import run_operator
+from byzflow.engine.graph.pool import ActorPoolConfig
 from byzflow.engine.peer_to_peer.gossip import (
     UBAR,
     BridgeMedian,
@@ -22,6 +25,7 @@ from byzflow.engine.peer_to_peer.gossip import (
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.weights import mixing_matrix
 from byzflow.exceptions import ToleranceError
+from byzflow.pre_aggregators import Clipping
 from byzflow.testing import CHECKS, HOSTILE, Laws, hostile_rows, rows
 
 N = 11
@@ -192,6 +196,15 @@ def test_ubar_asks_only_for_the_own_loss_and_those_of_near_neighbors():
     )
     assert asked == [3, 2, 4]
     assert out.tolist() == [0.25 * 3 + 0.75 * 2] * 2
+
+
+async def test_ubar_with_a_loss_runs_whole_in_a_pipeline_and_on_a_pool():
+    X = [np.full(2, float(v)) for v in (3, 2, 9, 4, 50)]
+    rule = UBAR(rho=0.5, loss=lambda x: float(x[0]))
+    expected = rule.aggregate(X)
+    np.testing.assert_array_equal(Pipeline([Clipping(1e9)], rule).aggregate(X), expected)
+    pool = ActorPoolConfig("thread", 2)
+    np.testing.assert_array_equal(await run_operator(rule, {"gradients": X}, pool_config=pool), expected)
 
 
 def test_ubar_takes_the_best_where_no_neighbor_does_better_and_a_nan_loss_never_wins():

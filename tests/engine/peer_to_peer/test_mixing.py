@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.aggregators.pipeline import Pipeline
 from byzflow.engine.node.mixin import P2PHonestMixin
 from byzflow.engine.node.torch import TorchHonestNode
 from byzflow.engine.peer_to_peer.gossip import PlainGossip
@@ -13,6 +15,7 @@ from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
 from byzflow.engine.peer_to_peer.weights import mixing_matrix
 from byzflow.pre_aggregators.bucketing import Bucketing
+from byzflow.pre_aggregators.clipping import Clipping
 from tests.engine.peer_to_peer.nodes import (
     Failing,
     Quadratic,
@@ -49,10 +52,13 @@ class Mixing(P2PHonestMixin):
         self.theta = vec
 
 
-async def test_metropolis_weights_reach_the_rules_of_nodes_with_the_mixin():
+@pytest.mark.parametrize(
+    "rule", [PlainGossip(), Pipeline([Clipping(1e9)], PlainGossip())], ids=["rule", "pipeline"]
+)
+async def test_metropolis_weights_reach_the_rules_of_nodes_with_the_mixin(rule):
     edges = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0), (0, 2)]
     topology = Topology(5, [*edges, *((j, i) for i, j in edges)])
-    nodes = [Mixing(i**2, PlainGossip()) for i in range(5)]
+    nodes = [Mixing(i**2, rule) for i in range(5)]
     await play(PeerToPeer(nodes, [], topology, mixing="metropolis"), rounds=2)
     W = mixing_matrix(topology, "metropolis")
     want = W @ W @ np.arange(5.0) ** 2

@@ -79,6 +79,9 @@ class UBAR(LinearAggregator):
                 f"loss must be a function of a parameter vector; got {type(self.loss).__name__}. "
                 "Pass one, or losses."
             )
+        if self.loss is not None:  # it sees whole rows, not their statistics
+            for way in ("by_phases", "supports_subtasks", "supports_barriered_subtasks"):
+                object.__setattr__(self, way, False)
 
     def without(self, nodes: Collection[int]) -> Self:
         """Return the rule with the losses of the rows that are left."""
