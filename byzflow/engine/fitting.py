@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 from byzflow.aggregators.pipeline import Pipeline
@@ -24,7 +25,7 @@ def tolerance(rules: Sequence[Any], n: int) -> int:
     parts: list[Any] = []
     for rule in rules:
         parts += rule.operators if isinstance(rule, Pipeline) else (rule,)
-    known = [part.f for part in parts if isinstance(getattr(part, "f", None), int)]
+    known = [int(part.f) for part in parts if isinstance(getattr(part, "f", None), Integral)]
     return min(known) if known else (n - 1) // 2
 
 
@@ -34,11 +35,11 @@ def lowered(rule: Any, by: int) -> Any:
         before = tuple(lowered(part, by) for part in rule.pre_aggregators)
         return Pipeline(before, lowered(rule.aggregator, by))
     f = getattr(rule, "f", None)
-    if not isinstance(f, int) or not dataclasses.is_dataclass(rule) or isinstance(rule, type):
+    if not isinstance(f, Integral) or not dataclasses.is_dataclass(rule) or isinstance(rule, type):
         return rule
     if "f" not in {item.name for item in dataclasses.fields(rule) if item.init}:
         return rule
-    return dataclasses.replace(rule, f=max(0, f - by))
+    return dataclasses.replace(rule, f=max(0, int(f) - by))
 
 
 def candidates(pre: Any, rule: Any, out: Collection[int], by: int | None = None) -> Iterator[tuple[Any, Any]]:

@@ -97,6 +97,10 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         Checkpoint(tmp_path / "absent").read()
 
 
+def test_the_interval_may_be_a_number_of_numpy() -> None:
+    assert Checkpoint("x", every=np.int64(2)).every == 2
+
+
 @pytest.mark.parametrize("every", [0, -1, 1.5])
 def test_the_interval_is_checked(every: Any) -> None:
     with pytest.raises(ValueError, match="every"):

@@ -148,3 +148,12 @@ async def test_a_pipeline_too_demanding_for_what_is_left_runs_with_lower_f() -> 
 def test_a_pipeline_lets_as_many_go_as_its_parts() -> None:
     rule = Pipeline((NearestNeighborMixing(f=2),), CoordinateWiseTrimmedMean(f=1))
     assert tolerance([rule], 9) == 1
+
+
+def test_tolerance_given_as_a_number_of_numpy_counts_and_is_lowered() -> None:
+    for rule in (
+        CoordinateWiseTrimmedMean(np.uint8(1)),
+        Pipeline([], CoordinateWiseTrimmedMean(np.int64(1))),
+    ):
+        assert tolerance([rule], 9) == 1
+        assert tolerance([lowered(rule, 3)], 9) == 0

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from byzflow.engine.node.context import NodeContext
 from byzflow.exceptions import NodeLostError
 
@@ -42,7 +44,7 @@ class MessageRouter:
     def __init__(
         self, *, topology: Any = None, node_id: int | str, node_id_map: Mapping[int, str] | None = None
     ) -> None:
-        if topology is not None and isinstance(node_id, int) and not 0 <= node_id < topology.n:
+        if topology is not None and isinstance(node_id, int | np.integer) and not 0 <= node_id < topology.n:
             raise ValueError(
                 f"Node {node_id} is not in topology; that has nodes 0 to {topology.n - 1}. Choose one."
             )
@@ -144,4 +146,4 @@ class MessageRouter:
         for index, name in self.node_id_map.items():
             if name == self.node_id:
                 return index
-        return self.node_id if isinstance(self.node_id, int) else None
+        return int(self.node_id) if isinstance(self.node_id, int | np.integer) else None

@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,6 +192,7 @@ def test_neighbours_come_from_the_topology_each_once_and_never_oneself() -> None
     assert router(ring).get_out_neighbors_internal() == [1]
     assert router(ring).get_in_neighbors() == ["c"]
     assert MessageRouter(topology=ring, node_id=0).get_out_neighbors() == [1]
+    assert MessageRouter(topology=ring, node_id=np.int64(0)).get_out_neighbors() == [1]
     assert router().get_out_neighbors() == []
     assert router().can_send_to("anyone")
     assert not router().can_send_to("a")
