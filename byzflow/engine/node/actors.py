@@ -142,7 +142,13 @@ class NodeActor:
         """The class or factory of the node."""
         return self._recipe.factory
 
-    def _move(self, state: State, patience: float) -> Move:
+    def _touch(self) -> bool:
+        """Note that the node is called from now on; return whether it never was."""
+        backend: Any = self._ref._backend
+        was_untouched, backend.is_untouched = backend.is_untouched, False
+        return bool(was_untouched)
+
+    def _move(self, state: State | None, patience: float) -> Move:
         """Begin to make the node anew on a live worker of its runtime, as it was first made."""
         backend: Any = self._ref._backend
         recipe = (self._recipe.factory, self._recipe.args, self._recipe.kwargs)

@@ -119,7 +119,11 @@ class Roster:
         self._hosts = by_host(self._seated)
         self._ids = {indices: [self.seat(i).object_id for i in indices] for _, indices in self._hosts}
 
-    def move(self, index: int, state: State, *, patience: float) -> Move:
+    def untouched(self, indices: Collection[int]) -> set[int]:
+        """Return those of some spawned nodes that are as they were made; a run is about to call them."""
+        return {index for index in indices if self.nodes[index]._touch()}
+
+    def move(self, index: int, state: State | None, *, patience: float) -> Move:
         """Begin to make a spawned node anew on a live worker, as it was first made, and to give it its state.
 
         It is called where it was until it is seated there. If there is no worker, it waits for `patience`

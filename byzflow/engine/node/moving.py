@@ -35,14 +35,14 @@ class Move:
         Where the node was.
     recipe : sequence
         What `rebuild` takes.
-    state : State
-        What the node takes up when it is made.
+    state : State or None
+        What the node takes up when it is made; None if it is to stay so.
     patience : float
         How long to wait for a worker if there is none [seconds].
     """
 
     def __init__(
-        self, backend: DaskActorBackend, recipe: Sequence[Any], state: State, patience: float
+        self, backend: DaskActorBackend, recipe: Sequence[Any], state: State | None, patience: float
     ) -> None:
         assert backend.runtime is not None
         self._backend, self._runtime = backend, backend.runtime
@@ -105,7 +105,7 @@ class Move:
 
     async def _made(self, host: HostRef) -> Outcome:
         (outcome,) = await host.spawn_many({self._object_id: (rebuild, self._recipe, {})})
-        if outcome.error is None:
+        if outcome.error is None and self._state is not None:
             (outcome,) = await host.call_many([Call(self._object_id, "resident_restore", (self._state,))])
         return outcome
 

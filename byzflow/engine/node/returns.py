@@ -88,7 +88,7 @@ class Returns:
         self,
         lost: Collection[int],
         round: int,
-        state_of: Callable[[int], State],
+        state_of: Callable[[int], State | None],
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
         *,
         patience: float = 0.0,
@@ -102,7 +102,7 @@ class Returns:
         round : int
             Number of the round under way.
         state_of : callable
-            The state that a node takes up when it is made.
+            The state that a node takes up when it is made, if any.
         catch_up : callable
             Makes nodes that are as that state says into what they were last; returns the failures.
         patience : float, default 0
@@ -140,6 +140,18 @@ class Returns:
                 self._put_off(index, outcome.error)
         return failed
 
+    async def make_anew(
+        self, lost: Collection[int], round: int, deadline: float | None
+    ) -> dict[int, Outcome]:
+        """Make nodes anew as they were made first, for somebody who has a state for them.
+
+        Returns
+        -------
+        dict of int to Outcome
+            Only the nodes for which that fails, with the reason.
+        """
+        return await self.bring_back(lost, round, _no_state, _caught_up, patience=patience(deadline))
+
     def give_up(self, indices: Collection[int]) -> None:
         """Take nodes back in no later round."""
         self.stranded.difference_update(indices)
@@ -171,7 +183,7 @@ class Returns:
     async def _attempt(
         self,
         indices: Collection[int],
-        state_of: Callable[[int], State],
+        state_of: Callable[[int], State | None],
         catch_up: Callable[[Collection[int]], Awaitable[dict[int, Outcome]]],
         patience: float,
     ) -> dict[int, Outcome]:
@@ -193,7 +205,7 @@ class Returns:
                     failed[index] = _made_anew(outcome)
         return failed | await catch_up([i for i in indices if i not in failed])
 
-    async def _moved(self, index: int, state_of: Callable[[int], State], patience: float) -> Outcome:
+    async def _moved(self, index: int, state_of: Callable[[int], State | None], patience: float) -> Outcome:
         """Return how it went that a node was made anew, waiting for that if it has not taken long before.
 
         Raises
@@ -241,6 +253,15 @@ def _made_anew(outcome: Outcome) -> Outcome:
 def _can_spare(host: Any) -> bool:
     """Whether the cluster of a host has replaced the workers that it lost, and can go on with one less."""
     return bool(host.runtime.can_spare)
+
+
+def _no_state(index: int) -> None:
+    """Return what a node takes up that is to stay as it is made."""
+
+
+async def _caught_up(indices: Collection[int]) -> dict[int, Outcome]:
+    """Say that nodes have nothing to catch up with."""
+    return {}
 
 
 class _GuiltyError(NodeLostError):

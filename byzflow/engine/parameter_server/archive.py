@@ -10,6 +10,7 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.identity import differences
 from byzflow.engine.node.answers import Exclusion, Reason, refusal
 from byzflow.engine.node.calls import Roster
+from byzflow.engine.node.returns import Returns
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.exceptions import CheckpointError, NodeLostError
 
@@ -118,7 +119,7 @@ class Archive:
         self.checkpoint.write(tree)
 
     async def read(
-        self, deadline: float | None, about: Callable[[int], Mapping[str, str]]
+        self, deadline: float | None, about: Callable[[int], Mapping[str, str]], returns: Returns
     ) -> tuple[int, Mapping[str, Any] | None]:
         """Give every node its state back; return the rounds done and the rule's memory.
 
@@ -130,6 +131,8 @@ class Archive:
             Seconds for the nodes.
         about : callable
             What this run is, from the rounds done.
+        returns : Returns
+            Makes nodes anew whose worker is gone: the file has all that they need.
 
         Raises
         ------
@@ -148,7 +151,7 @@ class Archive:
         known = {i: nodes[name] for i, name in enumerate(names) if nodes[name] is not None}
         error = NodeLostError("the checkpoint has no state of it; it did not answer when that was written")
         self.missing = {i: Outcome(error=error) for i in range(len(names)) if i not in known}
-        outcomes = await self._call("resident_load", known, deadline)
+        outcomes = await self._load(known, tree["round"], deadline, returns)
         for index, outcome in outcomes.items():
             if outcome.error is not None and index in self._cohort.byzantine:
                 self.missing[index] = outcome
@@ -158,6 +161,18 @@ class Archive:
                     f"({outcome.error!r}). Make the nodes as they were made first."
                 )
         return tree["round"], tree.get("rule")
+
+    async def _load(
+        self, states: Mapping[int, tuple[Any, ...]], round: int, deadline: float | None, returns: Returns
+    ) -> dict[int, Outcome]:
+        """Give nodes their states, and make those anew whose worker goes; return how it went."""
+        outcomes = dict(await self._call("resident_load", states, deadline))
+        failed: dict[int, Outcome] = {}
+        while lost := {i for i in outcomes if isinstance(outcomes[i].error, NodeLostError)} - failed.keys():
+            failed |= await returns.make_anew(lost, round, deadline)
+            again = {i: states[i] for i in lost - failed.keys()}
+            outcomes |= {**await self._call("resident_load", again, deadline), **failed}
+        return outcomes
 
     def _check(self, tree: Mapping[str, Any], about: Callable[[int], Mapping[str, str]]) -> None:
         path = self.checkpoint.path

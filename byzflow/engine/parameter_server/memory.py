@@ -20,11 +20,19 @@ LIGHT = 1 << 16  # bytes of a Byzantine node's state up to which it is kept ever
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a node before round `round`; or after its attack of that round, before the update."""
+    """The state of a node before round `round`; or after its attack of that round, before the update.
+
+    There is no `state` of a node that was as it had been made.
+    """
 
     round: int
-    state: State
+    state: State | None
     attacked: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the state."""
+        return 0 if self.state is None else len(self.state)
 
 
 class Memory:
@@ -67,8 +75,8 @@ class Memory:
         past = self._snapshots[index].round if index in self._snapshots else 0
         return sum(round >= past for round in self._updates) - self._every
 
-    def state(self, index: int) -> State:
-        """Return the state that a node has to take up when it is made anew."""
+    def state(self, index: int) -> State | None:
+        """Return the state that a node has to take up when it is made anew, if any."""
         return self._snapshots[index].state
 
     def drop(self, indices: Collection[int]) -> None:
@@ -85,8 +93,9 @@ class Memory:
         due = [i for i in self._rota.due(round) if i not in absent]
         away = [i for i in due if self._roster.is_away(i)]
         if away:
+            self._snapshots |= {i: Snapshot(round, None) for i in self._roster.untouched(away)}
             await self._save(away, round, deadline)
-        sizes = {i: len(self._snapshots[i].state) if self.knows(i) else 0 for i in due}
+        sizes = {i: self._snapshots[i].size if self.knows(i) else 0 for i in due}
         self._rota.saved(round, sizes)
 
     async def _save(self, indices: Collection[int], round: int, deadline: float | None) -> None:
@@ -99,7 +108,7 @@ class Memory:
             if outcome.error is None:
                 self._snapshots[index] = Snapshot(round, outcome.value)
         self._light = frozenset(
-            i for i in self._cohort.byzantine if self.knows(i) and len(self._snapshots[i].state) <= LIGHT
+            i for i in self._cohort.byzantine if self.knows(i) and self._snapshots[i].size <= LIGHT
         )
         self._forget()
 

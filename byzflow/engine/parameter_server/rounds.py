@@ -92,7 +92,8 @@ class Rounds:
     async def resume(self, archive: Archive, rule: Any, pre: Any) -> int:
         """Take up the run that an archive holds."""
         about = self._about(rule, pre)
-        self.number, self._reduction.state = await archive.read(self._deadline, lambda _: about)
+        read = archive.read(self._deadline, lambda _: about, self._returns)
+        self.number, self._reduction.state = await read
         self._open = None
         self._attendance = Attendance(self._roster, self._deadline)  # nobody owes what is yet to come
         self._memory = self._blank_memory()  # what it held may be of rounds that are yet to come

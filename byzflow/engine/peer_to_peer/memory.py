@@ -23,11 +23,16 @@ __all__ = ("PeerMemory",)
 
 @dataclass(slots=True)
 class _Past:
-    """A node as it was, and what it was asked since."""
+    """A node as it was, and what it was asked since; there is no `state` if it was as it had been made."""
 
     since: int
-    state: State
+    state: State | None
     calls: list[Call] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the state."""
+        return 0 if self.state is None else len(self.state)
 
 
 class PeerMemory:
@@ -61,6 +66,11 @@ class PeerMemory:
         """Return the first round of which calls are kept; `number` if none are."""
         return min((past.since for past in self._pasts.values()), default=number)
 
+    def begin(self, number: int) -> None:
+        """Note that a run begins: nodes that nobody has called are known without being asked."""
+        away = [i for i in range(len(self._peers)) if not self._peers.is_here(i)]
+        self._pasts |= {i: _Past(number, None) for i in self._peers.roster.untouched(away)}
+
     async def keep(self, number: int, deadline: float | None) -> None:
         """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept."""
         if self.returns.pending:  # the round before was cancelled on the way
@@ -72,7 +82,7 @@ class PeerMemory:
         away = [i for i in due if i not in self._peers.absent and not self._peers.is_here(i)]
         if away:
             await self._save(away, number, deadline)
-        sizes = {i: len(self._pasts[i].state) if self.knows(i) else 0 for i in due}
+        sizes = {i: self._pasts[i].size if self.knows(i) else 0 for i in due}
         self._rota.saved(number, sizes)
         oldest = self.oldest(number)
         self._sizes = {past: sizes for past, sizes in self._sizes.items() if past >= oldest}
@@ -125,7 +135,7 @@ class PeerMemory:
         wait = patience(deadline) if patient else 0.0
         return await self.returns.bring_back(indices, number, self._state, catch_up, patience=wait)
 
-    def _state(self, index: int) -> State:
+    def _state(self, index: int) -> State | None:
         return self._pasts[index].state
 
     async def _catch_up(self, indices: Collection[int], deadline: float | None) -> dict[int, Outcome]:

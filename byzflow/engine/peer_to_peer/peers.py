@@ -18,7 +18,7 @@ from byzflow.engine.node.outcomes import unreached
 from byzflow.engine.node.patience import Patience
 from byzflow.engine.node.seats import Seat, by_host, is_remote
 from byzflow.engine.node.suspects import Send
-from byzflow.exceptions import DeadlineError
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = (
     "AGGREGATE",
@@ -66,6 +66,7 @@ class Peers:
     ...         return lr
     >>> peers = Peers([Node()], [])
     >>> asyncio.run(peers.learn(deadline=5.0))
+    {}
     >>> peers.can(0, "p2p_half_step"), peers.can(0, "p2p_aggregate_and_set")
     (True, False)
     >>> outcomes = asyncio.run(peers.call({"any key": (0, [peers.ask(0, 0, "p2p_half_step", 0.5)])}, 5.0))
@@ -112,8 +113,13 @@ class Peers:
         """Note that a node has turned out not to have a method."""
         self._skills[index] -= {method}
 
-    async def learn(self, deadline: float | None) -> None:
+    async def learn(self, deadline: float | None) -> dict[int, Outcome]:
         """Find out which methods the spawned nodes have, with one rpc for each host.
+
+        Returns
+        -------
+        dict of int to Outcome
+            The nodes that went with their worker.
 
         Raises
         ------
@@ -122,8 +128,13 @@ class Peers:
         """
         unknown = [index for index in range(len(self)) if index not in self._skills]
         asks = {i: (i, [self.read(i, "resident_methods")]) for i in unknown}
+        lost: dict[int, Outcome] = {}
         for index, (outcome,) in (await self.call(asks, deadline)).items():
-            self._note(index, outcome.unwrap())
+            if isinstance(outcome.error, NodeLostError):
+                lost[index] = outcome
+            else:
+                self._note(index, outcome.unwrap())
+        return lost
 
     def ask(
         self,

@@ -214,7 +214,8 @@ class DecentralizedPeerToPeer:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to PeerToPeer.")
         async with self._turn:
             await self._learn()
-            self._number, _ = await self._archive.read(self.deadline, self._identity.after)
+            returns = self._memory.returns
+            self._number, _ = await self._archive.read(self.deadline, self._identity.after, returns)
             self.peers.gone |= self._archive.missing
             await self._memory.returns.close()
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
@@ -223,7 +224,12 @@ class DecentralizedPeerToPeer:
 
     async def _learn(self) -> None:
         """Find out what the nodes can do, and for checkpoints, what they mix by."""
-        await self.peers.learn(self.deadline)
+        self._memory.begin(self._number)
+        while lost := await self.peers.learn(self.deadline):
+            known = {i for i in lost if self._memory.knows(i)}
+            failed = await self._memory.bring_back(known, self._number, self.deadline)
+            for index in lost.keys() - known | failed.keys():
+                failed.get(index, lost[index]).unwrap()
         if self._archive is not None:
             await self._identity.learn(self.deadline)
 

@@ -26,6 +26,9 @@ class FakeRoster:
     def is_away(self, index: int) -> bool:
         return True
 
+    def untouched(self, indices: Any) -> set[int]:
+        return set()
+
     def seat(self, index: int) -> Any:
         return SimpleNamespace(object_id=str(index))
 

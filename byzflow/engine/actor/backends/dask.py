@@ -40,6 +40,8 @@ class DaskActorBackend:
         Set by `construct`: callers with many objects group them by host and use ``host.call_many``.
     object_id : str
         The object's name on that host.
+    is_untouched : bool
+        Whether the object is as it was made: nobody has called it.
     moved : object
         Another one whenever one of all backends is given another host.
     """
@@ -55,6 +57,7 @@ class DaskActorBackend:
         self.runtime: Runtime | None = None
         self._host: HostRef | None = None
         self.object_id = f"object-{uuid4().hex}"
+        self.is_untouched = True
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.object_id} on {self.host or self._spec}>"
@@ -156,7 +159,8 @@ class DaskActorBackend:
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the object; see `ActorBackend.call`."""
-        outcomes = await self._placed().call_many([Call(self.object_id, method, args, kwargs)])
+        host, self.is_untouched = self._placed(), False
+        outcomes = await host.call_many([Call(self.object_id, method, args, kwargs)])
         return outcomes[0].unwrap()
 
     async def close(self) -> None:
