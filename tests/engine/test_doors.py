@@ -11,6 +11,8 @@ import torch
 from byzflow import run_operator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.attacks import SignFlipAttack
+from byzflow.engine.actor.backends.gpu import UCXRemoteActorBackend
+from byzflow.engine.actor.backends.remote import RemoteActorBackend, RemoteActorServer
 from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
 from byzflow.engine.graph.ops import CallableOp
 from byzflow.engine.graph.pool import ActorPoolConfig
@@ -19,6 +21,9 @@ from byzflow.engine.node.actors import HonestNodeActor
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import InProcessContext
 from byzflow.engine.node.decentralized import DecentralizedNode
+from byzflow.engine.node.mesh_context import MeshRemoteContext
+from byzflow.engine.node.remote_client import RemoteNodeClient
+from byzflow.engine.node.remote_server import RemoteNodeServer
 from byzflow.engine.parameter_server.ps import ParameterServer
 from byzflow.engine.peer_to_peer.gossip import UBAR, PlainGossip
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -88,6 +93,39 @@ def test_a_mistake_is_refused_at_once(mistake):
 
 async def late():
     return Node()
+
+
+PORTS = {
+    "of a scheduler": lambda: RemoteActorBackend("localhost", 99999),
+    "of a UCX scheduler": lambda: UCXRemoteActorBackend("localhost", 0),
+    "to listen at": lambda: RemoteActorServer("localhost", -1),
+    "of nodes to listen at": lambda: RemoteNodeServer(port=70000),
+    "of a server of nodes": lambda: RemoteNodeClient("localhost", 65536),
+    "of one's own": lambda: MeshRemoteContext("localhost", 99999, {}),
+    "of a peer": lambda: MeshRemoteContext("localhost", 0, {"b": ("localhost", 0)}),
+}
+
+
+@pytest.mark.parametrize("place", PORTS)
+def test_a_port_that_there_is_not_is_refused_at_once(place):
+    with pytest.raises(ValueError, match=r"port.* must be from [01] to 65535; got"):
+        PORTS[place]()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda honest, liars: ParameterServer(honest, liars, RULE),
+        lambda honest, liars: PeerToPeer(honest, liars, Topology.ring(2)),
+    ],
+    ids=["server", "peers"],
+)
+def test_a_node_that_is_given_twice_is_named(make):
+    node = Node()
+    with pytest.raises(ValueError, match=r"honest_nodes\[1\] is honest_nodes\[0\] too"):
+        make([node, node], [])
+    with pytest.raises(ValueError, match=r"byzantine_nodes\[0\] is honest_nodes\[0\] too"):
+        make([node], [node])
 
 
 AWAITED = {

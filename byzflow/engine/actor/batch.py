@@ -13,10 +13,11 @@ from byzflow.engine.actor.calls import text_of
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.lane import WORK
+from byzflow.engine.config import seconds
 
 __all__ = ("Batch",)
 
-GIVEN_BACK = 1.0  # [seconds] at most of those in which the loop stood still, as a caller waits little longer
+GIVEN_BACK = 0.5  # of the caller's grace, at most, is for a loop that stood still: the rest is for the answer
 
 
 class Batch:
@@ -67,7 +68,8 @@ class Batch:
 
     async def wait(self, deadline: float | None) -> None:
         """Return when all outcomes are in, or after `deadline` [seconds]."""
-        await until([self._done], deadline, most=GIVEN_BACK)
+        grace = 0.0 if deadline is None else seconds("host.grace") or 0.0
+        await until([self._done], deadline, most=GIVEN_BACK * grace)
 
     def _tell(self) -> None:
         if not self._done.done():

@@ -11,6 +11,7 @@ from distributed import get_worker
 from distributed.protocol.serialize import to_serialize
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.exceptions import DeadlineError, NodeLostError
 
@@ -40,14 +41,16 @@ async def call_neighbours(
     worker: Any = get_worker()
 
     async def everyone() -> list[list[Outcome]]:
+        answers = asyncio.gather(*(_call(worker, to, queue, deadline) for to, queue in calls.items()))
         try:
-            async with asyncio.timeout(deadline):
-                answers = (_call(worker, to, queue, deadline) for to, queue in calls.items())
-                return await asyncio.gather(*answers)
-        except TimeoutError:
+            await until([answers], deadline)
+            if answers.done():
+                return answers.result()
             raise DeadlineError(
                 f"Other hosts had to answer within {deadline} s; they did not. Raise the deadline."
-            ) from None
+            )
+        finally:
+            answers.cancel()
 
     answers = await asyncio.wrap_future(
         asyncio.run_coroutine_threadsafe(everyone(), worker.loop.asyncio_loop)

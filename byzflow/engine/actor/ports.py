@@ -1,11 +1,39 @@
-"""What goes wrong where a server is to listen, said by the port."""
+"""Ports: which there are, and what goes wrong where a server is to listen at one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ("listening",)
+from byzflow.operators.checks import index
+
+__all__ = ("check_port", "listening")
+
+LAST = (1 << 16) - 1
+
+
+def check_port(name: str, port: object, *, least: int = 1) -> None:
+    """Refuse what is no port: nobody will ever answer there.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    port : object
+        The port.
+    least : int, default 1
+        The first one; 0 where a server may choose one for itself.
+
+    Examples
+    --------
+    >>> check_port("port", 99999)
+    Traceback (most recent call last):
+        ...
+    ValueError: port must be from 1 to 65535; got 99999. Take the one that the other side listens at.
+    """
+    if not least <= index(name, port) <= LAST:
+        hint = "0 takes any that is free" if least == 0 else "Take the one that the other side listens at"
+        raise ValueError(f"{name} must be from {least} to {LAST}; got {port}. {hint}.")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ("declares", "lacks", "made", "missing", "require")
+__all__ = ("declares", "distinct", "lacks", "made", "missing", "require")
 
 
 def made(nodes: Iterable[Any]) -> None:
@@ -32,6 +32,25 @@ def made(nodes: Iterable[Any]) -> None:
                 f"A node must be an object; got a {type(node).__name__}. "
                 "Await what spawns it: `await HonestNodeActor.spawn(...)`."
             )
+
+
+def distinct(honest: Sequence[Any], byzantine: Sequence[Any]) -> None:
+    """Refuse a node that is given twice: it would step twice in a round, and count twice.
+
+    Examples
+    --------
+    >>> distinct([{}, {}], [])
+    >>> distinct([node := {}], [node])
+    Traceback (most recent call last):
+        ...
+    ValueError: Every node must be given once; byzantine_nodes[0] is honest_nodes[0] too. Make one for each.
+    """
+    seen: dict[int, str] = {}
+    for kind, nodes in (("honest_nodes", honest), ("byzantine_nodes", byzantine)):
+        for position, node in enumerate(nodes):
+            place = f"{kind}[{position}]"
+            if (other := seen.setdefault(id(node), place)) != place:
+                raise ValueError(f"Every node must be given once; {place} is {other} too. Make one for each.")
 
 
 def missing(node: Any, required: Sequence[Sequence[str]]) -> str | None:

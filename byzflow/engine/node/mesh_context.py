@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from byzflow.engine.actor.ports import check_port
 from byzflow.engine.node.local_context import QueuedContext, require_started
 from byzflow.engine.node.remote_client import RemoteNodeClient
 from byzflow.engine.node.remote_server import RemoteNodeServer
@@ -61,6 +62,9 @@ class MeshRemoteContext(QueuedContext):
         reconnect_interval: float = 2.0,
     ) -> None:
         super().__init__()
+        check_port("local_port", local_port, least=0)
+        for peer, (_, port) in peer_addresses.items():
+            check_port(f"The port of peer {peer!r}", port)
         self.local_host = local_host
         self.local_port = local_port
         self.peer_addresses = dict(peer_addresses)

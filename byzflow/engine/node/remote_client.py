@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 from distributed.core import rpc
 
+from byzflow.engine.actor.ports import check_port
 from byzflow.engine.config import seconds
 
 __all__ = ("RemoteNodeClient", "deserialize_message", "serialize_message")
@@ -49,6 +50,7 @@ class RemoteNodeClient:
     """
 
     def __init__(self, host: str, port: int) -> None:
+        check_port("port", port)
         self.host = host
         self.port = port
         self._node_id: str | None = None

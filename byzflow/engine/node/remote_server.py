@@ -8,7 +8,7 @@ from typing import Any
 from distributed.core import Server
 
 from byzflow.engine.actor.mailbox import Mailbox
-from byzflow.engine.actor.ports import listening
+from byzflow.engine.actor.ports import check_port, listening
 from byzflow.engine.config import setting
 from byzflow.engine.node.local_context import NodeContext
 from byzflow.engine.node.remote_client import deserialize_message, serialize_message
@@ -39,6 +39,7 @@ class RemoteNodeServer:
     """
 
     def __init__(self, host: str = "localhost", port: int = 8888) -> None:
+        check_port("port", port, least=0)
         self.host = host
         self.port = port
         self._nodes: dict[str, Any] = {}

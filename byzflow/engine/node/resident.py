@@ -161,7 +161,9 @@ class Resident:
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
         """Call a method that changes nothing, leave the vector in a row and return its digest."""
         answer = self.resident_tell(round, method)
-        return _held(answer, self, round, place, False) if is_awaitable(answer) else hold(answer, place)
+        if is_awaitable(answer):
+            return _held(answer, self, round, place, False)
+        return self._resident_left(answer, round, place, False)
 
     def resident_tell(self, round: int, method: str, most: int | None = None) -> Any:
         """Call a method that changes nothing; `most` as in `resident_call`."""

@@ -12,7 +12,7 @@ from byzflow.engine.config import seconds
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.duties import declares, made, require
+from byzflow.engine.node.duties import declares, distinct, made, require
 from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.memo import UPDATE
 from byzflow.engine.node.seats import is_remote
@@ -194,6 +194,7 @@ class ParameterServer:
 
 def _check(server: ParameterServer) -> None:
     made((*server.hon, *server.byz))
+    distinct(server.hon, server.byz)
     for nodes, methods in ((server.hon, ((GRADIENT_OF,), (UPDATE,))), (server.byz, ((LIE_OF,),))):
         for node in nodes:
             known = node._kind if is_remote(node) else node

@@ -12,7 +12,7 @@ from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.node.arena import RowRef
 from byzflow.engine.node.calls import Roster, on_host
-from byzflow.engine.node.duties import lacks, made
+from byzflow.engine.node.duties import distinct, lacks, made
 from byzflow.engine.node.isolation import owned
 from byzflow.engine.node.outcomes import unreached
 from byzflow.engine.node.patience import Patience
@@ -77,6 +77,7 @@ class Peers:
     def __init__(self, honest: Sequence[Any], byzantine: Sequence[Any]) -> None:
         self.n_honest = len(honest)
         made((*honest, *byzantine))
+        distinct(honest, byzantine)
         self.roster = Roster([*honest, *byzantine])
         self._skills: dict[int, frozenset[str]] = {}
         self.gone: dict[int, Outcome] = {}

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future
+from types import SimpleNamespace
 
+import dask
 import pytest
 
 from byzflow.engine.actor import batch as batches
+from byzflow.engine.actor import neighbour
 from byzflow.engine.actor.batch import Batch
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.deadline import until
+from byzflow.engine.actor.neighbour import Neighbour, call_neighbours
 from byzflow.engine.node.moving import Move
 
 
@@ -28,6 +32,37 @@ async def test_time_in_which_the_loop_stood_still_is_given_back() -> None:
     loop.call_later(0.1, answer.set_result, None)
     await waiting
     assert answer.done()
+
+
+async def test_a_neighbour_that_answers_while_the_loop_stood_still_is_not_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def actor_execute(**asked: object) -> dict[str, object]:
+        stand_still(0.4)
+        await asyncio.sleep(0.05)
+        return {"status": "OK", "result": SimpleNamespace(open=lambda: [Outcome(1)])}
+
+    loop = SimpleNamespace(asyncio_loop=asyncio.get_running_loop())
+    worker = SimpleNamespace(loop=loop, rpc=lambda address: SimpleNamespace(actor_execute=actor_execute))
+    monkeypatch.setattr(neighbour, "get_worker", lambda: worker)
+    there = Neighbour("tcp://there", "host")
+    answers = await call_neighbours({there: []}, 0.2)
+    assert answers[there][0].value == 1
+
+
+async def test_no_more_than_a_part_of_its_callers_grace_is_given_back_to_a_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[float] = []
+
+    async def noted(futures: object, deadline: float, *, most: float) -> None:
+        given.append(most)
+
+    monkeypatch.setattr(batches, "until", noted)
+    for grace in ("4s", "500ms", None):
+        with dask.config.set({"byzflow.host.grace": grace}):
+            await Batch(1).wait(0.1)
+    assert given == [2.0, 0.25, 0.0]
 
 
 async def test_a_node_made_anew_while_the_loop_stood_still_is_not_slow() -> None:

@@ -226,3 +226,23 @@ def test_rounds_that_are_gone_through_again_leave_the_rows_of_past_ones_alone() 
         for round in range(3):
             resident.resident_hold(round, "gradient", place=RowRef(arena.site, round))
     assert [RowRef(arena.site, row).open().tolist() for row in range(3)] == [[1, 1], [2, 2], [3, 3]]
+
+
+class Steady:
+    """Tells the same parameters in every round."""
+
+    def gradient(self) -> torch.Tensor:
+        return torch.zeros(2)
+
+    def parameters(self) -> torch.Tensor:
+        return torch.ones(2)
+
+
+def test_what_is_read_late_is_not_left_in_a_row_that_may_belong_to_another_round() -> None:
+    resident = Resident(Steady())
+    arena = Arena(2, Signature("torch", "float32", (2,)))
+    rows = [RowRef(arena.site, row) for row in range(2)]
+    resident.resident_call(3, "gradient")
+    assert resident.resident_read(3, "parameters", rows[1]).row is not None
+    assert resident.resident_read(2, "parameters", rows[0]).row is None
+    assert [row.open().tolist() for row in rows] == [[0, 0], [1, 1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.backends.remote import RemoteActorServer
+from byzflow.engine.actor.ports import check_port
 from byzflow.exceptions import require
 
 __all__ = ("GPUActorBackend", "UCXRemoteActorBackend", "UCXRemoteActorServer", "start_ucx_actor_server")
@@ -47,6 +48,7 @@ class UCXRemoteActorBackend(_NeedsUcx, DaskActorBackend):
     """
 
     def __init__(self, host: str, port: int) -> None:
+        check_port("port", port)
         super().__init__(f"ucx://{host}:{port}", scheme="ucx")
 
 

@@ -9,7 +9,7 @@ from distributed.security import Security
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.clusters import cores
-from byzflow.engine.actor.ports import listening
+from byzflow.engine.actor.ports import check_port, listening
 
 __all__ = ("RemoteActorBackend", "RemoteActorServer", "start_actor_server")
 
@@ -39,6 +39,7 @@ class RemoteActorBackend(DaskActorBackend):
     def __init__(
         self, host: str, port: int, *, protocol: str = "tcp", security: Security | None = None
     ) -> None:
+        check_port("port", port)
         super().__init__(f"{protocol}://{host}:{port}", scheme=protocol, security=security)
 
 
@@ -72,6 +73,7 @@ class RemoteActorServer:
     def __init__(
         self, host: str, port: int, *, protocol: str = "tcp", security: Security | None = None
     ) -> None:
+        check_port("port", port, least=0)
         self.host = host
         self.port = port
         self._options: dict[str, Any] = {"host": host, "protocol": protocol, "security": security}
