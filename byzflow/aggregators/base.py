@@ -107,6 +107,11 @@ class StatefulAggregator(Aggregator):
     Such a rule says by `without` how it does without the rows of some of these nodes.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "step" in vars(cls) and "weighted_step" not in vars(cls):
+            cls.weighted_step = StatefulAggregator.weighted_step  # type: ignore[method-assign]  # as if written
+
     @abstractmethod
     def step(
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
@@ -120,6 +125,16 @@ class StatefulAggregator(Aggregator):
         state : mapping of str to Array, or None
             What the last step returned; None before the first round.
         """
+
+    def weighted_step(
+        self, gradients: Sequence[Array], state: Mapping[str, Array] | None
+    ) -> tuple[Array, Mapping[str, Array], Sequence[float] | None]:
+        """Do as `step`, and return with it the weight of each vector in the aggregate.
+
+        There are none, None, where it is no weighted sum of them, whatever is added, or where they are lazy.
+        A subclass that overrides `step` alone has none: nobody knows what it adds.
+        """
+        return (*self.step(gradients, state), None)
 
     def regrouped(self, state: Mapping[str, Array], places: Sequence[int | None]) -> Mapping[str, Array]:
         """Return the state of a rule that is `by_node` for other nodes, as when a peer's neighbours change.

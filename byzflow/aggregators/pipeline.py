@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import Operator, frozen
 from byzflow.operators.checks import acts, pre_aggregators
-from byzflow.operators.compose import compose, segments
-from byzflow.operators.lazy import as_lazy, lazy_rows
+from byzflow.operators.compose import run_piece, segments, through
 from byzflow.operators.missing import without
-from byzflow.operators.rows import RowOperator
 
 __all__ = ("Pipeline",)
 
@@ -93,20 +93,25 @@ class Pipeline(StatefulAggregator):
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
     ) -> tuple[Array, Mapping[str, Array]]:
         """Return the aggregate and the aggregator's next state (empty if it has none)."""
+        return Pipeline.weighted_step(self, gradients, state)[:2]
+
+    def weighted_step(
+        self, gradients: Sequence[Array], state: Mapping[str, Array] | None
+    ) -> tuple[Array, Mapping[str, Array], Sequence[float] | None]:
+        """Do as `step`, and return the weights of the vectors, if every part is linear."""
         *before, final = segments(self.operators)
         vectors: Any = gradients
+        mixings: list[np.ndarray | None] = []
         for piece in before:
-            vectors = _run(piece, vectors)
+            vectors, mixing = run_piece(piece, vectors)
+            mixings.append(mixing)
+        carry: Mapping[str, Array] = {}
+        weights: Any
         if isinstance(self.aggregator, StatefulAggregator):
-            return self.aggregator.step(vectors, state)
-        return _run(final, vectors)[0], {}
-
-
-def _run(piece: Sequence[Any], vectors: Any) -> Any:
-    """Return the rows that one fused piece makes of the vectors."""
-    if isinstance(piece[-1], RowOperator) and piece[-1].by_phases:
-        rule = compose(piece)
-        lazy = as_lazy(vectors)
-        return rule.run_rows(vectors) if lazy is None else lazy_rows(rule, lazy)
-    (rule,) = piece
-    return rule.pre_aggregate(vectors) if hasattr(rule, "pre_aggregate") else [rule.aggregate(vectors)]
+            aggregate, carry, weights = self.aggregator.weighted_step(vectors, state)
+        else:
+            answer, mixing = run_piece(final, vectors)
+            aggregate, weights = answer[0], None if mixing is None else mixing[0]
+        for mixing in mixings[::-1]:
+            weights = through(mixing, weights)
+        return aggregate, carry, None if weights is None else [float(weight) for weight in weights]

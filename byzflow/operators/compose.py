@@ -17,10 +17,11 @@ from byzflow.kernels.rows import Array, Rows
 from byzflow.kernels.small import product
 from byzflow.operators.base import Operator
 from byzflow.operators.columnwise import ColumnwiseOperator
+from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator, Weights, as_plan, geometry_of
 from byzflow.operators.rows import RowOperator, Stats
 
-__all__ = ("Chain", "compose", "drawn", "fusable", "segments")
+__all__ = ("Chain", "compose", "drawn", "fusable", "run_piece", "segments", "through")
 
 
 def fusable(first: Operator, then: Operator) -> bool:
@@ -84,6 +85,37 @@ def compose(operators: Sequence[Operator]) -> RowOperator:
     if len(chain) == 1:
         return chain[0]  # type: ignore[return-value]  # checked above
     return Chain(tuple(chain[:-1]), chain[-1])  # type: ignore[arg-type]  # segments() made them linear
+
+
+def run_piece(piece: Sequence[Any], vectors: Any) -> tuple[Any, np.ndarray | None]:
+    """Return the rows that a piece of `segments` makes of n vectors, and W, (k, n), if they are W X.
+
+    Lazy rows have no W yet.
+    """
+    if isinstance(piece[-1], RowOperator) and piece[-1].by_phases:
+        rule = compose(piece)
+        if (lazy := as_lazy(vectors)) is not None:
+            return lazy_rows(rule, lazy), None
+        rows, plan = rule.run_planned(vectors)
+        is_linear = isinstance(plan, Weights) and plan.mixture.height == len(rows)
+        return rows, plan.whole if is_linear else None
+    (rule,) = piece
+    return (
+        rule.pre_aggregate(vectors) if hasattr(rule, "pre_aggregate") else [rule.aggregate(vectors)]
+    ), None
+
+
+def through(mixing: np.ndarray | None, weights: Any) -> np.ndarray | None:
+    """Return the weights of n vectors from those of what a linear rule has made of them; None if unknown.
+
+    Examples
+    --------
+    >>> through(np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), [0.5, 0.5])
+    array([0.25, 0.25, 0.5 ])
+    """
+    if mixing is None or weights is None:
+        return None
+    return np.asarray(product(np.asarray(weights, np.float64)[None], mixing)[0])
 
 
 @dataclass(frozen=True)

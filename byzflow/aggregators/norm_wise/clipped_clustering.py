@@ -94,12 +94,19 @@ class ClippedClustering(MixingAggregator, StatefulAggregator):
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
     ) -> tuple[Array, Mapping[str, Array]]:
         """Return the aggregate, and the norms of all rounds."""
+        return ClippedClustering.weighted_step(self, gradients, state)[:2]
+
+    def weighted_step(
+        self, gradients: Sequence[Array], state: Mapping[str, Array] | None
+    ) -> tuple[Array, Mapping[str, Array], Sequence[float] | None]:
+        """Do as `step`, and return the weights of the vectors too."""
         past = np.zeros(0) if state is None else carried("ClippedClustering", state, "norms")[0]
         if (lazy := as_lazy(gradients)) is not None:
-            return self._lazy_step(lazy, past)
+            return (*self._lazy_step(lazy, past), None)
         geometry = survey(gradients)
-        (answer,) = combine(gradients, self._weights(geometry, np.asarray(past, np.float64)))
-        return answer, {"norms": _longer(geometry, past)}
+        weights = self._weights(geometry, np.asarray(past, np.float64))
+        (answer,) = combine(gradients, weights)
+        return answer, {"norms": _longer(geometry, past)}, weights.tolist()
 
     def _lazy_step(self, X: Any, past: Any) -> tuple[Any, Mapping[str, Any]]:
         """Do a step on a `dask.array`; how many norms are finite, and so in the state, is not known yet."""

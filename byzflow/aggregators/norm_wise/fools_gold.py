@@ -169,6 +169,12 @@ class FoolsGold(StatefulAggregator):
         ValueError
             If the state is of another number of nodes.
         """
+        return FoolsGold.weighted_step(self, gradients, state)[:2]
+
+    def weighted_step(
+        self, gradients: Sequence[Array], state: Mapping[str, Array] | None
+    ) -> tuple[Array, Mapping[str, Array], Sequence[float] | None]:
+        """Do as `step`, and return the weights of the vectors too."""
         history = () if state is None else carried("FoolsGold", state, "history")[0]
         op = _Step(self.confidence, len(history), tuple(self.absent))
         n = len(as_sequence(gradients, "FoolsGold")) + len(op.absent)
@@ -184,8 +190,9 @@ class FoolsGold(StatefulAggregator):
             )
         if (lazy := as_lazy(gradients)) is not None:
             answer = lazy_rows(op, lazy if state is None else lazy_below(lazy, history))
-            return answer[0], {"history": answer[1:]}
-        template, answer, _ = op.run_block(gradients, extra=tuple(history))
+            return answer[0], {"history": answer[1:]}, None
+        template, answer, plan = op.run_block(gradients, extra=tuple(history))
         # Who keeps the aggregate of a round is not to keep the histories with it.
         first = array_api_compat.array_namespace(answer).asarray(answer[0, :], copy=True)
-        return template.restore(first), {"history": template.restore_matrix(answer[1:, :])}
+        weights = plan.whole[0, : n - len(op.absent)].tolist()
+        return template.restore(first), {"history": template.restore_matrix(answer[1:, :])}, weights

@@ -99,14 +99,23 @@ class StatefulCenteredClipping(StatefulAggregator):
         self, gradients: Sequence[Array], state: Mapping[str, Array] | None
     ) -> tuple[Array, Mapping[str, Array]]:
         """Return the new centre, twice: as the aggregate and as the state."""
-        if state is None:
-            first = CenteredClipping(c_tau=self.c_tau, M=self.M, eps=self.eps, init=self.init)
-            centre = first.aggregate(gradients)
+        return StatefulCenteredClipping.weighted_step(self, gradients, state)[:2]
+
+    def weighted_step(
+        self, gradients: Sequence[Array], state: Mapping[str, Array] | None
+    ) -> tuple[Array, Mapping[str, Array], Sequence[float] | None]:
+        """Do as `step`, and return the weights of the vectors; what they lack to 1 is the last centre's."""
+        rule: LinearOperator = CenteredClipping(c_tau=self.c_tau, M=self.M, eps=self.eps, init=self.init)
+        before: list[Array] = []
+        if state is not None:
+            rule = _AboutCentre(self.c_tau, self.M, self.eps)
+            before = carried("StatefulCenteredClipping", state, "centre")
+        weights = None
+        if (lazy := as_lazy(gradients)) is not None:
+            rows = lazy_below(lazy, before[0][None]) if before else lazy
+            centre = lazy_rows(rule, rows)[0]
         else:
-            about = _AboutCentre(self.c_tau, self.M, self.eps)
-            (before,) = carried("StatefulCenteredClipping", state, "centre")
-            if (lazy := as_lazy(gradients)) is not None:
-                centre = lazy_rows(about, lazy_below(lazy, before[None]))[0]
-            else:
-                (centre,) = about.run_rows(gradients, extra=(before,))
-        return centre, {"centre": array_api_compat.array_namespace(centre).asarray(centre, copy=True)}
+            (centre,), plan = rule.run_planned(gradients, extra=before)
+            weights = plan.whole[0, : len(plan.finite) - len(before)].tolist()
+        kept = array_api_compat.array_namespace(centre).asarray(centre, copy=True)
+        return centre, {"centre": kept}, weights

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from byzflow.aggregators.base import StatefulAggregator
 from byzflow.aggregators.pipeline import Pipeline
 from byzflow.engine.fitting import is_by_node, sees_nodes
 from byzflow.engine.graph.ops import make_single_operator_graph
@@ -21,7 +22,7 @@ from byzflow.kernels.rows import Rows
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import Operator
 from byzflow.operators.checks import mapping
-from byzflow.operators.compose import compose, drawn, segments
+from byzflow.operators.compose import compose, drawn, run_piece, segments, through
 from byzflow.operators.linear import Weights
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_blocks, assemble, measure_blocks, solve_tree
@@ -84,18 +85,21 @@ class Reduction:
             return None
         return rule_of(*(seeded(part, self.seed, round, n) for part in (pre, rule)))
 
-    async def _apart(self, rows: Sequence[Any], pre: Any, rule: Any) -> tuple[Any, None, Any]:
+    async def _apart(self, rows: Sequence[Any], pre: Any, rule: Any) -> tuple[Any, list[float] | None, Any]:
         """Run rules that cannot be taken apart, one after the other.
 
         A rule that remembers nodes starts anew in each round if what reaches it is none of a node.
         """
-        mixed = list(rows) if pre is None else await _call(pre.pre_aggregate, list(rows))
+        mixed, mixing = await _mixed(pre, list(rows))
         if callable(getattr(rule, "step", None)) and (sees_nodes(pre, rule) or not is_by_node(rule)):
-            value, state = await _call(rule.step, mixed, self.state)
-            return value, None, state
+            value, state, weights = await _stepped(rule, mixed, self.state)
+            return value, _of_rows(weights, pre, mixing), state
         pool = self._pool_for(mixed)
         if pool is not None and isinstance(rule, Operator):
             return await self._scheduled(rule, mixed, pool), None, self.state
+        if is_rule(rule):
+            answers, plan = await asyncio.to_thread(rule.run_planned, mixed)
+            return answers[0], _of_rows(row_weights(plan), pre, mixing), self.state
         value = await _call(rule.aggregate, mixed)
         if value is None:
             raise TypeError(
@@ -170,6 +174,28 @@ def row_weights(plan: Any) -> list[float] | None:
     if not isinstance(plan, Weights) or plan.mixture.height != 1:
         return None
     return [float(weight) for weight in plan.whole[0]]
+
+
+async def _mixed(pre: Any, rows: list[Any]) -> tuple[Any, Any]:
+    """Return what a pre-aggregator makes of rows, and the matrix that does it, if there is one."""
+    if pre is None:
+        return rows, None
+    if is_rule(pre):
+        return await asyncio.to_thread(run_piece, [pre], rows)
+    return await _call(pre.pre_aggregate, rows), None
+
+
+async def _stepped(rule: Any, rows: Any, state: Any) -> tuple[Any, Any, Any]:
+    """Do a step of a rule, which may be no `StatefulAggregator` but act like one."""
+    if isinstance(rule, StatefulAggregator) and not inspect.iscoroutinefunction(rule.step):
+        return await asyncio.to_thread(rule.weighted_step, rows, state)
+    return (*await _call(rule.step, rows, state), None)
+
+
+def _of_rows(weights: Any, pre: Any, mixing: Any) -> list[float] | None:
+    """Return the weights of the rows of a round from those of what `pre` has made of them."""
+    found = weights if pre is None else through(mixing, weights)
+    return None if found is None else [float(weight) for weight in found]
 
 
 def _is_small(rows: Sequence[Any]) -> bool:

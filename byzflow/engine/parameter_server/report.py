@@ -59,8 +59,9 @@ class RoundReport:
     excluded : tuple of Exclusion
         Nodes left out of a phase, with their reasons.
     weights : tuple of float, or None
-        Weight of every node in the aggregate, 0 for an excluded one; None for a rule that is not linear or
-        that carries a state, and on a pool or `client` for more than ``2**19`` numbers.
+        Weight of every node in the aggregate, 0 for an excluded one; what they lack to 1 is that of what no
+        node sent, as an origin or the last centre. None for a rule that takes each coordinate for itself,
+        of which no one weight can be told, and on a pool or `client` for more than ``2**19`` numbers.
     norms : tuple of (float or None)
         Euclidean norm of what every node sent; None where nothing fit came.
     respawned : tuple of str
