@@ -16,6 +16,7 @@ from byzflow.engine.actor.fleet import Fleet
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.exceptions import ToleranceError
 from tests.engine.forgiving import forgiving_cluster
 from tests.engine.sine_node import SineNode
 
@@ -184,3 +185,19 @@ async def test_a_run_whose_scheduler_came_back_without_its_hosts_makes_new_ones(
                 nodes[0]._place()[0].runtime.client.scheduler_comm.comm.abort()
         assert all(map(torch.equal, await vectors(nodes), await vectors(plain)))
         assert [len(report.respawned) for report in run.history] == [0, AWAY, AWAY]
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_rounds_whose_client_was_closed_say_so_and_accuse_no_node(
+    make: Any, cluster: LocalCluster
+) -> None:
+    client = await Client(cluster, asynchronous=True)
+    nodes = await HonestNodeActor.spawn_many([Recipe(Learner, (i,)) for i in range(AWAY)], backend=client)
+    async with make(nodes) as run:
+        await run.round()
+        await client.close()
+        for _ in range(2):
+            with pytest.raises(ToleranceError) as raised:
+                await run.round()
+            assert "this one was closed" in str(raised.value)
+            assert "took down" not in str(raised.value)

@@ -11,8 +11,22 @@ from distributed.security import Security
 from byzflow.engine.actor.clusters import EMBEDDED, close, dashboard_link, require_scheduler, revive
 from byzflow.engine.actor.quiet import QUIET
 from byzflow.engine.config import seconds
+from byzflow.exceptions import NodeLostError
 
-__all__ = ("Connection",)
+__all__ = ("ClientClosedError", "Connection")
+
+
+class ClientClosedError(NodeLostError):
+    """The client was closed by which nodes are reached; their workers are not to blame."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A call needs a Dask client; this one was closed. Make a new one, spawn the nodes on it again, "
+            "and resume from a checkpoint."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ClientClosedError, ()
 
 
 class Connection:
@@ -54,6 +68,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether the scheduler is there, as far as the client knows."""
         return self.client is not None and self.client.status == "running"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether somebody has closed the client."""
+        return self.client is not None and self.client.status in ("closing", "closed")
 
     @property
     def is_alive(self) -> bool:

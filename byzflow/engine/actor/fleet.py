@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.quiet import QUIET
 from byzflow.engine.config import seconds
@@ -89,6 +90,8 @@ class Fleet:
         That is for `patience` [seconds], by default ``byzflow.comm.connect-timeout``. All who wait do so at
         the same time, and hold up nobody who will not wait.
         """
+        if self._runtime.connection.is_closed:
+            raise ClientClosedError
         if not await self._complete():
             await self._wait_for_one(seconds("comm.connect-timeout") if patience is None else patience)
             await self._complete()

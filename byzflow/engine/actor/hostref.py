@@ -12,6 +12,7 @@ from distributed.protocol.serialize import to_serialize
 
 from byzflow.engine.actor.calls import Call, Sweep
 from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.dial import Bell
 from byzflow.engine.actor.line import METHODS, Caller, LineCutError
@@ -179,8 +180,8 @@ class HostRef:
         # Not the proxy of distributed.Actor: that one cannot be cancelled, and for a worker that is gone
         # tries again to reach it for as long as the connect timeout. A frame of its own costs 20 us.
         client = self.runtime.client
-        if client.status in ("closing", "closed"):
-            raise self._gone("the client was closed")
+        if self.runtime.connection.is_closed:
+            raise ClientClosedError
         try:
             if self._line is not None and not self._line.is_open:
                 await self._open_line()
@@ -299,6 +300,8 @@ class HostRef:
             self._actor.release()
 
     def _gone(self, reason: str) -> NodeLostError:
+        if self.runtime.connection.is_closed:
+            return ClientClosedError()
         return NodeLostError(
             f"A call needs its worker {self.address}; that worker is gone ({reason}). "
             "Spawn its nodes again on another worker."

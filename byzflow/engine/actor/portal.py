@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
-from byzflow.engine.actor.connection import Connection
+from byzflow.engine.actor.connection import ClientClosedError, Connection
 from byzflow.engine.actor.deadline import until
-from byzflow.exceptions import NodeLostError
 
 __all__ = ("Portal", "ended")
 
@@ -46,19 +45,17 @@ class Portal:
 
         Raises
         ------
-        NodeLostError
+        ClientClosedError
             If the client was closed.
         """
         if not self.connection.is_alive:
-            raise NodeLostError(
-                "A call needs a Dask client whose loop runs; this client was closed. Use a new client."
-            )
+            raise ClientClosedError
         return asyncio.run_coroutine_threadsafe(_coroutine(fn, args, kwargs), self.loop)
 
     async def run(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function on the client's loop, awaited from any running loop.
 
-        Cancellation and exceptions pass through; `NodeLostError` if the client was closed meanwhile.
+        Cancellation and exceptions pass through; `ClientClosedError` if the client was closed meanwhile.
         """
         if asyncio.get_running_loop() is self.loop:
             return await fn(*args, **kwargs)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome, text_of
+from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.fleet import NoWorkersError
 from byzflow.engine.config import seconds
 from byzflow.engine.node.attributes import State
@@ -269,10 +270,12 @@ class _GuiltyError(NodeLostError):
 
 
 def _may_help(error: BaseException | None) -> bool:
-    """Whether another attempt may help: a vector that is lost stays so, and guilt."""
-    return isinstance(error, NodeLostError) and not isinstance(error, VectorLostError | _GuiltyError)
+    """Whether another attempt may help: a vector that is lost stays so, a closed client, and guilt."""
+    lasting = VectorLostError | ClientClosedError | _GuiltyError
+    return isinstance(error, NodeLostError) and not isinstance(error, lasting)
 
 
 def _is_passing(error: BaseException | None) -> bool:
     """Whether a node that came to this has a place in later rounds."""
-    return isinstance(error, NodeLostError | DeadlineError) and not isinstance(error, VectorLostError)
+    lasting = VectorLostError | ClientClosedError
+    return isinstance(error, NodeLostError | DeadlineError) and not isinstance(error, lasting)

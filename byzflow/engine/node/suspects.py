@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.line import LineCutError
 from byzflow.engine.node.mirrors import VectorLostError
 from byzflow.exceptions import NodeLostError
@@ -110,4 +111,6 @@ def is_loss(error: BaseException | None) -> bool:
     (True, False, False)
     """
     kind = type(error)
-    return issubclass(kind, NodeLostError) and not issubclass(kind, VectorLostError | LineCutError)
+    return issubclass(kind, NodeLostError) and not issubclass(
+        kind, VectorLostError | LineCutError | ClientClosedError
+    )
