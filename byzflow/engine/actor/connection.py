@@ -17,12 +17,12 @@ __all__ = ("ClientClosedError", "Connection")
 
 
 class ClientClosedError(NodeLostError):
-    """The client was closed by which nodes are reached; their workers are not to blame."""
+    """The client that reaches the nodes was closed, by somebody or as its scheduler went: no node did it."""
 
     def __init__(self) -> None:
         super().__init__(
-            "A call needs a Dask client; this one was closed. Make a new one, spawn the nodes on it again, "
-            "and resume from a checkpoint."
+            "A call needs a Dask client; this one was closed, by somebody or as its scheduler is gone. Make "
+            "a new one, spawn the nodes on it again, and resume from a checkpoint."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
