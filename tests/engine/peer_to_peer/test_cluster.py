@@ -57,7 +57,9 @@ def assert_same(got, want):
 @pytest.mark.parametrize("case", RULES, ids=lambda case: case.name)
 async def test_models_mix_by_every_aggregator_as_defined(case):
     rule = case.make(HONEST + LIARS)
-    got, p2p = await trained([Quadratic(g, rule) for g in GOALS], [Constant(-3.0)] * LIARS, rounds=2)
+    got, p2p = await trained(
+        [Quadratic(g, rule) for g in GOALS], [Constant(-3.0) for _ in range(LIARS)], rounds=2
+    )
     assert_same(got, expected(rule.aggregate, rounds=2))
     assert p2p.history[1].excluded == ()
 
@@ -65,7 +67,7 @@ async def test_models_mix_by_every_aggregator_as_defined(case):
 @pytest.mark.parametrize("case", PRES, ids=lambda case: case.name)
 async def test_models_mix_after_every_pre_aggregator_as_defined(case):
     pre, rule = case.make(HONEST + LIARS), CoordinateWiseMedian()
-    got, _ = await trained([Quadratic(g, rule, pre) for g in GOALS], [Constant(-3.0)] * LIARS)
+    got, _ = await trained([Quadratic(g, rule, pre) for g in GOALS], [Constant(-3.0) for _ in range(LIARS)])
     assert_same(got, expected(lambda rows: rule.aggregate(pre.pre_aggregate(rows))))
 
 
@@ -99,7 +101,7 @@ async def test_worker_processes_give_the_bits_of_plain_objects():
     topology, pre = Topology.ring(HONEST + LIARS, 3), NearestNeighborMixing(f=2)
     got, there = await trained(*await spawned("process", GOSSIP[1:4], pre), topology, rounds=3)
     plain = [Quadratic(g, GOSSIP[1 + i % 3], pre) for i, g in enumerate(GOALS)]
-    want, here = await trained(plain, [Constant(-3.0)] * LIARS, topology, rounds=3)
+    want, here = await trained(plain, [Constant(-3.0) for _ in range(LIARS)], topology, rounds=3)
     assert_same(got, want)
     for remote, local in zip(there.history, here.history, strict=True):
         assert remote.consensus_distance == local.consensus_distance
