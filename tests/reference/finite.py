@@ -31,7 +31,8 @@ def squared_distances(X):
     """All pairs, by subtraction; +inf to, from and between rows that are not finite."""
     out = np.full((len(X), len(X)), np.inf)
     for i in np.flatnonzero(finite_rows(X)):
-        out[i] = row_distances(X, X[i]) ** 2
+        good = finite_rows(X)
+        out[i, good] = ((X[good] - X[i]) ** 2).sum(axis=1)
     return out
 
 

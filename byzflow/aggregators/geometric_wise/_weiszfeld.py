@@ -73,7 +73,11 @@ def _leave_medoid(gram: np.ndarray, order: np.ndarray, eps: float, weights: np.n
             D[i, j] = np.sqrt(D[i, j]) if apart else 0.0
     totals = np.empty(m)
     matvec(D, np.ones(m), totals)
-    k, limit = -1, totals.min() * (1.0 + 1e-12)
+    base, k = int(totals.argmin()), -1
+    for i in range(m):
+        change = gram[i, i] - gram[base, base]
+        totals[i] = _rise(change - 2.0 * (gram[i] - gram[base]), D[i], D[base])
+    limit = totals.min() + 1e-12 * _size(D[base])
     for i in range(m):
         if totals[i] <= limit and (k < 0 or order[i] < order[k]):
             k = i
@@ -164,8 +168,34 @@ def _newton(
         return
     c = (pull + h * t) / total
     to = weights * (1.0 - c.sum()) + c
-    after = np.empty(m)
-    _distances(gram, to, eps, product, after)
-    if after.sum() <= distances.sum() * (1.0 + 1e-15):
+    ahead, after = np.empty(m), np.empty(m)
+    _distances(gram, to, eps, ahead, after)
+    change = dot(to, ahead) - square - 2.0 * (ahead - product)
+    if _rise(change, after, distances) <= 1e-15 * _size(distances):
         for i in range(m):
             moved[i] = to[i]
+
+
+@compiled
+def _rise(changes: np.ndarray, after: np.ndarray, before: np.ndarray) -> float:
+    """Return how much a sum of distances rises by, from what their squares change by.
+
+    One row of 1e38 would leave no digit of such sums for the others.
+    """
+    total = 0.0
+    for i in range(len(before)):
+        if after[i] > 0.0 and before[i] > 0.0:
+            total += changes[i] / (after[i] + before[i])
+        else:
+            total += after[i] - before[i]
+    return total
+
+
+@compiled
+def _size(distances: np.ndarray) -> float:
+    """Return the sum of distances, of which none counts for more than a thousand times the middle one."""
+    most = 1e3 * nth(distances.copy(), len(distances) // 2)
+    total = 0.0
+    for i in range(len(distances)):
+        total += min(distances[i], most)
+    return total

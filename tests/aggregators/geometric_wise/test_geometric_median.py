@@ -122,3 +122,18 @@ def test_bad_options_are_refused():
 def test_no_finite_row_is_a_tolerance_error():
     with pytest.raises(ToleranceError, match="GeometricMedian"):
         GeometricMedian().aggregate([np.full(2, np.nan)] * 3)
+
+
+@pytest.mark.parametrize("far", [1e8, 1e20, 1e38, 1e100])
+@pytest.mark.parametrize("n", [4, 5, 7])
+def test_one_far_row_hides_no_difference_between_the_others(n, far):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(n, 2))
+        X[0] = far * rng.normal(size=2)
+        near, pull = X[1:], X[0] / np.linalg.norm(X[0])
+
+        def total(z, near=near, pull=pull):  # less the distance of the far row, which none moves
+            return np.linalg.norm(near - z, axis=1).sum() - z @ pull
+
+        assert total(GeometricMedian().aggregate(list(X))) <= min(map(total, near)) + 1e-7
