@@ -35,8 +35,9 @@ class FangKrumAttack(RowAttack):
 
     x_k is what Krum picks of the honest vectors alone: its signs say where the model would go without the
     attack. f nodes send the same vector, so that each has f - 1 neighbours at distance 0. From a lambda that
-    is surely too large, lambda is halved until Krum, with ``n = h + f`` rows and ``n - f - 1`` neighbours,
-    would pick the vector over every honest one; then it is bisected.
+    is surely too large, ``(max |x_i| + max |x_i - x_j| sqrt((h - 1) / (h - f))) / |sign(x_k)|``, lambda is
+    halved until Krum, with ``n = h + f`` rows and ``n - f - 1`` neighbours, would pick the vector over every
+    honest one; then it is bisected, to the end of one interval, where Krum picks several of them.
 
     Parameters
     ----------

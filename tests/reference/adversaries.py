@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.reference.distances import krum, krum_scores
+from tests.reference.finite import squared_distances
 
 __all__ = ("fang_krum", "min_max", "min_sum", "scaled_sign_flip")
 
@@ -44,19 +45,24 @@ def min_sum(X, *, direction="std"):
 
 
 def fang_krum(X, *, f):
-    """-lambda sign(Krum's pick), the largest lambda that it picks among f copies (Fang et al. 2020)."""
-    direction = np.sign(krum(X, f=f))
+    """-lambda sign(Krum's pick), lambda halved until Krum picks f copies, then bisected (Fang et al.)."""
+    direction, h = np.sign(krum(X, f=f)), len(X)
+    if not direction.any():
+        return X[0] * 0.0
 
     def picked(step):
         scores = krum_scores(np.vstack([X, *[-step * direction] * f]), f)
         return scores[-1] < min(scores[: len(X)])
 
-    step = 1e3 * np.abs(X).max()
-    while not picked(step):
-        step /= 1.01
-        if step < 1e-12:
-            return X[0] * 0.0
-    low, high = step, step * 1.01
+    diameter = np.sqrt(squared_distances(X).max())
+    too_large = np.linalg.norm(X, axis=1).max() + diameter * np.sqrt((h - 1) / (h - f))
+    low, high = 2 * [too_large / np.linalg.norm(direction)]
+    for _ in range(60):
+        low, high = low / 2, low
+        if picked(low):
+            break
+    else:
+        return -low * direction
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if picked(middle) else (low, middle)

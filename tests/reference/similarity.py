@@ -38,6 +38,8 @@ def _mean_shift(points):
     """Who comes to rest with whom; the bandwidth is the mean distance to the middle neighbour."""
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
     bandwidth = np.sort(apart, axis=1)[:, max(1, len(points) // 2) - 1].mean()
+    if bandwidth == 0.0:
+        return apart == 0.0
     rest = points.copy()
     for _ in range(300):
         for i, p in enumerate(rest):

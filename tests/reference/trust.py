@@ -43,7 +43,7 @@ def fl_trust(X, *, reference_index=0):
         length = np.linalg.norm(X[i])
         if i == reference_index or length == 0:
             continue
-        trust = max(0.0, (X[i] / length) @ g / np.linalg.norm(g))
+        trust = max(0.0, (X[i] / length) @ g / (np.linalg.norm(g) or 1.0))
         total += trust
         out += trust * np.linalg.norm(g) / length * X[i]
     return out / total if total > 0 else out
