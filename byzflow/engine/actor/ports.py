@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from tornado.netutil import bind_sockets
 
 from byzflow.operators.checks import index
 
@@ -56,7 +60,17 @@ def listening(host: str, port: int) -> Iterator[None]:
         if not isinstance(cause, OSError):
             raise
         number, reason = cause.errno, cause.strerror
-        del cause  # its frames hold a socket that nobody closed
+        _close_unbound(cause)
+        del cause
     raise OSError(
         number, f"{host}:{port} must be free to listen at; got: {reason}. Choose another, or 0 for any."
     )
+
+
+def _close_unbound(error: OSError) -> None:
+    """Close what tornado leaves open, in the frames of its error, where it cannot bind."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is bind_sockets.__code__:
+            for value in tuple(frame.f_locals.values()):
+                if isinstance(value, socket.socket):
+                    value.close()

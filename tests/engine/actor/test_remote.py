@@ -127,8 +127,7 @@ async def test_start_actor_server_listens_on_the_port_it_was_given():
         await connect(address, timeout=0.2)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Dask leaves a socket open
-async def test_a_port_that_is_taken_is_named():
+async def test_a_port_that_is_taken_is_named_and_no_socket_stays_open():
     async with RemoteActorServer("127.0.0.1", 0) as first:
         port = int(first.address.rpartition(":")[2])
         with pytest.raises(OSError, match=f"127.0.0.1:{port} must be free to listen at"):
