@@ -26,6 +26,13 @@ LAYERS = (
     {"__main__"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+ABOVE = {  # in the engine; peers share classes of the topology and of gossip with the nodes that mix
+    "actor": {"graph", "rounds", "node", "parameter_server", "peer_to_peer"},
+    "graph": {"rounds", "node", "parameter_server", "peer_to_peer"},
+    "rounds": {"graph", "node", "parameter_server", "peer_to_peer"},
+    "node": {"parameter_server"},
+    "parameter_server": {"peer_to_peer"},
+}
 SIBLINGS_MAY_MEET = {"engine", "configs", "experiments", "dashboard", "utils"}
 
 
@@ -79,6 +86,15 @@ def test_imports_point_downwards(path):
         sideways = RANK[there] == RANK[here] and here not in SIBLINGS_MAY_MEET
         assert not upward, f"{path}:{line} imports {name}: {here} may not know {there}"
         assert not sideways, f"{path}:{line} imports {name}: {here} and {there} are blind to each other"
+
+
+@by_module
+def test_imports_in_the_engine_point_downwards(path):
+    _, outer, inner, *_ = (*dotted(path).split("."), "", "")
+    above = ABOVE.get(inner, set()) if outer == "engine" else set()
+    for line, name in imported(path):
+        upward = name.startswith("byzflow.engine.") and name.split(".")[2] in above
+        assert not upward, f"{path}:{line} imports {name}, which stands on it"
 
 
 @by_module

@@ -19,7 +19,7 @@ import safetensors
 import torch
 from safetensors.torch import save
 
-from byzflow.engine.node.plain import plain
+from byzflow.engine.rounds.plain import plain
 from byzflow.engine.whole import write_whole
 from byzflow.exceptions import CheckpointError
 

@@ -15,9 +15,9 @@ from byzflow.engine.actor.fleet import Fleet
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
-from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.engine.rounds.turn import Turn
 from tests.engine.sine_node import SineNode
 
 SPARE = "spare"

@@ -13,11 +13,11 @@ import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.line import Caller
-from byzflow.engine.node import board
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds import board
 from tests.engine.sine_node import SineNode
 
 ROUNDS, N = 100, 4

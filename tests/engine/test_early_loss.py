@@ -14,9 +14,9 @@ from distributed import LocalCluster
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
-from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.engine.rounds.answers import Reason
 from tests.engine.forgiving import forgiving_cluster
 from tests.engine.parameter_server.mortal import MortalHonest
 from tests.engine.peer_to_peer.mortal import MortalPeer

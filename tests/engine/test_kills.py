@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
-from byzflow.engine.node import board, rota
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds import board, rota
 from tests.engine.killer import Killer
 from tests.engine.parameter_server.mortal import MortalHonest, MortalLiar
 from tests.engine.peer_to_peer.mortal import CountingLiar, MortalPeer

@@ -9,13 +9,13 @@ import torch
 from distributed import LocalCluster
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
-from byzflow.engine.node import forms
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
-from byzflow.engine.node.answers import Reason
-from byzflow.engine.node.calls import Roster
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from byzflow.engine.peer_to_peer.peers import Peers
+from byzflow.engine.rounds import forms
+from byzflow.engine.rounds.answers import Reason
+from byzflow.engine.rounds.calls import Roster
 from tests.engine.sine_node import SineNode
 
 N, MUCH = 5, 10**5

@@ -14,11 +14,11 @@ from distributed import LocalCluster, get_worker
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
-from byzflow.engine.node import returns
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
-from byzflow.engine.node.moving import Move
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.engine.rounds import returns
+from byzflow.engine.rounds.moving import Move
 from tests.engine.sine_node import SineNode
 
 N, KILLER, FATAL = 5, 2, 1

@@ -12,9 +12,9 @@ from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.node.attributes import State
-from byzflow.engine.node.making import build
-from byzflow.engine.node.moving import Move
+from byzflow.engine.rounds.attributes import State
+from byzflow.engine.rounds.making import build
+from byzflow.engine.rounds.moving import Move
 from byzflow.operators.checks import mapping, several
 
 __all__ = ("ByzantineNodeActor", "HonestNodeActor", "NodeActor", "Recipe")

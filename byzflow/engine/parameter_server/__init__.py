@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from byzflow.engine.node.answers import Exclusion, Reason
 from byzflow.engine.parameter_server.ps import ParameterServer
 from byzflow.engine.parameter_server.report import RoundReport
+from byzflow.engine.rounds.answers import Exclusion, Reason
 
 __all__ = ("Exclusion", "ParameterServer", "Reason", "RoundReport")

@@ -8,10 +8,10 @@ from typing import Any
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.identity import differences
-from byzflow.engine.node.answers import Exclusion, Reason, refusal
-from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.returns import Returns
 from byzflow.engine.parameter_server.plan import Cohort
+from byzflow.engine.rounds.answers import Exclusion, Reason, refusal
+from byzflow.engine.rounds.calls import Roster
+from byzflow.engine.rounds.returns import Returns
 from byzflow.exceptions import CheckpointError, NodeLostError
 
 __all__ = ("SAVE", "Archive")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.config import setting
-from byzflow.engine.node.calls import Ask, Roster
-from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.patience import Patience
+from byzflow.engine.rounds.calls import Ask, Roster
+from byzflow.engine.rounds.outcomes import NodeOutcomes
+from byzflow.engine.rounds.patience import Patience
 from byzflow.exceptions import DeadlineError
 
 __all__ = ("Attendance",)

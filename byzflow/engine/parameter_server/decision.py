@@ -8,16 +8,16 @@ from typing import Any
 
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.stack import stacked
-from byzflow.engine.node.answers import judge
-from byzflow.engine.node.calls import Ask, Roster
-from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.gallery import Gallery
-from byzflow.engine.node.isolation import owned
-from byzflow.engine.node.outcomes import NodeOutcomes
 from byzflow.engine.parameter_server.plan import AGGREGATE, ATTACK, GRADIENTS, Cohort
 from byzflow.engine.parameter_server.progress import Progress
 from byzflow.engine.parameter_server.reduction import Reduction, row_weights
 from byzflow.engine.parameter_server.sharding import Sharding
+from byzflow.engine.rounds.answers import judge
+from byzflow.engine.rounds.calls import Ask, Roster
+from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.gallery import Gallery
+from byzflow.engine.rounds.isolation import owned
+from byzflow.engine.rounds.outcomes import NodeOutcomes
 from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 __all__ = ("GRADIENT_OF", "LIE_OF", "Decision")

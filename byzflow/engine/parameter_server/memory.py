@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from byzflow.engine.actor.calls import Call, Outcome
-from byzflow.engine.node.attributes import State
-from byzflow.engine.node.calls import Ask, Roster
-from byzflow.engine.node.isolation import isolated
-from byzflow.engine.node.rota import Rota
 from byzflow.engine.parameter_server.plan import Cohort
+from byzflow.engine.rounds.attributes import State
+from byzflow.engine.rounds.calls import Ask, Roster
+from byzflow.engine.rounds.isolation import isolated
+from byzflow.engine.rounds.rota import Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Memory", "Snapshot")

@@ -13,11 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from byzflow.engine.fitting import candidates, tolerance
-from byzflow.engine.node.answers import Answered, Exclusion, Verdict, judge, refusal
-from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.vectors import rows_of
 from byzflow.engine.parameter_server.report import RoundReport
+from byzflow.engine.rounds.answers import Answered, Exclusion, Verdict, judge, refusal
+from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.outcomes import NodeOutcomes
+from byzflow.engine.rounds.vectors import rows_of
 from byzflow.exceptions import ToleranceError
 
 __all__ = ("Cohort", "Combine", "RoundPlan")

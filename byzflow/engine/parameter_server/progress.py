@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
-from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.attributes import State
 from byzflow.engine.parameter_server.plan import RoundPlan
+from byzflow.engine.rounds.arena import RowRef
+from byzflow.engine.rounds.attributes import State
 
 __all__ = ("Progress",)
 

@@ -11,19 +11,19 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.actors import NodeActor
-from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.duties import declares, distinct, made, require
-from byzflow.engine.node.limits import check_limits
-from byzflow.engine.node.memo import UPDATE
-from byzflow.engine.node.seats import is_remote
 from byzflow.engine.node.sync import run_sync
-from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.decision import GRADIENT_OF, LIE_OF
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import RoundReport
 from byzflow.engine.parameter_server.rounds import Rounds
+from byzflow.engine.rounds.calls import Roster
+from byzflow.engine.rounds.duties import declares, distinct, made, require
+from byzflow.engine.rounds.limits import check_limits
+from byzflow.engine.rounds.memo import UPDATE
+from byzflow.engine.rounds.seats import is_remote
+from byzflow.engine.rounds.turn import Turn
 from byzflow.operators.checks import acts, several
 
 __all__ = ("ParameterServer",)

@@ -14,8 +14,8 @@ from byzflow.engine.fitting import is_by_node, sees_nodes
 from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.rules import is_rule
 from byzflow.engine.graph.scheduler import NodeScheduler
-from byzflow.engine.node.forms import norm_of
 from byzflow.engine.node.streams import seeded
+from byzflow.engine.rounds.forms import norm_of
 from byzflow.kernels.blocks import Tree
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.rows import Rows

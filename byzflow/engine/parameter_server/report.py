@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from byzflow.engine.config import setting
-from byzflow.engine.node.answers import Exclusion
+from byzflow.engine.rounds.answers import Exclusion
 
 __all__ = ("History", "RoundReport")
 

@@ -14,10 +14,6 @@ from typing import Any
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.identity import described
-from byzflow.engine.node.calls import Ask, Roster
-from byzflow.engine.node.memo import UPDATE
-from byzflow.engine.node.outcomes import NodeOutcomes
-from byzflow.engine.node.returns import Returns, patience
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.attendance import Attendance
 from byzflow.engine.parameter_server.decision import GRADIENT_OF, Decision
@@ -26,6 +22,10 @@ from byzflow.engine.parameter_server.plan import APPLY, Cohort, RoundPlan
 from byzflow.engine.parameter_server.progress import Progress
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import History, RoundReport
+from byzflow.engine.rounds.calls import Ask, Roster
+from byzflow.engine.rounds.memo import UPDATE
+from byzflow.engine.rounds.outcomes import NodeOutcomes
+from byzflow.engine.rounds.returns import Returns, patience
 from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 __all__ = ("Rounds",)

@@ -15,13 +15,13 @@ import torch
 
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.stack import SMALL
-from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.isolation import isolated
-from byzflow.engine.node.mirrors import VectorLostError
-from byzflow.engine.node.sites import Site, mapped, reachable, shareable
-from byzflow.engine.node.staff import Clerk, Staff
+from byzflow.engine.rounds.arena import RowRef
+from byzflow.engine.rounds.calls import Roster
+from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.isolation import isolated
+from byzflow.engine.rounds.mirrors import VectorLostError
+from byzflow.engine.rounds.sites import Site, mapped, reachable, shareable
+from byzflow.engine.rounds.staff import Clerk, Staff
 from byzflow.exceptions import DeadlineError
 from byzflow.kernels.blocks import Span, Tree, shards, widest
 from byzflow.operators.rows import RowOperator

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
-from byzflow.engine.node.mirrors import VectorLostError
-from byzflow.engine.node.outcomes import unreached
 from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.messages import Instruction
 from byzflow.engine.peer_to_peer.peers import Peers
+from byzflow.engine.rounds.mirrors import VectorLostError
+from byzflow.engine.rounds.outcomes import unreached
 from byzflow.exceptions import NodeLostError
 
 __all__ = ("Delivery",)

@@ -9,8 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
-from byzflow.engine.node.answers import Answered, judge
-from byzflow.engine.node.forms import Digest, digest_of, norm_of
 from byzflow.engine.peer_to_peer.carrier import Carrier
 from byzflow.engine.peer_to_peer.consensus import consensus_distance
 from byzflow.engine.peer_to_peer.delivery import Delivery
@@ -33,6 +31,8 @@ from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.report import PeerReport
 from byzflow.engine.peer_to_peer.requests import Requests
 from byzflow.engine.peer_to_peer.weights import Scheme
+from byzflow.engine.rounds.answers import Answered, judge
+from byzflow.engine.rounds.forms import Digest, digest_of, norm_of
 
 __all__ = ("Execution",)
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.board import Board
-from byzflow.engine.node.forms import Signature
-from byzflow.engine.node.showing import resolved
-from byzflow.engine.node.staff import Clerk, Staff
 from byzflow.engine.peer_to_peer.consensus import COLUMNS, block_spreads, consensus_distance, total_spread
 from byzflow.engine.peer_to_peer.peers import FORGE, Peers
+from byzflow.engine.rounds.arena import RowRef
+from byzflow.engine.rounds.board import Board
+from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.showing import resolved
+from byzflow.engine.rounds.staff import Clerk, Staff
 from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.kernels.blocks import Span, shards
 

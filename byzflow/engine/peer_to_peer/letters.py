@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from byzflow.engine.actor.columns import Columns
-from byzflow.engine.node.answers import Answered, Exclusion, Reason, judge, refusal
-from byzflow.engine.node.forms import Digest, Signature, digest_of, norms_of
 from byzflow.engine.parameter_server.archive import SAVE
+from byzflow.engine.rounds.answers import Answered, Exclusion, Reason, judge, refusal
+from byzflow.engine.rounds.forms import Digest, Signature, digest_of, norms_of
 
 __all__ = ("AGGREGATE", "ATTACK", "EXCHANGE", "HALF_STEP", "Came", "Kept", "Letters", "measured")
 

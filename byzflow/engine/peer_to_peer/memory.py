@@ -12,10 +12,10 @@ from dask.utils import parse_bytes
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
-from byzflow.engine.node.attributes import State
-from byzflow.engine.node.returns import Returns, patience
-from byzflow.engine.node.rota import Rota
 from byzflow.engine.peer_to_peer.peers import Peers
+from byzflow.engine.rounds.attributes import State
+from byzflow.engine.rounds.returns import Returns, patience
+from byzflow.engine.rounds.rota import Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("PeerMemory",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from byzflow.engine.node.answers import Answered
+from byzflow.engine.rounds.answers import Answered
 
 __all__ = (
     "Aggregate",

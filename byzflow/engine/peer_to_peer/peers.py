@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.node.actors import NodeActor
-from byzflow.engine.node.arena import RowRef
-from byzflow.engine.node.calls import Roster, on_host
-from byzflow.engine.node.duties import distinct, lacks, made
-from byzflow.engine.node.isolation import owned
-from byzflow.engine.node.outcomes import unreached
-from byzflow.engine.node.patience import Patience
-from byzflow.engine.node.seats import Seat, by_host, is_remote
-from byzflow.engine.node.suspects import Send
+from byzflow.engine.rounds.arena import RowRef
+from byzflow.engine.rounds.calls import Roster, on_host
+from byzflow.engine.rounds.duties import distinct, lacks, made
+from byzflow.engine.rounds.isolation import owned
+from byzflow.engine.rounds.outcomes import unreached
+from byzflow.engine.rounds.patience import Patience
+from byzflow.engine.rounds.seats import Seat, by_host, is_remote
+from byzflow.engine.rounds.suspects import Send
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = (

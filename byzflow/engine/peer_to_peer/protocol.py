@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from byzflow.engine.node.answers import Answered, Exclusion
 from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came, Letters
 from byzflow.engine.peer_to_peer.messages import (
     Aggregate,
@@ -25,6 +24,7 @@ from byzflow.engine.peer_to_peer.messages import (
     Instruction,
 )
 from byzflow.engine.peer_to_peer.topology import Topology
+from byzflow.engine.rounds.answers import Answered, Exclusion
 from byzflow.exceptions import DeadlineError, ToleranceError
 
 __all__ = ("PeerRound",)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
-from byzflow.engine.node.showing import resolved
 from byzflow.engine.node.streams import torch_seed
 from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
@@ -23,6 +22,7 @@ from byzflow.engine.peer_to_peer.peers import (
 )
 from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.weights import Scheme, local_weights, own_first
+from byzflow.engine.rounds.showing import resolved
 
 __all__ = ("Requests",)
 

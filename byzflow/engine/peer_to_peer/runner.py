@@ -13,9 +13,7 @@ from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.config import seconds, setting
 from byzflow.engine.graph.client_pool import pool_on
 from byzflow.engine.node.cluster import DecentralizedCluster
-from byzflow.engine.node.limits import check_limits
 from byzflow.engine.node.sync import run_sync
-from byzflow.engine.node.turn import Turn
 from byzflow.engine.parameter_server.archive import Archive
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.parameter_server.report import History
@@ -31,6 +29,8 @@ from byzflow.engine.peer_to_peer.report import PeerReport
 from byzflow.engine.peer_to_peer.schedule import TopologyLike, TopologySchedule
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.weights import Scheme, check_scheme
+from byzflow.engine.rounds.limits import check_limits
+from byzflow.engine.rounds.turn import Turn
 from byzflow.exceptions import NodeLostError, ToleranceError
 from byzflow.operators.checks import several
 

@@ -16,7 +16,7 @@ from byzflow.engine.actor.batch import Batch
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.neighbour import Neighbour, call_neighbours
-from byzflow.engine.node.moving import Move
+from byzflow.engine.rounds.moving import Move
 
 
 def stand_still(seconds: float) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.stack import stacked
-from byzflow.engine.node.resident import Resident
+from byzflow.engine.rounds.resident import Resident
 
 VECTORS = {
     "numpy": tuple(np.full(3, float(i)) for i in range(4)),

@@ -15,12 +15,12 @@ from distributed import LocalCluster
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
-from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.engine.rounds.answers import Reason
 from byzflow.exceptions import CheckpointError
 from byzflow.pre_aggregators import NearestNeighborMixing
-from tests.engine.node.hostile import ACTS
+from tests.engine.rounds.hostile import ACTS
 from tests.engine.sine_node import SineNode
 
 N = 5

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from byzflow.engine.actor.calls import Outcome
-from byzflow.engine.node.calls import Ask
 from byzflow.engine.parameter_server.memory import Memory
 from byzflow.engine.parameter_server.plan import Cohort
+from byzflow.engine.rounds.calls import Ask
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 EVERY, LOST = 2, 1

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from byzflow.engine.fitting import lowered
-from byzflow.engine.node.answers import Reason
 from byzflow.engine.parameter_server.plan import Cohort, RoundPlan
+from byzflow.engine.rounds.answers import Reason
 from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 

@@ -18,14 +18,14 @@ from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.aggregators.norm_wise import CenteredClipping
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
-from byzflow.engine.node.answers import Reason
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
 from byzflow.engine.parameter_server import ParameterServer, reduction, sharding
+from byzflow.engine.rounds.answers import Reason
 from byzflow.exceptions import NodeLostError, ToleranceError
 from byzflow.pre_aggregators.nnm import NearestNeighborMixing
 from tests.cases import CASES
-from tests.engine.node.malformed import Malformed
 from tests.engine.parameter_server.nodes import AsyncHonest, Bad, Honest, Liar, row
+from tests.engine.rounds.malformed import Malformed
 
 RULES = [case for case in CASES if case.rule.startswith("aggregators.")]
 PRES = [case for case in CASES if case.rule.startswith("pre_aggregators.")]

@@ -14,9 +14,9 @@ import torch
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
-from byzflow.engine.node import rota
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer, sharding
+from byzflow.engine.rounds import rota
 from byzflow.exceptions import CheckpointError
 from tests.engine.parameter_server.mortal import MortalHonest, MortalLiar
 

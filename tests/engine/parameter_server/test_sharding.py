@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.forms import Signature
 from byzflow.engine.parameter_server.sharding import Sharding
+from byzflow.engine.rounds.calls import Roster
+from byzflow.engine.rounds.forms import Signature
 
 
 @pytest.mark.parametrize(

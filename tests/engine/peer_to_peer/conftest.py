@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from distributed import get_worker
 
-from byzflow.engine.node import board
-from byzflow.engine.node.staff import Clerk
 from byzflow.engine.peer_to_peer.holding import Holding
+from byzflow.engine.rounds import board
+from byzflow.engine.rounds.staff import Clerk
 from tests.engine.peer_to_peer.far import share_no_memory
 from tests.engine.peer_to_peer.held import NEVER, trained
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from byzflow.engine.node.staff import Staff
+from byzflow.engine.rounds.staff import Staff
 
 
 def share_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from distributed import LocalCluster
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.backends.thread import ThreadActorBackend
 from byzflow.engine.checkpoint import Checkpoint
-from byzflow.engine.node import board
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.peer_to_peer import gossip
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds import board
 from byzflow.exceptions import CheckpointError
 from byzflow.pre_aggregators.nnm import NearestNeighborMixing
 from tests.cases import CASES

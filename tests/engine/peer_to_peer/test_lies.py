@@ -13,7 +13,6 @@ from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Reci
 from byzflow.engine.peer_to_peer.gossip import PlainGossip
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
-from tests.engine.node.malformed import Malformed
 from tests.engine.peer_to_peer.nodes import (
     Constant,
     Failing,
@@ -22,6 +21,7 @@ from tests.engine.peer_to_peer.nodes import (
     Vandal,
     play,
 )
+from tests.engine.rounds.malformed import Malformed
 
 
 async def test_a_byzantine_node_hears_this_rounds_in_neighbors_and_no_others():

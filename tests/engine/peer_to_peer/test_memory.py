@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from byzflow.engine.actor.calls import Call, Outcome
-from byzflow.engine.node.calls import Roster
-from byzflow.engine.node.rota import HEAVY
 from byzflow.engine.peer_to_peer.memory import PeerMemory, _Past
+from byzflow.engine.rounds.calls import Roster
+from byzflow.engine.rounds.rota import HEAVY
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 

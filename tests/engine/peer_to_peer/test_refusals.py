@@ -12,7 +12,6 @@ from byzflow.engine.node.actors import Recipe
 from byzflow.engine.peer_to_peer.gossip import PlainGossip
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
-from tests.engine.node.malformed import Malformed
 from tests.engine.peer_to_peer.held import (
     GOALS,
     HONEST,
@@ -31,6 +30,7 @@ from tests.engine.peer_to_peer.nodes import (
     Quadratic,
     Vandal,
 )
+from tests.engine.rounds.malformed import Malformed
 
 UNFIT = {
     "raises": RuntimeError("broken"),

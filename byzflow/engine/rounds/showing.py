@@ -1,0 +1,161 @@
+"""What is shown to nodes: copies, references resolved, or vectors whose pages are copied when written to."""
+
+from __future__ import annotations
+
+import mmap
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+
+from byzflow.engine.actor.calls import is_awaitable
+from byzflow.engine.actor.shared import TOKEN
+from byzflow.engine.actor.stack import Stack
+from byzflow.engine.rounds.arena import RowRef
+from byzflow.engine.rounds.isolation import is_bare, isolated
+from byzflow.engine.rounds.sites import mapping, vectors_in
+
+__all__ = ("Showing", "copied", "resolved", "rewritten", "show")
+
+COPIED = 1 << 20  # [bytes] up to which a copy costs less than a mapping of its own
+
+
+class Showing:
+    """Vectors shown to code that may do with them what it likes, without copying them first.
+
+    Small ones are copied. Of others, pages are copied when that code writes to them; what it keeps is copied
+    by `close`, before the rows are used again.
+
+    Examples
+    --------
+    >>> from byzflow.engine.rounds.arena import Arena
+    >>> from byzflow.engine.rounds.forms import Signature
+    >>> arena = Arena(1, Signature("numpy", "float32", (3,)))
+    >>> showing = Showing()
+    >>> kept = showing.resolve((RowRef(arena.site, 0),))[0]
+    >>> kept[0] = 7.0
+    >>> showing.close()
+    >>> arena.write(0, np.ones(3, dtype=np.float32))
+    >>> kept
+    array([7., 0., 0.], dtype=float32)
+    """
+
+    def __init__(self) -> None:
+        self._memories: list[mmap.mmap] = []
+        self._lent: list[tuple[Stack, bytearray]] = []
+
+    def resolve(self, value: Any) -> Any:
+        """Replace references and stacks by vectors of the receiver's own; each occurrence is another copy."""
+        return _each(self._own, value)
+
+    def _own(self, value: RowRef | Stack) -> Any:
+        if isinstance(value, Stack):
+            memory, copy = value.lend()
+            self._lent.append((value, memory))
+            return copy.rows()
+        if value.nbytes <= COPIED:
+            return isolated(value.open())
+        start = value.row * value.nbytes + TOKEN
+        page = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        pages = mapping(value.site, mmap.ACCESS_COPY, page, start + value.nbytes - page)
+        self._memories.append(pages)
+        flat = vectors_in(pages, value.site, value.site.signature.length, start - page)
+        return flat.reshape(value.shape)
+
+    def close(self) -> None:
+        """Let go of the vectors; those that somebody still holds become copies."""
+        while self._lent:
+            stack, copy = self._lent.pop()
+            stack.take_back(copy)
+        while self._memories:
+            alive = weakref.ref(self._memories.pop())
+            memory = alive()
+            if memory is not None:
+                pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
+                pages[:] = pages.copy()
+
+
+def copied(args: Sequence[Any]) -> list[Any] | None:
+    """Return copies of what is shown, if it is nothing but plain vectors and small rows, as an update is.
+
+    Examples
+    --------
+    >>> copied((np.ones(2),)), copied(((np.ones(2),),)) is None
+    ([array([1., 1.])], True)
+    """
+    own: list[Any] = []
+    for value in args:
+        if type(value) is torch.Tensor and not value.requires_grad:
+            own.append(value.clone())  # as `isolated` does, quicker
+        elif is_bare(value):
+            own.append(isolated(value))
+        elif isinstance(value, RowRef) and value.nbytes <= COPIED:
+            own.append(isolated(value.open()))
+        else:
+            return None
+    return own
+
+
+def show(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a node with vectors of its own, and let go of them when it is done.
+
+    Examples
+    --------
+    >>> given = np.ones(2)
+    >>> show(lambda vector: vector is given, (given,), {})
+    False
+    """
+    showing = Showing()
+    try:
+        answer = _call(method, args, kwargs, showing)
+        if is_awaitable(answer):
+            answer, showing = _awaited(answer, showing), Showing()
+        return answer
+    finally:
+        showing.close()
+
+
+def _call(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], showing: Showing) -> Any:
+    """Call a node; nothing here may hold what it is shown when this returns."""
+    own_args, own_kwargs = showing.resolve((isolated(args), isolated(kwargs)))
+    return method(*own_args, **own_kwargs)
+
+
+async def _awaited(answer: Awaitable[Any], showing: Showing) -> Any:
+    """Return what an answer comes to; until then it may use what it is shown."""
+    with closing(showing):
+        return await answer
+
+
+def resolved(value: Any) -> Any:
+    """Replace references and stacks by the vectors they stand for, to be read only.
+
+    Examples
+    --------
+    >>> resolved((1, ["x"]))
+    (1, ['x'])
+    """
+    return _each(lambda known: known.open() if isinstance(known, RowRef) else known.rows(), value)
+
+
+def rewritten(change: Callable[[RowRef], RowRef], value: Any) -> Any:
+    """Replace references by others.
+
+    Examples
+    --------
+    >>> rewritten(lambda ref: ref, {"x": [1]})
+    {'x': [1]}
+    """
+    return _each(lambda known: change(known) if isinstance(known, RowRef) else known, value)
+
+
+def _each(change: Callable[[RowRef | Stack], Any], value: Any) -> Any:
+    """Change references and stacks, in tuples, lists and dictionaries too."""
+    if isinstance(value, RowRef | Stack):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(_each(change, item) for item in value)
+    return {key: _each(change, item) for key, item in value.items()} if type(value) is dict else value

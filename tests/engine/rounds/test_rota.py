@@ -1,0 +1,41 @@
+"""When the states of nodes are saved."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from byzflow.engine.rounds.rota import HEAVY, Rota
+
+
+def saved(rota: Rota, size: int, rounds: int) -> list[list[int]]:
+    found = []
+    for number in range(rounds):
+        due = rota.due(number)
+        rota.saved(number, dict.fromkeys(due, size))
+        found.append(due)
+    return found
+
+
+def test_light_states_are_saved_at_once() -> None:
+    found = saved(Rota(nodes=4, every=3), HEAVY // 4, 7)
+    assert found == [[0, 1, 2, 3], [], [], [0, 1, 2, 3], [], [], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(("nodes", "every"), [(13, 25), (13, 5), (1, 25), (100, 7), (5, 1)])
+def test_heavy_states_are_saved_in_turns(nodes: int, every: int) -> None:
+    first, *rest = saved(Rota(nodes, every), HEAVY + 1, 4 * every + 1)
+    assert first == list(range(nodes))
+    assert max(map(len, rest)) <= -(-nodes // every)
+    for start in range(0, 3 * every + 1):  # any so many rounds in a row have everybody once
+        assert set(Counter(node for due in rest[start : start + every] for node in due).values()) == {1}
+
+
+def test_no_round_is_done_twice_and_those_asked_for_come_first() -> None:
+    rota = Rota(nodes=4, every=4)
+    rota.saved(0, dict.fromkeys(rota.due(0), HEAVY))
+    assert rota.due(1, also=[2]) == [2, 0]
+    rota.saved(1, {2: HEAVY, 0: HEAVY})
+    assert rota.due(1, also=[3]) == []
+    assert [rota.due(2), rota.due(3)] == [[1], [1]]
