@@ -62,7 +62,9 @@ class Decision:
         self._gallery.close()
         await self._sharding.close()
 
-    async def decide(self, run: Progress, rule: Any, pre: Any, light: Collection[int]) -> None:
+    async def decide(
+        self, run: Progress, rule: Any, pre: Any, saved: Callable[[int], Collection[int]]
+    ) -> None:
         """Aggregate what the nodes of a round answer, and note it in `run`.
 
         Parameters
@@ -71,8 +73,8 @@ class Decision:
             The round.
         rule, pre : object
             Aggregator and pre-aggregator.
-        light : collection of int
-            Byzantine nodes whose state is to be saved with the attack.
+        saved : callable
+            Says which Byzantine nodes' state is to be saved with the attack, given the bytes of a vector.
 
         Raises
         ------
@@ -88,7 +90,7 @@ class Decision:
             run.held = await self._stay(rule, pre, plan.number)
             await self._collect(run)
         with run.clock(ATTACK):
-            liars = self._cohort.byzantine
+            liars, light = self._cohort.byzantine, saved(plan.signature.nbytes if plan.signature else 0)
             here = [i for i in liars if not run.held and self._roster.shares_memory(i)]
             away = sorted({*liars} - {*here})
             shown = await self._gallery.hang(tuple(plan.shown), len(here)) if here else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,10 @@ from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Memory", "Snapshot")
 
-LIGHT = 1 << 16  # bytes of a Byzantine node's state up to which it is kept every round
+logger = logging.getLogger(__name__)
+
+LIGHT = 1 << 16  # bytes of a Byzantine node's state up to which it is saved with every attack
+FEW = 4  # vectors of a round, as large as which it may be too: what an attack learns has their size
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Memory:
 
     An honest node is replayed: for every round since its snapshot it computes its gradient again and takes
     the same update, so that it ends bit for bit where it was. What a Byzantine node saw is not kept;
-    one with a state of its own is saved with every attack instead.
+    one with a state of its own is saved with every attack instead. If that is larger than a few vectors, as
+    with a data set in it, what it has kept of attacks since its snapshot is lost with its worker, and logged.
 
     Parameters
     ----------
@@ -59,12 +64,13 @@ class Memory:
         self._every, self._rota = every, Rota(cohort.n, every)
         self._snapshots: dict[int, Snapshot] = {}
         self._updates: dict[int, Ask] = {}
-        self._light: frozenset[int] = frozenset()
 
-    @property
-    def light(self) -> frozenset[int]:
-        """Byzantine nodes whose state is to be saved with every attack."""
-        return self._light
+    def light(self, nbytes: int) -> frozenset[int]:
+        """Return the Byzantine nodes whose state is saved with every attack, where vectors have `nbytes`."""
+        most = max(LIGHT, FEW * nbytes)
+        return frozenset(
+            i for i in self._cohort.byzantine if self.knows(i) and self._snapshots[i].size <= most
+        )
 
     def knows(self, index: int) -> bool:
         """Whether this node can be brought back."""
@@ -107,9 +113,6 @@ class Memory:
             self._snapshots.pop(index, None)
             if outcome.error is None:
                 self._snapshots[index] = Snapshot(round, outcome.value)
-        self._light = frozenset(
-            i for i in self._cohort.byzantine if self.knows(i) and self._snapshots[i].size <= LIGHT
-        )
         self._forget()
 
     def attacked(self, round: int, states: Mapping[int, State]) -> None:
@@ -139,6 +142,17 @@ class Memory:
         dict of int to Outcome
             Only the nodes for which that fails, with the reason.
         """
+        for index in self._cohort.byzantine:
+            if (
+                index in indices
+                and not self._snapshots[index].attacked
+                and self._snapshots[index].round < round
+            ):
+                logger.warning(
+                    "%s goes on as it was before round %d: its state is too large to be saved with attacks",
+                    self._cohort.names[index],
+                    self._snapshots[index].round,
+                )
         pasts = {i: self.past(i, round, decided=decided, update_byz=update_byz) for i in indices}
         outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)
         return {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | DeadlineError)}

@@ -19,6 +19,7 @@ from byzflow.engine.parameter_server import ParameterServer, sharding
 from byzflow.engine.rounds import rota
 from byzflow.exceptions import CheckpointError
 from tests.engine.parameter_server.mortal import MortalHonest, MortalLiar
+from tests.engine.parameter_server.nodes import Honest
 
 ROUNDS = 6
 PATIENT = {  # both workers may be gone, and the machine busy
@@ -114,6 +115,48 @@ async def test_a_death_after_going_back_is_made_good_too(tmp_path: Path) -> None
             os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
             got = [await ps.round() for _ in range(2)]
     assert all(map(torch.equal, got, want[4:]))
+
+
+class Learner:
+    """A Byzantine node that sends minus the mean of all it has been shown, and may carry a data set."""
+
+    def __init__(self, ballast: int = 0) -> None:
+        self.seen, self.data = torch.zeros(D), torch.zeros(ballast)
+
+    def byzantine_gradient_for_next_batch(self, honest_grads: Any) -> torch.Tensor:
+        self.seen = 0.9 * self.seen + torch.stack(tuple(honest_grads)).mean(dim=0)
+        return -self.seen
+
+
+D = 40_000  # more bytes than `memory.LIGHT`
+
+
+async def learned(liar: Any, honest: list[Any]) -> list[torch.Tensor]:
+    """Run rounds, and take down the liar's worker before the third after a snapshot."""
+    async with ParameterServer(honest, [liar], Momentum(), deadline=30.0) as ps:
+        found = [await ps.round() for _ in range(5)]
+        if hasattr(liar, "_place"):
+            host = liar._place()[0]
+            cluster = host.runtime.client.cluster
+            (pid,) = [w.pid for w in cluster.workers.values() if w.worker_address == host.address]
+            os.kill(pid, signal.SIGKILL)
+        return found + [await ps.round() for _ in range(3)]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("ballast", [0, 10 * D], ids=["learned", "data set"])
+async def test_what_an_attack_has_learned_comes_back_unless_its_state_is_far_larger_than_vectors(
+    ballast: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with dask.config.set(PATIENT | {"byzflow.round.snapshot-every": 3}):
+        honest = await HonestNodeActor.spawn_many(
+            [Recipe(Honest, (i, D)) for i in range(3)], backend="process"
+        )
+        (liar,) = await ByzantineNodeActor.spawn_many([Recipe(Learner, (ballast,))], backend="process")
+        got = await learned(liar, honest)
+    want = await learned(Learner(), [Honest(i, D) for i in range(3)])
+    assert all(map(torch.equal, got, want)) is not bool(ballast)
+    assert ("byzantine-0 goes on as it was before round 3" in caplog.text) is bool(ballast)
 
 
 class Pickled:
