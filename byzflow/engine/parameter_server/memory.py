@@ -142,16 +142,13 @@ class Memory:
         dict of int to Outcome
             Only the nodes for which that fails, with the reason.
         """
-        for index in self._cohort.byzantine:
-            if (
-                index in indices
-                and not self._snapshots[index].attacked
-                and self._snapshots[index].round < round
-            ):
+        for index in set(self._cohort.byzantine).intersection(indices):
+            since = self._snapshots[index].round + self._snapshots[index].attacked
+            if since < round:
                 logger.warning(
-                    "%s goes on as it was before round %d: its state is too large to be saved with attacks",
+                    "%s goes on as it was before the attack of round %d: its state is too large to keep",
                     self._cohort.names[index],
-                    self._snapshots[index].round,
+                    since,
                 )
         pasts = {i: self.past(i, round, decided=decided, update_byz=update_byz) for i in indices}
         outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from byzflow.engine.actor.calls import Outcome
-from byzflow.engine.parameter_server.memory import Memory
+from byzflow.engine.parameter_server.memory import FEW, Memory
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.calls import Ask
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -85,3 +86,20 @@ async def test_a_node_that_is_absent_is_left_as_it_was_kept() -> None:
     past = memory.past(LOST, EVERY, decided=False, update_byz=False)
     assert [round for round, ask in past if ask.method == "update"] == list(range(EVERY))
     assert memory.past(0, EVERY, decided=False, update_byz=False) == []
+
+
+async def test_an_attack_whose_state_is_far_larger_than_vectors_is_said_to_go_on_from_an_older_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    roster: Any = FakeRoster()
+    memory = Memory(roster, Cohort(1, 1), EVERY, Ask("gradient"))
+    await memory.keep(0, None)
+    nbytes = 1 << 20
+    assert memory.light(nbytes) == {1}
+    memory.attacked(0, {1: np.zeros(FEW * nbytes, dtype=np.uint8)})
+    assert memory.light(nbytes) == {1}
+    assert memory.light(nbytes - 1) == frozenset()
+    await memory.catch_up([0, 1], 1, None, decided=False, update_byz=False)
+    assert caplog.text == ""
+    await memory.catch_up([0, 1], 2, None, decided=False, update_byz=False)
+    assert "byzantine-0 goes on as it was before the attack of round 1" in caplog.text

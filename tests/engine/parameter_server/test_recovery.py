@@ -118,10 +118,10 @@ async def test_a_death_after_going_back_is_made_good_too(tmp_path: Path) -> None
 
 
 class Learner:
-    """A Byzantine node that sends minus the mean of all it has been shown, and may carry a data set."""
+    """A Byzantine node that sends minus the mean of all it has been shown."""
 
-    def __init__(self, ballast: int = 0) -> None:
-        self.seen, self.data = torch.zeros(D), torch.zeros(ballast)
+    def __init__(self) -> None:
+        self.seen = torch.zeros(D)
 
     def byzantine_gradient_for_next_batch(self, honest_grads: Any) -> torch.Tensor:
         self.seen = 0.9 * self.seen + torch.stack(tuple(honest_grads)).mean(dim=0)
@@ -144,19 +144,14 @@ async def learned(liar: Any, honest: list[Any]) -> list[torch.Tensor]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("ballast", [0, 10 * D], ids=["learned", "data set"])
-async def test_what_an_attack_has_learned_comes_back_unless_its_state_is_far_larger_than_vectors(
-    ballast: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_an_attack_has_learned_comes_back_though_it_is_large() -> None:
     with dask.config.set(PATIENT | {"byzflow.round.snapshot-every": 3}):
-        honest = await HonestNodeActor.spawn_many(
-            [Recipe(Honest, (i, D)) for i in range(3)], backend="process"
-        )
-        (liar,) = await ByzantineNodeActor.spawn_many([Recipe(Learner, (ballast,))], backend="process")
+        recipes = [Recipe(Honest, (i, D)) for i in range(3)]
+        honest = await HonestNodeActor.spawn_many(recipes, backend="process")
+        (liar,) = await ByzantineNodeActor.spawn_many([Recipe(Learner)], backend="process")
         got = await learned(liar, honest)
     want = await learned(Learner(), [Honest(i, D) for i in range(3)])
-    assert all(map(torch.equal, got, want)) is not bool(ballast)
-    assert ("byzantine-0 goes on as it was before round 3" in caplog.text) is bool(ballast)
+    assert all(map(torch.equal, got, want))
 
 
 class Pickled:
