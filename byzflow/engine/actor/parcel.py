@@ -11,6 +11,7 @@ import io
 import pickle
 import sys
 import threading
+from collections import defaultdict
 from operator import getitem
 from typing import Any
 
@@ -150,15 +151,15 @@ class _Gatherer(_Pickler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.sheets: dict[Any, _Sheet] = {}
+        self.sheets: defaultdict[Any, _Sheet] = defaultdict(_Sheet)
 
     def reducer_override(self, value: Any) -> Any:
         form = stackable(value)
         if form is None:
             return super().reducer_override(value)
-        vectors = self.sheets.setdefault(form, _Sheet()).vectors
-        vectors.append(value)
-        return getitem, (self.sheets[form], len(vectors) - 1)
+        sheet = self.sheets[form]
+        sheet.vectors.append(value)
+        return getitem, (sheet, len(sheet.vectors) - 1)
 
 
 class _Sheet:

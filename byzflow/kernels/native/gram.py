@@ -13,11 +13,11 @@ from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.order import nth
 from byzflow.kernels.native.products import write_centred_products, write_products
 
-__all__ = ("accept_gram", "centred_gram", "insert_point", "keeps_digits", "small_gram")
+__all__ = ("accept_gram", "centred_gram", "insert_point", "small_gram")
 
 
 @loop()
-def keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
+def _keeps_digits(gram: Any, norms: Any, limit: float) -> bool:
     """Whether most rows are near the origin: not `limit` times farther, squared, than from one another.
 
     The latter is the distance of the nearest of eight rows from most others.
@@ -64,7 +64,7 @@ def accept_gram(gram: Any, norms: Any, limit: float) -> bool:
             finite &= abs(gram[i, j]) < np.inf
     if not finite:
         return False
-    return bool(keeps_digits(gram, norms, limit))
+    return bool(_keeps_digits(gram, norms, limit))
 
 
 @loop()
@@ -149,7 +149,7 @@ def small_gram(
             norms[i] = np.inf if dead else squares[i]
     write_products(addresses, start, width, like, gram)
     _clear_dead(gram, norms)
-    return bool(keeps_digits(gram, norms, limit))
+    return bool(_keeps_digits(gram, norms, limit))
 
 
 @loop()

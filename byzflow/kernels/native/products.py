@@ -14,7 +14,7 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from byzflow.kernels.native.addresses import FAST, pointer, squared_norm
+from byzflow.kernels.native.addresses import FAST, gather, pointer, squared_norm
 from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.sorting import address_of
 from byzflow.kernels.native.vectors import LINE
@@ -95,8 +95,9 @@ def write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any)
     tile = _new_tile(m, like)
     gram[:, :] = 0.0
     for at in range(0, width, columns):
-        _fill(addresses, (start + at) * like.itemsize, min(columns, width - at), tile)
-        _add_tile(tile, m, min(columns, width - at), gram)
+        part = min(columns, width - at)
+        gather(addresses, start + at, tile[:, :part])
+        _add_tile(tile, m, part, gram)
     _mirror(gram)
 
 
@@ -137,20 +138,13 @@ def _new_tile(m: Any, like: Any) -> Any:
 
 
 @loop()
-def _fill(addresses: Any, offset: Any, width: Any, tile: Any) -> None:
-    """Copy so many columns of rows, which begin `offset` bytes behind addresses, to a tile."""
-    for i in range(addresses.shape[0]):
-        source = carray(pointer(addresses[i] + np.uintp(offset), tile), width)
-        row = tile[i]
-        for c in range(width):
-            row[c] = source[c]
-
-
-@loop()
 def _fill_centred(
     addresses: Any, offset: Any, width: Any, chosen: Any, tile: Any, norms: Any, to_zero: Any
 ) -> None:
-    """Do the same less the chosen row; add to the norms of rows as they were, and to the products with it."""
+    """Copy columns of rows to a tile, less the chosen row, from so many bytes behind their addresses on.
+
+    Add to the norms of rows as they were, and to the products of moved rows with that one.
+    """
     near = carray(pointer(addresses[chosen] + np.uintp(offset), tile), width)
     for i in range(addresses.shape[0]):
         source = carray(pointer(addresses[i] + np.uintp(offset), tile), width)
