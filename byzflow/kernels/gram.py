@@ -8,8 +8,6 @@ near enough.
 
 from __future__ import annotations
 
-from typing import Any
-
 import array_api_compat
 import numpy as np
 
@@ -78,16 +76,15 @@ def gram_block(rows: Rows, span: Span, anchors: tuple[str, ...] = ()) -> dict[st
         Points that are no rows: the coordinate-wise lower median of the rows, and the origin.
     """
     n = rows.n
-    points = [anchor for anchor in anchors if anchor != "zero"]  # zero is a point without a row
-    k = n + len(points)
-    gram, norms = np.empty((k, k)), np.empty(n)
-    to_zero = np.zeros(k + 1 if "zero" in anchors else 0)
-    X = _stacked(rows, span, len(points)) if points or rows.addresses is None else None
-    kept = (_on_host if rows.host else _on_device)(rows, span, X, norms, to_zero, gram)
-    short = "zero" in anchors and ((norms > 0.0) & (norms < _SHORT * to_zero[-1])).any()
-    if short or not kept:
+    points = len(anchors) - anchors.count("zero")  # that is a point without a row, the last one here
+    gram, norms = np.empty((n + len(anchors),) * 2), np.empty(n)
+    X = _stacked(rows, span, points) if points or rows.addresses is None else None
+    if not (_on_host if rows.host else _on_device)(rows, span, X, norms, gram):
         return {"norms": norms, "gram": _careful_gram(rows.read(span), norms, anchors)}
-    return {"norms": norms, "gram": _with_zero(gram, norms, to_zero, anchors)}
+    if "zero" in anchors[:-1]:
+        order = [*range(n), *(n + (points if a == "zero" else 0) for a in anchors)]
+        gram = gram[np.ix_(order, order)]
+    return {"norms": norms, "gram": gram}
 
 
 def _stacked(rows: Rows, span: Span, points: int) -> Array:
@@ -99,10 +96,11 @@ def _stacked(rows: Rows, span: Span, points: int) -> Array:
     return X
 
 
-def _on_host(
-    rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero: np.ndarray, gram: np.ndarray
-) -> bool:
-    """Write the Gram matrix of a block, which may have been read; False if its dtype loses digits."""
+def _on_host(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, gram: np.ndarray) -> bool:
+    """Write the Gram matrix of a block, which may have been read; False if its dtype loses digits.
+
+    If it has one point more than there are rows, that is the zero.
+    """
     if X is None:
         addresses, start = rows.addresses, span.lo - rows.offset
     else:
@@ -111,42 +109,30 @@ def _on_host(
     least, most = (_VANISHING * span.width, _HUGE) if rows.dtype is np.float32 else (0.0, np.inf)
     if len(gram) * span.width <= _FEW and native.small_gram(*where, _NEAR, (least, most), norms, gram):
         return True
-    kept: bool = native.centred_gram(*where, _OFF_CENTRE, least, norms, to_zero, gram)
+    kept: bool = native.centred_gram(*where, _OFF_CENTRE, least, _SHORT, norms, gram)
     return kept
 
 
-def _on_device(
-    rows: Rows, span: Span, X: Array | None, norms: np.ndarray, to_zero: np.ndarray, gram: np.ndarray
-) -> bool:
+def _on_device(rows: Rows, span: Span, X: Array | None, norms: np.ndarray, gram: np.ndarray) -> bool:
     """Do the same by the block's own library."""
     X = rows.read(span) if X is None else X
+    m = X.shape[0]
+    with_zero = len(gram) > m
     norms[:] = _squared_norms(X[: len(norms), :])
-    _centre(X, norms, to_zero)
-    _write_product(X, gram)
-    if not native.accept_gram(gram, norms, _OFF_CENTRE):
+    chosen = _centre(X, norms, with_zero)
+    gram[:m, :m] = _product(X)
+    if with_zero:
+        native.set_zero_apart(gram, chosen)
+    if not native.accept_gram(gram, norms, _OFF_CENTRE, _SHORT * gram[m, m] if with_zero else 0.0):
         return False
     xp = array_api_compat.array_namespace(X)
     if X.dtype != xp.float32:
         return True
     near = gram.diagonal() < _VANISHING * X.shape[1]
     near[: len(norms)] &= np.isfinite(norms)
-    tiny = np.flatnonzero(near).tolist()
-    # One of them is the centre: where there is no other, the device is not asked.
-    return len(tiny) <= 1 or not any(bool(xp.any(X[i, :] != 0.0)) for i in tiny)
-
-
-def _with_zero(gram: np.ndarray, norms: np.ndarray, to_zero: np.ndarray, anchors: tuple[str, ...]) -> Any:
-    """Insert the anchor ``"zero"``, if it is asked for: its inner products with the others and with itself.
-
-    It is left out of the product of the block: one row more than is multiplied at once costs a tenth. Rows
-    of zeros are the same point, and get the same products.
-    """
-    if "zero" not in anchors:
-        return gram
-    for i in np.flatnonzero(norms == 0.0).tolist():
-        gram[i] = gram[:, i] = to_zero[:-1]
-        gram[i, i] = to_zero[-1]
-    return native.insert_point(gram, len(norms) + anchors.index("zero"), to_zero)
+    near[chosen] = False
+    # The zero, moved, is in the place of the row that is the origin.
+    return not any(bool(xp.any(X[i if i < m else chosen, :] != 0.0)) for i in np.flatnonzero(near).tolist())
 
 
 def _careful_gram(X: Array, norms: np.ndarray, anchors: tuple[str, ...]) -> np.ndarray:
@@ -162,20 +148,20 @@ def _careful_gram(X: Array, norms: np.ndarray, anchors: tuple[str, ...]) -> np.n
     dead = np.flatnonzero(np.isinf(norms))
     _clear(X, dead)
     points = [X, *(xp.reshape(centre if a == "median" else centre * 0.0, (1, -1)) for a in anchors)]
-    gram = np.empty((len(norms) + len(anchors),) * 2)
-    _write_product(xp.concat(points) - centre, gram)
+    gram = _product(xp.concat(points) - centre)
     gram[dead, :] = 0.0
     gram[:, dead] = 0.0
     return gram
 
 
-def _write_product(X: Array, gram: np.ndarray) -> None:
-    """Write X Xᵀ into `gram`, on the host; products are of X's dtype."""
+def _product(X: Array) -> np.ndarray:
+    """Return X Xᵀ on the host; products are of X's dtype."""
     if isinstance(X, np.ndarray):
+        gram = np.empty((len(X), len(X)))
         native.write_products(native.addresses_of(X), 0, X.shape[1], np.empty(0, X.dtype), gram)
-    else:
-        xp = array_api_compat.array_namespace(X)
-        gram[:, :] = _to_host(xp.matmul(X, xp.matrix_transpose(X)))
+        return gram
+    xp = array_api_compat.array_namespace(X)
+    return _to_host(xp.matmul(X, xp.matrix_transpose(X)))
 
 
 def _squared_norms(X: Array) -> np.ndarray:
@@ -185,19 +171,20 @@ def _squared_norms(X: Array) -> np.ndarray:
     return np.where(np.isnan(norms), np.inf, norms)
 
 
-def _centre(X: Array, norms: np.ndarray, to_zero: np.ndarray) -> None:
-    """Move the origin of a block to one of its rows, as `native.centred_gram` does on the host."""
+def _centre(X: Array, norms: np.ndarray, with_zero: bool) -> int:
+    """Move the origin of a block to one of its rows, as `native.centred_gram` does on the host; return which.
+
+    Its place takes the zero, moved as the others, if that is asked for.
+    """
     finite = np.isfinite(norms)
     _clear(X, np.flatnonzero(~finite))
     sample = _to_host(X[: len(norms), :: max(1, X.shape[1] // 16)])
-    origin = _copy(X[int(native.pick_centre(np.ascontiguousarray(sample), finite)), :])
+    chosen = int(native.pick_centre(np.ascontiguousarray(sample), finite))
+    origin = _copy(X[chosen, :])
     X -= origin
-    if len(to_zero):
-        xp = array_api_compat.array_namespace(X)
-        wide = xp.astype(origin, xp.float64)
-        to_zero[:-1] = -_to_host(xp.matmul(xp.astype(X, xp.float64), wide))
-        to_zero[: len(norms)][~finite] = 0.0
-        to_zero[-1] = float(xp.sum(wide * wide))
+    if with_zero:
+        X[chosen, :] = -origin
+    return chosen
 
 
 def _clear(X: Array, index: np.ndarray) -> None:

@@ -22,10 +22,15 @@ __all__ = ("FoolsGold", "history_weights")
 
 
 _ALIKE = 2.0**-22
-"""How far below 1 a cosine may be by rounding alone where rows are float32: such nodes do not differ."""
+"""How far below 1 a cosine may be by rounding alone where rows are float32: such nodes do not differ.
+
+It is more where the rows were multiplied about an origin that is farther than they are long.
+"""
 
 
-def history_weights(products: np.ndarray, confidence: float, present: np.ndarray) -> np.ndarray:
+def history_weights(
+    products: np.ndarray, confidence: float, present: np.ndarray, origin: float = 0.0
+) -> np.ndarray:
     """Return FoolsGold's weight of each node, (n,) in [0, 1].
 
     Parameters
@@ -36,6 +41,8 @@ def history_weights(products: np.ndarray, confidence: float, present: np.ndarray
         Slope of the logit, kappa.
     present : ndarray of bool, (n,)
         Nodes with a vector in this round: the others have weight 0 and are not what the largest is taken of.
+    origin : float, default 0.0
+        How far from zero, squared, the products were taken: they are rounded as is what they were taken of.
 
     Examples
     --------
@@ -47,6 +54,8 @@ def history_weights(products: np.ndarray, confidence: float, present: np.ndarray
     lengths = np.sqrt(np.maximum(products.diagonal(), 0.0))
     scale = np.where(lengths > 0.0, lengths, np.inf)
     cosines = products / scale[:, None] / scale
+    loss = (1.0 + np.sqrt(origin) / scale) ** 2
+    cosines[1.0 - cosines <= _ALIKE * np.maximum(loss[:, None], loss)] = 1.0
     np.fill_diagonal(cosines, 0.0)
     most = np.maximum(cosines.max(axis=1), 0.0)
     # Pardon: a node that resembles one which resembles others more is probably an honest bystander.
@@ -54,7 +63,7 @@ def history_weights(products: np.ndarray, confidence: float, present: np.ndarray
     cosines *= np.where(most > most[:, None], ratio, 1.0)
     weights = np.clip(1.0 - cosines.max(axis=1), 0.0, 1.0) * present
     top = weights.max()
-    if top <= _ALIKE:
+    if top == 0.0:
         return np.zeros(n)
     weights = np.minimum(weights / top, 1.0 - 1e-12)
     logit = confidence * (np.log(np.maximum(weights, 1e-300) / (1.0 - weights)) + 0.5)
@@ -91,7 +100,9 @@ class _Step(LinearOperator):
         present[here] = geometry.finite[:k]
         added = np.diag(present.astype(np.float64))[:, here]
         sums = np.hstack((added, np.eye(n)[:, : self.histories]))
-        trust = history_weights(geometry.mix(sums).products, self.confidence, present)
+        mixed = geometry.mix(sums)
+        origin = float(mixed.gram[-1, -1])  # the zero, as it was multiplied
+        trust = history_weights(mixed.products, self.confidence, present, origin)
         first = np.zeros(geometry.n)
         first[:k] = trust[here] / max(trust.sum(), 1e-300)
         return np.vstack((first, sums))
@@ -125,8 +136,9 @@ class FoolsGold(StatefulAggregator):
     State: ``{"history": (n, ...)}``, the sums. Gram-space over the n vectors and n sums: one pass, O(n**2 d),
     and one that writes n + 1 rows, O(n**2 d). Memory O(n d) for the state. A vector that is not finite has
     weight 0 and does not enter the history. The paper adds the weighted vectors up; their mean is returned
-    here, so that the step does not grow with n. All coordinates count as features. Where no node's cosine to
-    its like is further below 1 than 2**-22, which is rounding in float32, nobody is trusted.
+    here, so that the step does not grow with n. All coordinates count as features. A cosine that may be
+    below 1 by rounding in float32 alone, 2**-22 and more of short histories among long ones, counts as 1:
+    where every node has one, nobody is trusted.
 
     References
     ----------

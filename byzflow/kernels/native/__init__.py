@@ -8,9 +8,9 @@ from __future__ import annotations
 from byzflow.kernels.native.addresses import TILE, addresses_of, combine, gather, squared_norms_at
 from byzflow.kernels.native.centre import is_finite, pick_centre, squared_norms
 from byzflow.kernels.native.columns import majority, mean_std
-from byzflow.kernels.native.gram import accept_gram, centred_gram, insert_point, small_gram
+from byzflow.kernels.native.gram import accept_gram, centred_gram, small_gram
 from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
-from byzflow.kernels.native.products import write_products
+from byzflow.kernels.native.products import set_zero_apart, write_products
 from byzflow.kernels.native.ranked import ranked_means
 
 __all__ = (
@@ -20,12 +20,12 @@ __all__ = (
     "centred_gram",
     "combine",
     "gather",
-    "insert_point",
     "is_finite",
     "majority",
     "mean_std",
     "pick_centre",
     "ranked_means",
+    "set_zero_apart",
     "shuffled",
     "small_gram",
     "squared_norms",

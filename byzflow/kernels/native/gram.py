@@ -1,4 +1,4 @@
-"""The Gram matrix of one block, about the true origin or one of the rows, its digits, and one more point."""
+"""The Gram matrix of one block, about the true origin or one of the rows, and whether it kept its digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.order import nth
 from byzflow.kernels.native.products import write_centred_products, write_products
 
-__all__ = ("accept_gram", "centred_gram", "insert_point", "small_gram")
+__all__ = ("accept_gram", "centred_gram", "small_gram")
 
 
 @loop()
@@ -52,17 +52,19 @@ def _clear_dead(gram: Any, norms: Any) -> None:
 
 
 @loop()
-def accept_gram(gram: Any, norms: Any, limit: float) -> bool:
+def accept_gram(gram: Any, norms: Any, limit: float, shortest: float) -> bool:
     """Take rows that are not finite out of a block's Gram matrix; return whether it kept the digits.
 
-    It did if it is finite and if its origin is near most rows.
+    It did if it is finite, if its origin is near most rows, and if no squared norm but 0 is below `shortest`.
     """
     _clear_dead(gram, norms)
-    finite = True
+    kept = True
     for i in range(gram.shape[0]):
         for j in range(gram.shape[0]):
-            finite &= abs(gram[i, j]) < np.inf
-    if not finite:
+            kept &= abs(gram[i, j]) < np.inf
+    for square in norms:
+        kept &= not 0.0 < square < shortest
+    if not kept:
         return False
     return bool(_keeps_digits(gram, norms, limit))
 
@@ -75,18 +77,19 @@ def centred_gram(
     like: Any,
     limit: Any,
     least: Any,
+    short: Any,
     norms: Any,
-    to_zero: Any,
     gram: Any,
 ) -> bool:
     """Write the Gram matrix of columns ``start : start + width`` of rows where they lie, about one of them.
 
-    With it come the squared norms, +inf for a row that is not finite, and `to_zero`: see
-    `write_centred_products`. False, and only the norms count, if digits were lost, as in `accept_gram`, or if
-    squares may have vanished, in a row that is at less than `least` from the origin, squared, yet not at it.
+    With it come the squared norms, +inf for a row that is not finite. If `gram` has one point more than there
+    are rows, that is the zero. False, and only the norms count, if digits were lost, as in `accept_gram`:
+    a row is too short if it is `short` times as near to the zero as the origin is, squared. They were lost,
+    too, if squares may have vanished, in a point less than `least` from the origin, squared, yet not at it.
     Rows from ``len(norms)`` on are no inputs, and must be finite.
     """
-    n, step = norms.shape[0], max(1, width // 16)
+    n, m, step = norms.shape[0], addresses.shape[0], max(1, width // 16)
     sample, finite = np.empty((n, -(-width // step)), like.dtype), np.ones(n, np.bool_)
     for i in range(n):
         row = carray(pointer(addresses[i] + np.uintp(start * like.itemsize), like), width)
@@ -96,7 +99,7 @@ def centred_gram(
     chosen = 0
     for _ in range(2):  # what was picked may turn out not to be finite; then all norms are known
         chosen = pick_centre(sample, finite)
-        write_centred_products(addresses, start, width, like, chosen, norms, to_zero, gram)
+        write_centred_products(addresses, start, width, like, chosen, norms, gram)
         if np.isfinite(norms[chosen]):
             break
         finite = np.isfinite(norms)
@@ -104,17 +107,16 @@ def centred_gram(
     for i in range(n):
         if not np.isfinite(norms[i]):
             norms[i] = np.inf
-            if to_zero.shape[0] > 0:
-                to_zero[i] = 0.0
     if lost:
-        to_zero[:] = 0.0
-    if not accept_gram(gram, norms, limit):
+        gram[:, m:] = 0.0
+        gram[m:] = 0.0
+    if not accept_gram(gram, norms, limit, short * gram[m, m] if gram.shape[0] > m else 0.0):
         return False
-    for i in range(gram.shape[0]):
+    for i in range(m):
         near = gram[i, i] < least and (i >= n or norms[i] != np.inf)
         if near and _differ(addresses[i], addresses[chosen], start, width, like):
             return False
-    return True
+    return gram.shape[0] == m or gram[m, m] >= least or not 0.0 < norms[chosen] < np.inf
 
 
 @loop()
@@ -136,7 +138,8 @@ def small_gram(
 
     For blocks so small that a better origin takes longer to find. False, and nothing of it counts, if
     digits were lost, as in `centred_gram`: products are safe where every squared norm but 0
-    is between the two `bounds`. Rows from ``len(norms)`` on are no inputs, and must be finite.
+    is between the two `bounds`. Rows from ``len(norms)`` on are no inputs, and must be finite; points of
+    `gram` that are no rows are the origin.
     """
     n, m = norms.shape[0], addresses.shape[0]
     squares = np.empty(m)
@@ -150,18 +153,3 @@ def small_gram(
     write_products(addresses, start, width, like, gram)
     _clear_dead(gram, norms)
     return bool(_keeps_digits(gram, norms, limit))
-
-
-@loop()
-def insert_point(gram: Any, at: Any, products: Any) -> Any:
-    """Return the Gram matrix with one more point at index `at`, given its products with all, its own last."""
-    k = gram.shape[0]
-    out = np.empty((k + 1, k + 1))
-    for i in range(k):
-        row = i + (i >= at)
-        for j in range(k):
-            out[row, j + (j >= at)] = gram[i, j]
-        out[row, at] = products[i]
-        out[at, row] = products[i]
-    out[at, at] = products[k]
-    return out

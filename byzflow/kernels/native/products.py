@@ -14,12 +14,12 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from byzflow.kernels.native.addresses import FAST, gather, pointer, squared_norm
+from byzflow.kernels.native.addresses import addresses_of, gather, pointer, squared_norm
 from byzflow.kernels.native.loops import loop
 from byzflow.kernels.native.sorting import address_of
 from byzflow.kernels.native.vectors import LINE
 
-__all__ = ("write_centred_products", "write_products")
+__all__ = ("set_zero_apart", "write_centred_products", "write_cross_products", "write_products")
 
 _DOWN, _ACROSS = 4, 4 if LINE == 64 else 2
 """How many rows are multiplied with how many others at once: their sums fill half of the registers."""
@@ -97,31 +97,57 @@ def write_products(addresses: Any, start: Any, width: Any, like: Any, gram: Any)
     for at in range(0, width, columns):
         part = min(columns, width - at)
         gather(addresses, start + at, tile[:, :part])
-        _add_tile(tile, m, part, gram)
+        _add_tiles(tile, m, tile, m, part, True, gram)
     _mirror(gram)
 
 
 @loop()
+def write_cross_products(A: Any, B: Any, out: Any) -> None:
+    """Write ``A Bᵀ`` into `out`; rows of both are contiguous, and of one dtype."""
+    m, k, columns = A.shape[0], B.shape[0], _LENGTH // A.itemsize
+    ours, theirs = addresses_of(A), addresses_of(B)
+    tile, other = _new_tile(m, A), _new_tile(k, B)
+    out[:, :] = 0.0
+    for at in range(0, A.shape[1], columns):
+        part = min(columns, A.shape[1] - at)
+        gather(ours, at, tile[:, :part])
+        gather(theirs, at, other[:, :part])
+        _add_tiles(tile, m, other, k, part, False, out)
+
+
+@loop()
 def write_centred_products(
-    addresses: Any, start: Any, width: Any, like: Any, chosen: Any, norms: Any, to_zero: Any, gram: Any
+    addresses: Any, start: Any, width: Any, like: Any, chosen: Any, norms: Any, gram: Any
 ) -> None:
     """Do what `write_products` does for rows less the `chosen` one; write squared norms of the first, too.
 
-    Those are of the rows as they are. `to_zero`, if it is not empty, receives the product of every moved row
-    with the moved zero, and last the latter's squared norm.
+    Those are of the rows as they are. If `gram` has one point more than there are rows, that is the zero,
+    moved with them. It is multiplied in the place of the chosen row, which is the origin now: one row more
+    than is multiplied at once costs a tenth.
     """
     m, columns = addresses.shape[0], _LENGTH // like.itemsize
+    with_zero = gram.shape[0] > m
     tile = _new_tile(m, like)
     gram[:, :] = 0.0
     norms[:] = 0.0
-    to_zero[:] = 0.0
     for at in range(0, width, columns):
         part = min(columns, width - at)
-        _fill_centred(addresses, (start + at) * like.itemsize, part, chosen, tile, norms, to_zero)
-        _add_tile(tile, m, part, gram)
-    if to_zero.shape[0] > 0:
-        to_zero[m] = norms[chosen]
+        _fill_centred(addresses, (start + at) * like.itemsize, part, chosen, with_zero, tile, norms)
+        _add_tiles(tile, m, tile, m, part, True, gram)
     _mirror(gram)
+    if with_zero:
+        set_zero_apart(gram, chosen)
+
+
+@loop()
+def set_zero_apart(gram: Any, chosen: Any) -> None:
+    """Make the point that was multiplied in the place of the `chosen` row the last one; that row is at 0."""
+    last = gram.shape[0] - 1
+    for i in range(last):
+        gram[i, last] = gram[last, i] = 0.0 if i == chosen else gram[i, chosen]
+    gram[last, last] = gram[chosen, chosen]
+    for i in range(last):
+        gram[i, chosen] = gram[chosen, i] = 0.0
 
 
 @loop()
@@ -139,11 +165,11 @@ def _new_tile(m: Any, like: Any) -> Any:
 
 @loop()
 def _fill_centred(
-    addresses: Any, offset: Any, width: Any, chosen: Any, tile: Any, norms: Any, to_zero: Any
+    addresses: Any, offset: Any, width: Any, chosen: Any, with_zero: Any, tile: Any, norms: Any
 ) -> None:
     """Copy columns of rows to a tile, less the chosen row, from so many bytes behind their addresses on.
 
-    Add to the norms of rows as they were, and to the products of moved rows with that one.
+    Add to the norms of rows as they were. The chosen row becomes zero, or the moved zero in its place.
     """
     near = carray(pointer(addresses[chosen] + np.uintp(offset), tile), width)
     for i in range(addresses.shape[0]):
@@ -153,17 +179,10 @@ def _fill_centred(
         row = tile[i]
         for c in range(width):
             row[c] = source[c] - near[c]
-        if to_zero.shape[0] > 0:
-            to_zero[i] -= _dot(row, near)
-
-
-@loop(fastmath=FAST)
-def _dot(a: Any, b: Any) -> float:
-    """Return the inner product, of float64, of a row with the beginning of another."""
-    total = 0.0
-    for c in range(b.shape[0]):
-        total += np.float64(a[c]) * np.float64(b[c])
-    return total
+    if with_zero:
+        row = tile[chosen]
+        for c in range(width):
+            row[c] = -near[c]
 
 
 @loop()
@@ -174,18 +193,26 @@ def _mirror(gram: Any) -> None:
 
 
 @loop()
-def _add_tile(tile: Any, m: Any, width: Any, gram: Any) -> None:
-    """Add the products of so many columns of m rows of a tile to the lower half of `gram`."""
-    base, lanes = address_of(tile), LINE // tile.itemsize
+def _add_tiles(tile: Any, m: Any, other: Any, k: Any, width: Any, half: Any, out: Any) -> None:
+    """Add products of so many columns of m rows of a tile and k of another to `out`, or its lower half."""
+    lanes = LINE // tile.itemsize
     whole = -(-width // lanes) * lanes
-    for i in range(m if whole > width else 0):
-        tile[i, width:whole] = 0.0
+    if whole > width:
+        _clear_columns(tile, m, width, whole)
+        _clear_columns(other, k, width, whole)
     length = whole * tile.itemsize
-    sums = np.empty((_DOWN, _ACROSS))
-    for panel in range(0, m, _PANEL):
-        for i in range(panel, m, _DOWN):
-            for j in range(panel, min(panel + _PANEL, i + _DOWN, m), _ACROSS):
-                _multiply(base + i * _LENGTH, base + j * _LENGTH, length, address_of(sums), tile)
+    base, across, sums = address_of(tile), address_of(other), np.empty((_DOWN, _ACROSS))
+    for panel in range(0, k, _PANEL):
+        for i in range(panel if half else 0, m, _DOWN):
+            for j in range(panel, min(panel + _PANEL, i + _DOWN if half else k, k), _ACROSS):
+                _multiply(base + i * _LENGTH, across + j * _LENGTH, length, address_of(sums), tile)
                 for y in range(min(_DOWN, m - i)):
-                    for x in range(min(_ACROSS, m - j)):
-                        gram[i + y, j + x] += sums[y, x]
+                    for x in range(min(_ACROSS, k - j)):
+                        out[i + y, j + x] += sums[y, x]
+
+
+@loop()
+def _clear_columns(tile: Any, m: Any, first: Any, last: Any) -> None:
+    for i in range(m):
+        for c in range(first, last):
+            tile[i, c] = 0.0

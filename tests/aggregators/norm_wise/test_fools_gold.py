@@ -66,12 +66,15 @@ def test_nobody_trusted_gives_a_zero_step():
     np.testing.assert_array_equal(FoolsGold().aggregate([np.ones(2)] * 3), [0.0, 0.0])
 
 
+@pytest.mark.parametrize("d", [1, 5, 50, 1500])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_rounding_trusts_nobody_where_all_point_one_way(dtype):
-    for seed in range(20):
-        lengths = torch.from_numpy(np.random.default_rng(seed).normal(size=(9, 1))).to(dtype)
-        assert (lengths > 0).sum() > 1 < (lengths < 0).sum()
-        assert FoolsGold().aggregate(list(lengths)).tolist() == [0.0]
+def test_rounding_trusts_nobody_where_all_point_one_way(dtype, d):
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        lengths = random.permutation([1.0, 1.0, *random.normal(size=5), -1.0, -1.0])  # no way has only one
+        way = torch.from_numpy(2.0 ** random.integers(-3, 3, size=d)).to(dtype)  # rows are exact multiples
+        rows = [float(torch.tensor(length).to(dtype)) * way for length in lengths]
+        assert not FoolsGold().aggregate(rows).any()
 
 
 def test_a_single_node_is_trusted():
