@@ -5,9 +5,11 @@
 
 Lists of float32 tensors in, new tensors out; "pool" is byzflow again, as a graph on an ActorPool with one
 thread worker for each core. The set "chain" times four pre-aggregators in front of MultiKrum, its floor being
-MultiKrum alone. The contestants take turns, so that a change of the machine's speed hits all of them: one
-call, or as many as take about 2 ms one after another, after one that is not counted, since it finds what the
-others left in the caches; medians are reported. Efficiency is floor / byzflow, where the floor is
+MultiKrum alone. The contestants take turns, so that a change of the machine's speed hits all of them, and
+medians are reported. Where the vectors are large, a turn is one call, and every contestant, the floor too,
+finds them in memory, where a network or a gradient leaves them: before each turn something else fills the
+caches. Where they are small, a turn is as many calls as take about 2 ms one after another, after one that is
+not counted. Efficiency is floor / byzflow, where the floor is
 
     pass    one sum over X (column-wise rules)
     linear  one X @ X.T and one w @ X (linear rules)
@@ -47,6 +49,12 @@ SETS = {
     "all": (*PUBLISHED, *BIG, *SMALL, *CHAIN),
 }
 CONTESTANTS = ("byzflow", "pool", "byzpy", "byzfl", "floor")
+_LARGE = 1 << 20
+"""Of so many elements, no core keeps all vectors in a cache of its own."""
+
+_OTHER = torch.zeros(1 << 25)
+"""128 MiB, more than caches hold."""
+
 KEYS = {"attacks": "honest_grads", "pre_aggregators": "vectors"}
 
 
@@ -121,7 +129,9 @@ def clock(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(calls: dict[str, Callable[[], Any]], repeats: int, patience: float = 30.0) -> dict[str, float]:
+def measure(
+    calls: dict[str, Callable[[], Any]], repeats: int, *, cold: bool = False, patience: float = 30.0
+) -> dict[str, float]:
     """Return the median seconds of each call, in turns; a call that raises or is too slow is left out."""
     times: dict[str, list[float]] = {}
     for name, call in calls.items():
@@ -134,10 +144,12 @@ def measure(calls: dict[str, Callable[[], Any]], repeats: int, patience: float =
     inner = {}
     for name in (name for name, t in times.items() if not t):
         calls[name]()  # how long a call takes after another's says little of how long many take
-        inner[name] = max(1, min(200, int(2e-3 / max(clock(calls[name]), 1e-7))))
+        inner[name] = 1 if cold else max(1, min(200, int(2e-3 / max(clock(calls[name]), 1e-7))))
     for _ in range(repeats):
         for name, count in inner.items():
-            if count > 1:
+            if cold:
+                _OTHER.add_(1)
+            elif count > 1:
                 calls[name]()
             start = time.perf_counter()
             for _ in range(count):
@@ -151,7 +163,7 @@ def run(works: tuple[Workload, ...], repeats: int, pool: Pool | None) -> list[di
     _, byzfl = peers.load()
     rows = []
     for work in works:
-        seconds = measure(contest(work, byzfl, pool), repeats)
+        seconds = measure(contest(work, byzfl, pool), repeats, cold=work.n * work.d >= _LARGE)
         peer = min((seconds[name] for name in ("byzpy", "byzfl") if name in seconds), default=math.nan)
         rows.append(
             {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from byzflow.kernels.native.order import nth
-from byzflow.kernels.small import compiled, product
+from byzflow.kernels.native.products import write_cross_products
+from byzflow.kernels.small import compiled, is_sparse, multiply_sparse, transposed
 
 __all__ = ("mixed_gram",)
 
@@ -29,11 +30,24 @@ def mixed_gram(W: np.ndarray, gram: np.ndarray, finite: np.ndarray) -> tuple[np.
     >>> mixed_gram(np.ones((1, 2)), np.diag([1.0, 4.0, 0.0]), np.ones(1, np.bool_))[1]
     array([5.])
     """
-    sums = W.sum(axis=1)
+    return _mixed(np.ascontiguousarray(W), np.ascontiguousarray(gram), finite)
+
+
+@compiled
+def _mixed(W: np.ndarray, gram: np.ndarray, finite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    k, n = W.shape
+    sums = np.empty(k)
+    for i in range(k):
+        sums[i] = W[i].sum()
     shift = _lower_median(sums, finite)
-    V = _with_zero(np.ascontiguousarray(W), sums, finite, shift)
-    half = product(V, gram)
-    out = product(V, half.T)
+    V = _with_zero(W, sums, finite, shift)
+    half, out = np.empty((k + 1, n + 1)), np.empty((k + 1, k + 1))
+    if is_sparse(V):
+        multiply_sparse(V, gram, half)
+        multiply_sparse(V, transposed(half), out)
+    else:
+        write_cross_products(V, gram, half)  # which is symmetric
+        write_cross_products(V, half, out)
     return out, _settled(out, half, finite, shift, gram[-1, -1])
 
 

@@ -1,7 +1,8 @@
 """Loops and products over small float64 matrices on the host, whose bits follow no thread count.
 
 NumPy's own BLAS splits products from some 64 rows on, and nothing holds it to one thread reliably where
-several Python threads solve. So loops are compiled, and products go through torch, on one thread.
+several Python threads solve. So loops are compiled, those of products too; what is left goes through torch,
+on one thread.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from byzflow.kernels.native.loops import loop
+from byzflow.kernels.native.products import write_cross_products
 from byzflow.kernels.native.sums import ROOM, sum_of_rows
 from byzflow.kernels.threads import one_thread
 
@@ -20,12 +22,15 @@ __all__ = (
     "cholesky_solve",
     "compiled",
     "dot",
+    "is_sparse",
     "lined",
     "matvec",
+    "multiply_sparse",
     "norm",
     "product",
     "sq_distances",
     "sq_distances_to",
+    "transposed",
     "vecmat",
 )
 
@@ -33,7 +38,7 @@ _LINE, _ROOM = 8, 32
 """Numbers in a cache line, and how many a vectorised loop takes at once; it takes what is left one by one."""
 
 _SPARSE = 8
-"""A matrix with one entry in so many, or fewer, is not multiplied as a matrix."""
+"""A matrix with one entry in so many, or fewer, is multiplied entry by entry."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -142,9 +147,9 @@ def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     >>> product(np.eye(2), np.array([1.0, 2.0]))
     array([1., 2.])
     """
-    if A.ndim == B.ndim == 2 and np.count_nonzero(A) * _SPARSE <= A.size:
+    if A.ndim == B.ndim == 2:
         out = np.empty((len(A), B.shape[1]))
-        _combine(np.ascontiguousarray(A, np.float64), np.ascontiguousarray(B, np.float64), out)
+        _multiply(np.ascontiguousarray(A, np.float64), np.ascontiguousarray(B, np.float64), out)
         return out
     a, b = (
         torch.from_numpy(
@@ -158,8 +163,56 @@ def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _combine(A: Any, B: Any, out: Any) -> None:
-    """Write ``A B`` into `out`, skipping the zeros of A."""
+def _multiply(A: Any, B: Any, out: Any) -> None:
+    if is_sparse(A):
+        multiply_sparse(A, B, out)
+    else:
+        write_cross_products(A, transposed(B), out)
+
+
+@compiled
+def is_sparse(A: Any) -> bool:
+    """Whether to multiply by A is faster entry by entry: few are not zero, or there is but one row.
+
+    Examples
+    --------
+    >>> is_sparse(np.eye(8)), is_sparse(np.eye(7))
+    (True, False)
+    """
+    count = 0
+    for i in range(A.shape[0]):
+        for weight in A[i]:
+            count += weight != 0.0
+    return bool(A.shape[0] == 1 or count * _SPARSE <= A.size)
+
+
+@compiled
+def transposed(A: Any) -> Any:
+    """Return a copy of A with rows as columns.
+
+    Examples
+    --------
+    >>> transposed(np.ones((2, 1))).shape
+    (1, 2)
+    """
+    out = np.empty((A.shape[1], A.shape[0]))
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            out[j, i] = A[i, j]
+    return out
+
+
+@compiled
+def multiply_sparse(A: Any, B: Any, out: Any) -> None:
+    """Write ``A B`` into `out`, skipping the zeros of A.
+
+    Examples
+    --------
+    >>> out = np.empty((1, 2))
+    >>> multiply_sparse(np.array([[2.0, 0.0]]), np.eye(2), out)
+    >>> out
+    array([[2., 0.]])
+    """
     for i in range(A.shape[0]):
         total = out[i]
         total[:] = 0.0

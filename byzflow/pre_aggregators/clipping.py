@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
 from byzflow.operators.checks import positive, real
 from byzflow.operators.geometry import Geometry
@@ -17,10 +18,19 @@ __all__ = ("Clipping", "clipping_weights")
 
 def clipping_weights(geometry: Geometry, threshold: float) -> np.ndarray:
     """Return the diagonal (n, n) weights that shorten rows to a norm; 0 for a row that is not finite."""
-    norms = geometry.norms
-    long = norms > threshold
-    factors = np.where(long, threshold / np.where(long, norms, 1.0), 1.0)
-    return np.diag(np.where(geometry.finite, factors, 0.0))
+    W: np.ndarray = _factors(geometry.norms, geometry.finite, float(threshold))
+    return W
+
+
+@compiled
+def _factors(norms: np.ndarray, finite: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how much of every row is left, on the diagonal."""
+    n = len(norms)
+    W = np.zeros((n, n))
+    for i in range(n):
+        if finite[i]:
+            W[i, i] = threshold / norms[i] if norms[i] > threshold else 1.0
+    return W
 
 
 @frozen

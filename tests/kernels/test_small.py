@@ -17,6 +17,17 @@ def test_a_product_is_that_of_numpy_however_many_entries_are_zero(share):
     np.testing.assert_allclose(product(A, B[:, 0]), A @ B[:, 0], atol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "shape", [(1, 700, 3), (2, 1, 1), (5, 3, 9), (64, 64, 64), (66, 1025, 70), (3, 0, 2)]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_product_is_that_of_numpy_in_any_shape_and_layout(shape, order):
+    m, n, k = shape
+    random = np.random.default_rng(m)
+    A, B = (np.asarray(random.normal(size=size), order=order) for size in ((m, n), (n, k)))
+    np.testing.assert_allclose(product(A, B), A @ B, atol=1e-12)
+
+
 @pytest.mark.parametrize(("rows", "width"), [(1, 1), (3, 32), (5, 33)])
 def test_every_row_begins_a_cache_line(rows, width):
     room = lined(rows, width)
