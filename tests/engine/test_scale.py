@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import dask
 import pytest
 import torch
 from distributed import Client, LocalCluster
@@ -163,4 +164,23 @@ async def test_what_peers_are_brought_back_with_does_not_keep_the_memory_that_an
         trays = [host._trays for host in (await runtime.hosts()).values()]
         assert len(trays) == WORKERS
         assert all(any(tray.is_free for tray in some._spare) for some in trays)
+    await runtime.release()
+
+
+async def test_what_nodes_are_brought_back_with_does_not_keep_the_memory_that_answers_come_in(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "byzflow.engine.rounds.rota.HEAVY", 0
+    )  # states are saved in turns, some in every round
+    recipes = [Recipe(Honest, (i, 16_000)) for i in range(MANY)]
+    honest = await HonestNodeActor.spawn_many(recipes, backend=client)
+    runtime = await Runtime.acquire(client)
+    with dask.config.set({"byzflow.round.snapshot-every": 10}):
+        async with ParameterServer(honest, [], CoordinateWiseMedian()) as server:
+            for _ in range(4 + MOST):
+                await server.round()
+            trays = [host._trays for host in (await runtime.hosts()).values()]
+            assert len(trays) == WORKERS
+            assert all(any(tray.is_free for tray in some._spare) for some in trays)
     await runtime.release()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.parameter_server.plan import Cohort
-from byzflow.engine.rounds.attributes import State
+from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.calls import Ask, Roster
 from byzflow.engine.rounds.isolation import isolated
 from byzflow.engine.rounds.rota import Rota
@@ -112,13 +112,13 @@ class Memory:
                 continue
             self._snapshots.pop(index, None)
             if outcome.error is None:
-                self._snapshots[index] = Snapshot(round, outcome.value)
+                self._snapshots[index] = Snapshot(round, kept(outcome.value))
         self._forget()
 
     def attacked(self, round: int, states: Mapping[int, State]) -> None:
         """Note the states of Byzantine nodes after their attack."""
         for index, state in states.items():
-            self._snapshots[index] = Snapshot(round, state, attacked=True)
+            self._snapshots[index] = Snapshot(round, kept(state), attacked=True)
 
     def applied(self, round: int, update: Ask) -> None:
         """Note the update of a round."""

@@ -13,7 +13,7 @@ from dask.utils import parse_bytes
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
 from byzflow.engine.peer_to_peer.peers import Peers
-from byzflow.engine.rounds.attributes import State
+from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.returns import Returns, patience
 from byzflow.engine.rounds.rota import Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -111,7 +111,7 @@ class PeerMemory:
                 continue
             self._pasts.pop(index, None)
             if outcome.error is None:
-                self._pasts[index] = _Past(number, outcome.value)
+                self._pasts[index] = _Past(number, kept(outcome.value))
 
     def done(self, index: int, calls: Sequence[Call], vectors: Iterable[Any]) -> None:
         """Note calls that changed a node, and the vectors that they hold."""

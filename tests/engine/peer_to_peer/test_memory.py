@@ -18,9 +18,9 @@ from byzflow.exceptions import DeadlineError, NodeLostError
 class Away:
     """Peers in another process, of which only their states are asked."""
 
-    def __init__(self, count=1, state=b"state"):
+    def __init__(self, count=1, nbytes=5):
         self.roster, self.gone, self.saved, self.absent = Roster([]), set(), 0, set()
-        self.count, self.state = count, state
+        self.count, self.state = count, np.zeros(nbytes, np.uint8)
 
     def __len__(self):
         return self.count
@@ -76,7 +76,7 @@ async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memor
 
 
 async def test_heavy_states_are_kept_in_turns_and_the_oldest_sooner_for_the_sake_of_memory():
-    peers = Away(count=4, state=bytes(HEAVY))
+    peers = Away(count=4, nbytes=HEAVY)
     with dask.config.set({"byzflow.round.replay-memory": "200 B"}):
         memory = PeerMemory(peers, every=8)
     saved, oldest = [], []
