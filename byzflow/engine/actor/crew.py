@@ -4,6 +4,9 @@ A thread per object costs a hand-over of the interpreter per call, which for a t
 the calls themselves. So a few threads go from lane to lane. One more stands by: when a lane has waited for
 a moment and no call has ended, the one standing by goes to work too, and another takes its place.
 Hence no object can hold up the others, however long it takes.
+
+Where calls are brief, one thread makes them all: torch lets go of the interpreter in every operation, and
+several threads that are at it hand it to and fro, which takes many times as long as the calls.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 __all__ = ("Crew", "one_openmp_thread")
 
 PATIENCE = 0.05  # [seconds] without a finished call until one more thread helps
+SOON = 0.002  # [seconds] the same, while some of the threads that stay are left out
+BRIEF = 1e-4  # [seconds] up to which calls take longer in several threads than in one
+LONG = 5e-4  # [seconds] that calls have taken lately, from which on no thread is left out at first
 
 
 class Crew:
@@ -43,6 +50,8 @@ class Crew:
         self._threads = 0
         self._idle = 0
         self._taken = 0
+        self._pace = 2.0 * LONG  # what calls have taken lately [seconds]
+        self._lengthy = 0  # how many in a row were not brief
         self._is_open = True
         self._has_watch = self._is_calm = False
 
@@ -52,10 +61,14 @@ class Crew:
     def run(self, *works: Callable[[], None]) -> None:
         """Have each of `works` done in one of the threads; first come, first served."""
         with self._lock:
+            if not self._waiting:
+                self._lengthy = 0
             self._waiting.extend(works)
-            self._arrived.notify(len(works))
-            short = len(self._waiting) - self._idle
-            for _ in range(min(short, self._size - self._threads)):
+            most = self._size if self._pace > LONG else 1
+            ready = min(self._idle, most)
+            self._arrived.notify(ready)
+            short = len(self._waiting) - ready
+            for _ in range(min(short, most - ready, self._size - self._threads)):
                 self._start(self._work)
                 short -= 1
             if short > 0 and not self._has_watch:
@@ -86,7 +99,24 @@ class Crew:
                 continue
             self._taken += 1
             is_limited = is_limited or one_openmp_thread()
+            begin = perf_counter()
             work()
+            seconds = perf_counter() - begin
+            if seconds > BRIEF:
+                self._note(seconds)
+            else:
+                self._pace *= 0.9
+                self._lengthy = 0
+
+    def _note(self, seconds: float) -> None:
+        """Note how long a call took that was not brief; after two in a row, nobody is left out any more."""
+        # Several threads wait for the interpreter, too: alone a call would have taken its share at least.
+        share = seconds / max(1, self._threads - self._has_watch - self._idle)
+        self._pace = 0.9 * self._pace + 0.1 * share
+        self._lengthy += 1
+        if self._lengthy > 1 and self._idle and self._waiting:
+            with self._lock:
+                self._arrived.notify(self._idle)
 
     def _is_done(self) -> bool:
         """Wait for work, unless the calling thread is to end."""
@@ -106,10 +136,14 @@ class Crew:
             while self._is_open:
                 self._is_calm = not self._waiting
                 taken = self._taken
-                self._paused.wait(None if self._is_calm else PATIENCE)
-                if self._waiting and self._taken == taken and not self._is_calm:
+                has_idle = self._idle > 0
+                self._paused.wait(None if self._is_calm else SOON if has_idle else PATIENCE)
+                if not self._waiting or self._taken != taken or self._is_calm:
+                    continue
+                if not has_idle:
                     self._start(self._watch)
                     break
+                self._arrived.notify(self._idle)
             else:
                 self._has_watch = False
                 self._threads -= 1

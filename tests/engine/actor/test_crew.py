@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from byzflow.engine.actor import crew as module
 from byzflow.engine.actor.crew import Crew
 
 
@@ -88,3 +89,43 @@ def test_a_closed_crew_has_no_threads(crew):
     crew.run(lambda: None)
     crew.close()
     assert becomes(lambda: len(crew) == 0)
+
+
+def at_rest(monkeypatch, size, brief, soon):
+    """Return a crew whose threads all wait, and of which one makes calls at first."""
+    made = Crew("test", size)
+    barrier = threading.Barrier(size + 1)
+    made.run(*[lambda: barrier.wait(20)] * size)
+    barrier.wait(20)
+    assert becomes(lambda: made._idle == size)
+    for name, value in {"BRIEF": brief, "LONG": float("inf"), "SOON": soon, "PATIENCE": 60.0}.items():
+        monkeypatch.setattr(module, name, value)
+    return made
+
+
+def test_brief_jobs_are_done_by_one_thread(monkeypatch):
+    crew, left, seen = at_rest(monkeypatch, 3, brief=60.0, soon=60.0), threading.Semaphore(0), set()
+
+    def work():
+        seen.add(threading.get_ident())
+        left.release()
+
+    crew.run(*[work] * 100)
+    assert all(left.acquire(timeout=20) for _ in range(100))
+    assert len(seen) == 1
+    crew.close()
+
+
+def test_all_threads_help_once_two_jobs_in_a_row_were_not_brief(monkeypatch):
+    crew, barrier = at_rest(monkeypatch, 3, brief=-1.0, soon=60.0), threading.Barrier(4)
+    crew.run(*[lambda: None] * 2, *[lambda: barrier.wait(20)] * 3)
+    barrier.wait(20)
+    crew.close()
+
+
+def test_a_job_that_hangs_does_not_hold_up_those_that_were_left_to_the_same_thread(monkeypatch):
+    crew, release, done = at_rest(monkeypatch, 2, brief=60.0, soon=0.01), threading.Event(), threading.Event()
+    crew.run(release.wait, done.set)
+    assert done.wait(20)
+    release.set()
+    crew.close()
