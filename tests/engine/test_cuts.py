@@ -14,10 +14,10 @@ import torch
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.line import Caller
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
-from byzflow.engine.parameter_server import ParameterServer, sharding
+from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
-from byzflow.engine.rounds import board
+from byzflow.engine.rounds import sites
 from tests.engine.sine_node import SineNode
 
 ROUNDS, N = 100, 4
@@ -93,9 +93,8 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_cut_lines_leave_the_bits_alone_and_every_node_acts_once(
     monkeypatch: pytest.MonkeyPatch, cut: list[str], make: Any, kind: Any, large: int
 ) -> None:
-    monkeypatch.setattr(sharding, "LARGE", large)
-    monkeypatch.setattr(sharding, "TIMES", 1)
-    monkeypatch.setattr(board, "LARGE", large)
+    monkeypatch.setattr(sites, "LARGE", large)
+    monkeypatch.setattr(sites, "TIMES", 1)
     with dask.config.set({"byzflow.cluster.workers": 2}):
         nodes = await HonestNodeActor.spawn_many([Recipe(kind, (i,)) for i in range(N)], backend="process")
     plain = [Counting(i) for i in range(N)]

@@ -10,10 +10,10 @@ import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
-from byzflow.engine.parameter_server import ParameterServer, sharding
+from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
-from byzflow.engine.rounds import board, rota
+from byzflow.engine.rounds import rota, sites
 from tests.engine.killer import Killer
 from tests.engine.parameter_server.mortal import MortalHonest, MortalLiar
 from tests.engine.peer_to_peer.mortal import CountingLiar, MortalPeer
@@ -56,9 +56,8 @@ async def trained(run: Any, honest: list[Any], killer: Killer | None = None) -> 
 async def test_kills_at_random_moments_leave_the_bits_alone(
     monkeypatch: pytest.MonkeyPatch, make: Any, node: Any, liar: Any, large: int, seed: int
 ) -> None:
-    monkeypatch.setattr(sharding, "LARGE", large)
-    monkeypatch.setattr(sharding, "TIMES", 1)
-    monkeypatch.setattr(board, "LARGE", large)
+    monkeypatch.setattr(sites, "LARGE", large)
+    monkeypatch.setattr(sites, "TIMES", 1)
     monkeypatch.setattr(rota, "HEAVY", large)
     settings = {
         "byzflow.cluster.workers": 2,

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.actor.stack import SMALL
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.calls import Roster
 from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.isolation import isolated
 from byzflow.engine.rounds.mirrors import VectorLostError
-from byzflow.engine.rounds.sites import Site, mapped, reachable, shareable
+from byzflow.engine.rounds.sites import Site, mapped, reachable, stay
 from byzflow.engine.rounds.staff import Clerk, Staff
 from byzflow.exceptions import DeadlineError
 from byzflow.kernels.blocks import Span, Tree, shards, widest
@@ -29,8 +28,6 @@ from byzflow.operators.shards import apply_shard, measure_shard, solve_tree
 
 __all__ = ("Keeper", "Sharding")
 
-LARGE = 2_000_000  # entries n d from which the vectors stay with their hosts
-TIMES = 16  # so many more if they are short: the reply of a host then has them as one stack, left in a tray
 ATTEMPTS = 3  # to make arenas on hosts of which one is not in time
 
 
@@ -84,8 +81,7 @@ class Sharding:
             If a host is gone.
         """
         self._staff.deadline = deadline
-        least = LARGE * TIMES if signature.nbytes <= SMALL else LARGE
-        if len(self._roster.nodes) * signature.length < least or not shareable(signature):
+        if not stay(len(self._roster.nodes), signature):
             return False
         hosts = self._roster.hosts()
         form = (signature, [(id(host), indices) for host, indices in hosts])

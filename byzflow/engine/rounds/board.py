@@ -15,13 +15,11 @@ from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.mirrors import Domain, Mirrors, references
 from byzflow.engine.rounds.seats import Host
 from byzflow.engine.rounds.showing import rewritten
-from byzflow.engine.rounds.sites import Site, shareable
+from byzflow.engine.rounds.sites import Site, stay
 from byzflow.engine.rounds.staff import Staff
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Board",)
-
-LARGE = 2_000_000  # entries of all nodes' vectors from which those stay where they are made
 
 
 class Board:
@@ -41,10 +39,10 @@ class Board:
     --------
     >>> import asyncio, torch
     >>> from byzflow.engine.rounds.holding import hold
-    >>> board, form = Board(Roster([object()]), Staff()), Signature("torch", "float32", (LARGE,))
+    >>> board, form = Board(Roster([object()]), Staff()), Signature("torch", "float32", (10**7,))
     >>> asyncio.run(board.open(0, form, rows=2))
     True
-    >>> hold(torch.ones(LARGE), board.place(1)).row.open()[:2]
+    >>> hold(torch.ones(10**7), board.place(1)).row.open()[:2]
     tensor([1., 1.])
     >>> asyncio.run(board.close())
     """
@@ -61,7 +59,7 @@ class Board:
 
     async def open(self, round: int, form: Signature, rows: int) -> bool:
         """Have a sheet for a round; False if the vectors are small, or cannot stay for other reasons."""
-        if not shareable(form) or len(self._roster.nodes) * form.length < LARGE:
+        if not stay(len(self._roster.nodes), form):
             return False
         known = self._sheets.get(round)
         if known is None or not _fits(known, form, rows):

@@ -13,9 +13,13 @@ import numpy as np
 import torch
 
 from byzflow.engine.actor.shared import TOKEN, Spot, opened
+from byzflow.engine.actor.stack import SMALL
 from byzflow.engine.rounds.forms import Signature
 
-__all__ = ("Site", "forget", "mapped", "mapping", "reachable", "rows_in", "shareable", "vectors_in")
+__all__ = ("Site", "forget", "mapped", "mapping", "reachable", "rows_in", "shareable", "stay", "vectors_in")
+
+LARGE = 2_000_000  # entries of all vectors from which those stay where they are made
+TIMES = 16  # so many more if they are short: the reply of a host then has them as one stack, left in a tray
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,20 @@ def shareable(form: Signature | None) -> bool:
     if form is None or form.device != "cpu" or not hasattr(os, "memfd_create"):
         return False
     return form.dtype in ("float16", "bfloat16", "float32", "float64")
+
+
+def stay(vectors: int, form: Signature | None) -> bool:
+    """Whether so many vectors of this form stay where they are made, in memory that processes share.
+
+    Examples
+    --------
+    >>> few, many = Signature("torch", "float32", (10_000,)), Signature("torch", "float32", (10**6,))
+    >>> stay(1000, few), stay(10, many)
+    (False, True)
+    """
+    if form is None or not shareable(form):
+        return False
+    return vectors * form.length >= (LARGE * TIMES if form.nbytes <= SMALL else LARGE)
 
 
 def reachable(sites: Iterable[Site]) -> bool:

@@ -15,8 +15,8 @@ import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
-from byzflow.engine.parameter_server import sharding
 from byzflow.engine.parameter_server.ps import ParameterServer
+from byzflow.engine.rounds import sites
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
 
@@ -53,8 +53,8 @@ ready: list[Any] = []
 
 @pytest.mark.processes
 async def test_a_slow_rule_is_waited_for_and_a_frozen_worker_is_not(monkeypatch) -> None:
-    monkeypatch.setattr(sharding, "LARGE", 1)
-    monkeypatch.setattr(sharding, "TIMES", 1)
+    monkeypatch.setattr(sites, "LARGE", 1)
+    monkeypatch.setattr(sites, "TIMES", 1)
     with dask.config.set({"byzflow.cluster.workers": 2, "byzflow.host.grace": "200ms"}):
         nodes = await HonestNodeActor.spawn_many(
             [Recipe(Pointed, (float(value),)) for value in range(4)], backend="process"

@@ -19,7 +19,8 @@ from byzflow.aggregators.norm_wise import CenteredClipping
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
-from byzflow.engine.parameter_server import ParameterServer, reduction, sharding
+from byzflow.engine.parameter_server import ParameterServer, reduction
+from byzflow.engine.rounds import sites
 from byzflow.engine.rounds.answers import Reason
 from byzflow.exceptions import NodeLostError, ToleranceError
 from byzflow.pre_aggregators.nnm import NearestNeighborMixing
@@ -91,8 +92,8 @@ async def test_spawned_nodes_and_pools_give_the_same_bits(pooled: bool) -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize("large", [1, 10**9], ids=["shared", "sent"])
 async def test_worker_processes_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, large: int) -> None:
-    monkeypatch.setattr(sharding, "LARGE", large)
-    monkeypatch.setattr(sharding, "TIMES", 1)
+    monkeypatch.setattr(sites, "LARGE", large)
+    monkeypatch.setattr(sites, "TIMES", 1)
     honest, liars = await spawned("process", d=3000)
     mixing = NearestNeighborMixing(f=2)
     pipelines = [(None, case.make(N)) for case in RULES if not hasattr(case.make(N), "step")]

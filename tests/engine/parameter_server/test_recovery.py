@@ -15,8 +15,8 @@ from byzflow.aggregators.base import StatefulAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
-from byzflow.engine.parameter_server import ParameterServer, sharding
-from byzflow.engine.rounds import rota
+from byzflow.engine.parameter_server import ParameterServer
+from byzflow.engine.rounds import rota, sites
 from byzflow.exceptions import CheckpointError
 from tests.engine.parameter_server.mortal import MortalHonest, MortalLiar
 from tests.engine.parameter_server.nodes import Honest
@@ -46,8 +46,8 @@ async def parameters(honest: list[Any], liars: list[Any]) -> tuple[list[torch.Te
 async def test_kills_in_every_phase_leave_the_bits_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, deaths: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(sharding, "LARGE", large)
-    monkeypatch.setattr(sharding, "TIMES", 1)
+    monkeypatch.setattr(sites, "LARGE", large)
+    monkeypatch.setattr(sites, "TIMES", 1)
     monkeypatch.setattr(rota, "HEAVY", large)
     flags = str(tmp_path)
     honest_deaths = [deaths, {}, {}, {}]

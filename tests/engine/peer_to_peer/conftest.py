@@ -8,7 +8,7 @@ import pytest
 from distributed import get_worker
 
 from byzflow.engine.peer_to_peer.holding import Holding
-from byzflow.engine.rounds import board
+from byzflow.engine.rounds import sites
 from byzflow.engine.rounds.staff import Clerk
 from tests.engine.peer_to_peer.far import share_no_memory
 from tests.engine.peer_to_peer.held import NEVER, trained
@@ -25,7 +25,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return noted[-1]
 
     monkeypatch.setattr(Holding, "open", watched)
-    monkeypatch.setattr(board, "LARGE", 1)
+    monkeypatch.setattr(sites, "LARGE", 0)
     return noted
 
 
@@ -35,7 +35,7 @@ async def carried(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     async def run(*args: Any, **options: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(board, "LARGE", NEVER)
+            patch.setattr(sites, "LARGE", NEVER)
             return await trained(None, *args, **options)
 
     return run
