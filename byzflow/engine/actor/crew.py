@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import sys
 import threading
 from collections import deque
@@ -51,7 +52,7 @@ class Crew:
         self._idle = 0
         self._taken = 0
         self._pace = 2.0 * LONG  # what calls have taken lately [seconds]
-        self._lengthy = 0  # how many in a row were not brief
+        self._forget()
         self._is_open = True
         self._has_watch = self._is_calm = False
 
@@ -62,7 +63,7 @@ class Crew:
         """Have each of `works` done in one of the threads; first come, first served."""
         with self._lock:
             if not self._waiting:
-                self._lengthy = 0
+                self._forget()
             self._waiting.extend(works)
             most = self._size if self._pace > LONG else 1
             ready = min(self._idle, most)
@@ -85,6 +86,12 @@ class Crew:
             self._arrived.notify_all()
             self._paused.notify_all()
 
+    def _forget(self) -> None:
+        """Forget what is known of the calls of which none waits any more."""
+        self._lengthy = 0  # how many in a row were not brief
+        self._alone = math.inf  # what they took in one thread [seconds]
+        self._share = 0.0  # what a call takes of all threads' time when there are several [seconds]
+
     def _start(self, target: Callable[[], None]) -> None:
         self._threads += 1
         name = f"byzflow-{self._name}-{next(self._numbers)}"
@@ -102,21 +109,41 @@ class Crew:
             begin = perf_counter()
             work()
             seconds = perf_counter() - begin
-            if seconds > BRIEF:
-                self._note(seconds)
-            else:
+            if seconds <= BRIEF:
                 self._pace *= 0.9
                 self._lengthy = 0
+            elif self._is_crowded(seconds):
+                self._step_back()
 
-    def _note(self, seconds: float) -> None:
-        """Note how long a call took that was not brief; after two in a row, nobody is left out any more."""
-        # Several threads wait for the interpreter, too: alone a call would have taken its share at least.
-        share = seconds / max(1, self._threads - self._has_watch - self._idle)
+    def _is_crowded(self, seconds: float) -> bool:
+        """Note how long a call took that was not brief; return whether threads hinder more than they help.
+
+        After two such calls in a row in one thread, the others are asked to help, once.
+        """
+        count = self._busy
+        share = seconds / max(1, count)
         self._pace = 0.9 * self._pace + 0.1 * share
+        if count > 1:
+            self._share = 0.9 * self._share + 0.1 * share
+            return self._share > self._alone
         self._lengthy += 1
-        if self._lengthy > 1 and self._idle and self._waiting:
+        self._alone = min(self._alone, seconds) if self._lengthy > 1 else seconds
+        if self._lengthy > 1 and self._share == 0.0 and self._idle and self._waiting:
             with self._lock:
                 self._arrived.notify(self._idle)
+        return False
+
+    @property
+    def _busy(self) -> int:
+        return self._threads - self._has_watch - self._idle
+
+    def _step_back(self) -> None:
+        """Wait to be asked again, unless nobody else is there, or the calling thread is not to stay."""
+        with self._lock:
+            if self._busy > 1 and self._threads - self._has_watch <= self._size:
+                self._idle += 1
+                self._arrived.wait()
+                self._idle -= 1
 
     def _is_done(self) -> bool:
         """Wait for work, unless the calling thread is to end."""

@@ -100,6 +100,7 @@ def at_rest(monkeypatch, size, brief, soon):
     assert becomes(lambda: made._idle == size)
     for name, value in {"BRIEF": brief, "LONG": float("inf"), "SOON": soon, "PATIENCE": 60.0}.items():
         monkeypatch.setattr(module, name, value)
+    made._forget()
     return made
 
 
@@ -129,3 +130,26 @@ def test_a_job_that_hangs_does_not_hold_up_those_that_were_left_to_the_same_thre
     assert done.wait(20)
     release.set()
     crew.close()
+
+
+@pytest.mark.parametrize(("together", "crowded"), [(1.5, False), (2.5, True)])
+def test_two_threads_are_a_crowd_where_each_call_takes_more_than_twice_as_long(
+    monkeypatch, together, crowded
+):
+    crew = at_rest(monkeypatch, 2, brief=-1.0, soon=60.0)
+    monkeypatch.setattr(crew, "_idle", 1)
+    assert not any(crew._is_crowded(1.0) for _ in range(2))
+    monkeypatch.setattr(crew, "_idle", 0)
+    assert any(crew._is_crowded(together) for _ in range(100)) is crowded
+    monkeypatch.undo()
+    crew.close()
+
+
+def test_threads_that_step_back_leave_no_job_behind(monkeypatch):
+    crew, left = at_rest(monkeypatch, 3, brief=-1.0, soon=0.01), threading.Semaphore(0)
+    monkeypatch.setattr(crew, "_is_crowded", lambda seconds: True)
+    for _ in range(20):
+        crew.run(*[left.release] * 10)
+    assert all(left.acquire(timeout=20) for _ in range(200))
+    crew.close()
+    assert becomes(lambda: len(crew) == 0)
