@@ -137,8 +137,28 @@ def test_a_wrong_experiment_is_one_line_and_status_1(
     assert "Traceback" not in error
 
 
-def test_an_unreachable_scheduler_is_told_without_a_traceback() -> None:
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_folder_that_cannot_be_made_is_named_before_anything_runs(
+    is_link: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "taken"
+    place.symlink_to(tmp_path / "nowhere") if is_link else place.write_text("a file")
+    assert main(["run", EXAMPLE, "--backend", "thread", "--results", str(place), *SHORT]) == 1
+    printed = capsys.readouterr()
+    assert "Results need a folder" in printed.err
+    assert str(place) in printed.err
+    assert not printed.out
+
+
+def test_a_run_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    fails = [*SHORT, "--set", "nodes.honest=2000"]
+    assert main(["run", EXAMPLE, "--backend", "thread", "--results", str(tmp_path), *fails]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unreachable_scheduler_is_told_without_a_traceback(tmp_path: Path) -> None:
     place = ["--scheduler", "tcp://127.0.0.1:9", "--set", "cluster.connect_timeout=1"]
+    place += ["--results", str(tmp_path)]
     command = [sys.executable, "-m", "byzflow.cli", "run", EXAMPLE, *place]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 1

@@ -30,10 +30,19 @@ def run_and_report(experiment: Experiment, results: Path, console: Console | Non
         Folder under which the experiment gets a folder of its own.
     console : rich.console.Console, optional
         Where to print; standard output when not given.
+
+    Raises
+    ------
+    ConfigError
+        If there can be no such folder, before anything is run.
     """
     console = console or Console()
-    outcomes = asyncio.run(_run_all(experiment, console))
     folder = new_folder(results, experiment.name)
+    try:
+        outcomes = asyncio.run(_run_all(experiment, console))
+    except BaseException:
+        folder.rmdir()
+        raise
     save(folder, experiment, outcomes)
     console.print(_table(experiment.cells, outcomes))
     for cell, result in outcomes.items():

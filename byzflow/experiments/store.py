@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import byzflow
+from byzflow.exceptions import ConfigError
 from byzflow.experiments.config import Experiment, describe
 
 __all__ = ("Measurement", "RunResult", "new_folder", "save")
@@ -55,6 +58,11 @@ class RunResult:
 def new_folder(parent: Path, name: str, now: datetime | None = None) -> Path:
     """Create and return a folder of its own for one experiment: name, time, and a number if that is taken.
 
+    Raises
+    ------
+    ConfigError
+        If it cannot be made there.
+
     Examples
     --------
     >>> import tempfile
@@ -64,15 +72,19 @@ def new_folder(parent: Path, name: str, now: datetime | None = None) -> Path:
     ['digits-20260102-120000', 'digits-20260102-120000-2']
     """
     stem = f"{name}-{(now or datetime.now()).strftime('%Y%m%d-%H%M%S')}"
-    attempt = 1
-    while True:
-        folder = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            attempt += 1
-        else:
-            return folder
+    try:
+        (parent / stem).parent.mkdir(parents=True, exist_ok=True)
+        for attempt in itertools.count(1):
+            folder = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                break
+    except OSError as error:
+        raise ConfigError(
+            f"Results need a folder that can be written; got {str(parent)!r} ({error.strerror}). "
+            "Name another."
+        ) from error
+    return folder
 
 
 def save(folder: Path, experiment: Experiment, results: Mapping[str, RunResult]) -> None:
