@@ -91,7 +91,7 @@ class Run:
     nodes: Nodes = field(default_factory=Nodes)
 
     def __post_init__(self) -> None:
-        at_least("", 0, seed=self.seed)
+        at_least("The experiment's", 0, seed=self.seed)
         if self.attack is None and self.nodes.byzantine:
             raise ConfigError(
                 f"[nodes] byzantine = {self.nodes.byzantine} needs an [attack]; got none. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -123,8 +124,10 @@ class Dirichlet:
     alpha: float
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise ConfigError(f"[partition] alpha must be > 0; got {self.alpha}. 0.1 is uneven, 100 is even.")
+        if not 0 < self.alpha < math.inf:
+            raise ConfigError(
+                f"[partition] alpha must be > 0 and finite; got {self.alpha}. 0.1 is uneven, 100 is even."
+            )
 
     def split(self, labels: NDArray[np.int64], nodes: int, rng: np.random.Generator) -> list[Indices]:
         """Cut the rows of each label by shares drawn for it; a node left empty takes a row of the largest."""

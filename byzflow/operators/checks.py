@@ -102,6 +102,8 @@ def real(name: str, value: object, *, least: float = -math.inf) -> None:
     """Raise unless `value` is a real number of at least `least` (NaN never is)."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number; got {value!r}. Pass a float.")
+    if math.isnan(value):
+        raise ValueError(f"{name} must be a number; got {value!r}. Correct it.")
     if not float(value) >= least:
         raise ValueError(f"{name} must be at least {least:g}; got {value!r}. Raise it.")
 

@@ -77,7 +77,7 @@ def test_an_adaptive_attack_is_aimed_at_the_rules_of_its_cell() -> None:
         ({"data": {"name": "mnist"}}, "needs the key 'path'"),
         ({"partition": "irichlet"}, "Did you mean 'dirichlet'"),
         ({"seed": "one"}, "seed must be an integer"),
-        ({"seed": -1}, "seed must be at least 0; got -1"),
+        ({"seed": -1}, "The experiment's seed must be at least 0; got -1"),
         ({"name": 3}, "name must be a string"),
     ],
 )

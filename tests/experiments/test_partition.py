@@ -49,7 +49,10 @@ def test_heterogeneity_grows_from_iid_to_extreme() -> None:
     assert _labels_seen(Extreme()) <= 3
 
 
-@pytest.mark.parametrize(("way", "value"), [(Dirichlet, 0.0), (Dirichlet, -1.0), (GammaSimilarity, 1.1)])
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [(Dirichlet, 0.0), (Dirichlet, -1.0), (Dirichlet, np.inf), (GammaSimilarity, 1.1)],
+)
 def test_parameters_outside_their_range_are_refused(way: type, value: float) -> None:
     with pytest.raises(ConfigError, match="must"):
         way(value)

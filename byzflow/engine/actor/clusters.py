@@ -180,7 +180,7 @@ def require_scheduler(address: str, security: Security) -> None:
     if record.error is not None:
         raise ConnectionError(
             f"A Dask scheduler must listen at {address}; none answered "
-            f"({type(record.error).__name__}: {record.error}; waited {record.seconds:.1f} s). "
+            f"({record.error!r}; waited {record.seconds:.1f} s). "
             "Start one with: dask scheduler, or check address and TLS."
         ) from record.error
 

@@ -80,7 +80,7 @@ class Fleet:
                 return sorted(await self._runtime.client.nthreads())
         except OSError as error:  # a timeout is one too
             raise ConnectionError(
-                f"The scheduler must answer within {limit} s; it did not ({type(error).__name__}: {error}). "
+                f"The scheduler must answer within {limit} s; it did not ({error!r}). "
                 "Start it again and acquire a new runtime."
             ) from error
 
