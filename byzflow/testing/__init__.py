@@ -1,7 +1,7 @@
 """The conformance suite, shipped for people who write their own rules: ``check_operator(op)``.
 
-Needs no test framework: a broken law is an `AssertionError` whose text says which law, where, and by how
-much. `CHECKS` lists the laws one by one, for a parametrised test.
+Needs no test framework, only the extra ``testing``: a broken law is an `AssertionError` whose text says
+which law, where, and by how much. `CHECKS` lists the laws one by one, for a parametrised test.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from byzflow.exceptions import require
 from byzflow.operators.base import Operator
 from byzflow.testing.arguments import check_bad_input, check_shapes
 from byzflow.testing.bits import (
@@ -67,6 +68,8 @@ def check_operator(op: Operator, laws: Laws | None = None) -> None:
     AssertionError
         At the first broken law, naming it. An error that the operator itself raises comes out as it is, with
         a note that says which law was looked at.
+    MissingExtraError
+        If the package with the strict arrays is not there, which the extra ``testing`` brings.
 
     Examples
     --------
@@ -75,6 +78,7 @@ def check_operator(op: Operator, laws: Laws | None = None) -> None:
     >>> lower_median = lambda X: np.sort(X, axis=0)[(len(X) - 1) // 2]
     >>> check_operator(CoordinateWiseMedian(), Laws(reference=lower_median))
     """
+    require("array_api_strict", extra="testing")  # now, as no law is broken without it
     for check in CHECKS:
         with _noted(f"The law that {type(op).__name__} broke: {check.__doc__}"):
             check(op, Laws() if laws is None else laws)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from byzflow.exceptions import require
 from byzflow.kernels.blocks import BLOCK
 
 __all__ = ("HOSTILE", "KINDS", "as_float64", "cast", "hostile_rows", "rows", "sizes")
@@ -97,7 +97,7 @@ def _torch(dtype: torch.dtype) -> Callable[[FloatArray], list[Any]]:
 
 def _strict(dtype: str) -> Callable[[FloatArray], list[Any]]:
     def as_strict(X: FloatArray) -> list[Any]:
-        xp = importlib.import_module("array_api_strict")
+        xp = require("array_api_strict", extra="testing")
         return [xp.asarray(row.astype(dtype)) for row in X]
 
     return as_strict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from copy import copy
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from byzflow.aggregators.base import Aggregator, ColumnwiseAggregator, LinearAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.attacks.base import LinearAttack
+from byzflow.exceptions import MissingExtraError
 from byzflow.operators.base import frozen
 from byzflow.testing import CHECKS, Laws, check_operator, hostile_rows
 from byzflow.testing.compare import assert_close, assert_same
@@ -158,3 +160,10 @@ def test_errors_of_the_rule_itself_say_which_law_was_looked_at():
         check_operator(rule, Laws(hostile=False))
     (note,) = caught.value.__notes__
     assert note.startswith("The law that Mine broke: No vectors, unequal shapes")
+
+
+def test_a_missing_package_is_no_broken_law(monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
+    with pytest.raises(MissingExtraError, match=r"byzflow\[testing\]") as caught:
+        check_operator(CoordinateWiseMedian())
+    assert not hasattr(caught.value, "__notes__")
