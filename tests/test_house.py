@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import byzflow
 
@@ -21,19 +22,19 @@ LAYERS = (
     {"operators"},
     {"aggregators", "pre_aggregators", "attacks"},
     {"engine", "configs"},
-    {"experiments", "dashboard", "testing", "utils"},
+    {"experiments", "testing", "utils"},
     {"cli"},
     {"__main__"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-ABOVE = {  # in the engine; peers share classes of the topology and of gossip with the nodes that mix
+ABOVE = {  # in the engine
     "actor": {"graph", "rounds", "node", "parameter_server", "peer_to_peer"},
     "graph": {"rounds", "node", "parameter_server", "peer_to_peer"},
     "rounds": {"graph", "node", "parameter_server", "peer_to_peer"},
-    "node": {"parameter_server"},
+    "node": {"parameter_server", "peer_to_peer"},
     "parameter_server": {"peer_to_peer"},
 }
-SIBLINGS_MAY_MEET = {"engine", "configs", "experiments", "dashboard", "utils"}
+SIBLINGS_MAY_MEET = {"engine", "configs", "experiments", "utils"}
 
 
 def dotted(path: Path) -> str:
@@ -156,6 +157,14 @@ def test_private_names_stay_in_their_package(path):
             package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
             home = (node.module or "").startswith(package + ".") or node.module == package
             assert not private or home, f"{path}:{node.lineno} reaches for {private} of {node.module}"
+
+
+def test_every_setting_is_read():
+    rooms = yaml.safe_load((PACKAGE / "byzflow.yaml").read_text(encoding="utf-8"))["byzflow"]
+    calls = [node for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    read = {argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)}
+    idle = {f"{room}.{name}" for room, names in rooms.items() for name in names} - read
+    assert not idle, f"byzflow.yaml offers {sorted(idle)}, which nobody reads"
 
 
 def test_package_is_typed():

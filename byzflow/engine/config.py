@@ -30,7 +30,7 @@ def seconds(name: str) -> float | None:
     --------
     >>> seconds("comm.connect-timeout")
     8.0
-    >>> seconds("round.timeout") is None
+    >>> seconds("host.call-deadline") is None
     True
     """
     value = setting(name)
