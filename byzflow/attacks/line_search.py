@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 __all__ = ("line_search",)
 
+_RATIO = 0.8
+"""Factor on a step after one that did not help."""
 
-def line_search(
-    objective: Callable[[float], float], *, step: float = 10.0, ratio: float = 0.8, evaluations: int = 20
-) -> float:
+
+def line_search(objective: Callable[[float], float], *, step: float = 10.0, evaluations: int = 20) -> float:
     """Return the argument >= 0 of the greatest value found in a fixed number of evaluations.
 
     A rule lets an attack pass up to some strength and throws it out beyond: seen from there, the objective
     is flat. So half of the evaluations try 0 and ``step, step / 2, step / 4, ...``. From the best of them,
-    steps are doubled as long as the farthest is the best; then steps to either side shrink by `ratio`.
+    steps are doubled as long as the farthest is the best; then steps to either side shrink.
 
     Parameters
     ----------
@@ -23,8 +24,6 @@ def line_search(
         What to maximise; NaN counts as +inf.
     step : float, default 10.0
         Greatest strength of the first sweep; greater than 0.
-    ratio : float, default 0.8
-        Factor on a step after one that did not help; between 0 and 1.
     evaluations : int, default 20
         Calls of `objective`; at least 1.
 
@@ -54,6 +53,6 @@ def line_search(
             move *= 2.0 if expanding else 1.0
             continue
         side = side if expanding else -side
-        move *= 0.5 if expanding else ratio
+        move *= 0.5 if expanding else _RATIO
         expanding = False
     return best

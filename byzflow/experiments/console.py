@@ -19,7 +19,7 @@ from byzflow.experiments.store import Measurement, RunResult, new_folder, save
 __all__ = ("run_and_report",)
 
 
-def run_and_report(experiment: Experiment, results: Path, console: Console | None = None) -> Path:
+def run_and_report(experiment: Experiment, results: Path) -> Path:
     """Run every cell of an experiment on its cluster, print the comparison, and return the results' folder.
 
     Parameters
@@ -28,15 +28,13 @@ def run_and_report(experiment: Experiment, results: Path, console: Console | Non
         What to run, and where.
     results : Path
         Folder under which the experiment gets a folder of its own.
-    console : rich.console.Console, optional
-        Where to print; standard output when not given.
 
     Raises
     ------
     ConfigError
         If there can be no such folder, before anything is run.
     """
-    console = console or Console()
+    console = Console()
     folder = new_folder(results, experiment.name)
     try:
         outcomes = asyncio.run(_run_all(experiment, console))

@@ -11,19 +11,17 @@ __all__ = ("larger_half", "largest_mode")
 _ROUNDS = 300
 
 
-def largest_mode(points: np.ndarray, quantile: float = 0.5) -> np.ndarray:
+def largest_mode(points: np.ndarray) -> np.ndarray:
     """Return the indices of the largest cluster that mean shift finds.
 
     Every point climbs to the mean of the points within the bandwidth until it rests; points that come to
     rest within the bandwidth of each other are one cluster. The bandwidth is the mean distance to the
-    ``quantile * n``-th nearest point. Equal sizes: the cluster of the lowest index.
+    ``n // 2``-th nearest point. Equal sizes: the cluster of the lowest index.
 
     Parameters
     ----------
     points : ndarray, (n, k)
         Features.
-    quantile : float, default 0.5
-        Sets the bandwidth.
 
     References
     ----------
@@ -34,9 +32,8 @@ def largest_mode(points: np.ndarray, quantile: float = 0.5) -> np.ndarray:
     >>> largest_mode(np.array([[0.0], [0.1], [0.2], [9.0]]))
     array([0, 1, 2])
     """
-    n = len(points)
     apart = _distances(points, points)
-    rank = max(1, int(quantile * n))
+    rank = max(1, len(points) // 2)
     bandwidth = float(np.sort(apart, axis=1)[:, rank - 1].mean())
     if bandwidth == 0.0:
         return _most(apart == 0.0)
