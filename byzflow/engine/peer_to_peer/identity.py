@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 
-from byzflow.engine.actor.calls import Call
 from byzflow.engine.identity import described
 from byzflow.engine.peer_to_peer.peers import RULES, Peers
 from byzflow.engine.peer_to_peer.schedule import TopologySchedule
@@ -48,9 +47,9 @@ class Identity:
     async def learn(self, deadline: float | None) -> None:
         """Ask the honest nodes for their rules, once: as they are made, before a state is taken up."""
         if self._rules is None:
-            peers, roster = self._peers, self._peers.roster
+            peers = self._peers
             able = [i for i in range(peers.n_honest) if peers.can(i, RULES)]
-            asks = {i: (i, [Call(roster.seat(i).object_id, "resident_tell", (0, RULES))]) for i in able}
+            asks = {i: (i, [peers.tell(i, 0, RULES)]) for i in able}
             answers = await peers.call(asks, deadline)
             told = {i: outcome.value for i, (outcome,) in answers.items() if outcome.error is None}
             self._rules = {f"rule of honest-{i}": str(told[i]) for i in sorted(told)}

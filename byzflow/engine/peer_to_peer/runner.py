@@ -84,13 +84,9 @@ class DecentralizedPeerToPeer:
         check_limits(deadline=deadline, quorum=quorum, seed=seed, most=len(honest), who="honest nodes")
         self.schedule = TopologySchedule(topology, len(honest) + len(byzantine))
         self.peers = Peers(honest, byzantine)
-        self.honest, self.byz, self.topology, self.context_factory = (
-            honest,
-            byzantine,
-            topology,
-            context_factory,
-        )
-        self.lr, self.quorum, self.mixing, self.seed, self.client = lr, quorum, mixing, seed, client
+        self.honest, self.byz, self.topology = honest, byzantine, topology
+        self.context_factory, self.client = context_factory, client
+        self.lr, self.quorum, self.mixing, self.seed = lr, quorum, mixing, seed
         self.deadline = seconds("round.deadline") if deadline is None else deadline
         store = Checkpoint.of(checkpoint)
         cohort = Cohort(len(honest), len(byzantine))
@@ -217,7 +213,7 @@ class DecentralizedPeerToPeer:
             returns = self._memory.returns
             self._number, _ = await self._archive.read(self.deadline, self._identity.after, returns)
             self.peers.gone |= self._archive.missing
-            await self._memory.returns.close()
+            await returns.close()
             self._memory = PeerMemory(self.peers, int(setting("round.snapshot-every")))
             await self._memory.keep(self._number, self.deadline)
             return self._number

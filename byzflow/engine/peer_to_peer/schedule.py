@@ -50,11 +50,6 @@ class TopologySchedule:
         elif isinstance(self.source, Topology) or not callable(self.source):
             self._checked(self.source)
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether every round has the same topology."""
-        return isinstance(self.source, Topology)
-
     def at(self, round_number: int) -> Topology:
         """Return the topology of a round, counted from 0."""
         if isinstance(self.source, Topology):

@@ -19,7 +19,7 @@ import torch
 from byzflow.engine.actor.calls import Recorder
 from byzflow.kernels.native import squared_norms
 
-__all__ = ("Digest", "Signature", "bare", "digest_of", "is_hollow", "norm_of", "norms_of", "signature_of")
+__all__ = ("Digest", "Signature", "bare", "digest_of", "is_hollow", "norm_of", "norms_of")
 
 LARGE = 1 << 24  # bytes of a vector of any form that is fetched to be looked at
 HUGE = 1 << 30  # bytes up to which a vector whose entries share memory may be laid out
@@ -77,19 +77,6 @@ class Digest:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Digest, (self.signature, self.norm, self.row, self.kind)
-
-
-def signature_of(value: Any) -> Signature | None:
-    """Return the form of a numeric array, or None for anything else.
-
-    Examples
-    --------
-    >>> signature_of(np.zeros(3, dtype=np.float32))
-    Signature(library='numpy', dtype='float32', shape=(3,), device='cpu')
-    >>> signature_of([0.0, 1.0]) is None
-    True
-    """
-    return digest_of(value).signature
 
 
 def digest_of(value: Any) -> Digest:

@@ -13,7 +13,7 @@ import torch
 from byzflow.engine.parameter_server.plan import Cohort, RoundPlan
 from byzflow.engine.peer_to_peer.letters import Letters
 from byzflow.engine.rounds.answers import Exclusion, Reason, judge
-from byzflow.engine.rounds.forms import norm_of, signature_of
+from byzflow.engine.rounds.forms import digest_of, norm_of
 from byzflow.exceptions import DeadlineError, NodeLostError
 from tests.engine.rounds.malformed import VALUES, BitingTensor, malformed
 
@@ -63,7 +63,7 @@ def test_a_bad_answer_is_excluded_with_its_reason(outcome: Outcome, reason: Reas
 
 def test_the_majority_decides_the_form_and_the_first_node_does_not() -> None:
     verdict = judge({0: Outcome(torch.zeros(7)), 1: GOOD[0], 2: GOOD[1]}, NAMES, "gradients")
-    assert verdict.signature == signature_of(torch.zeros(3))
+    assert verdict.signature == digest_of(torch.zeros(3)).signature
     assert verdict.excluded == {
         0: Exclusion("node-0", "gradients", Reason.SHAPE, "expected (3,), got (7,)"),
     }
