@@ -21,9 +21,12 @@ async def together(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     >>> asyncio.run(together(map(twice, range(3))))
     [0, 2, 4]
     """
+    first: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(job) for job in jobs]
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+    if first is not None:
+        raise first  # here, so that it does not hold the others as its context
     return [task.result() for task in tasks]

@@ -16,6 +16,7 @@ from byzflow.engine.graph.partition import Step, partition
 from byzflow.engine.graph.submit import Cluster, is_small
 from byzflow.kernels.intake import as_rows
 from byzflow.operators.lazy import is_lazy, lazy_rows
+from byzflow.operators.together import together
 
 if TYPE_CHECKING:
     from byzflow.engine.graph.scheduler import NodeScheduler
@@ -74,15 +75,7 @@ class Run:
             for name in step.names:
                 done[name].set()
 
-        failure: BaseException | None = None
-        try:
-            async with asyncio.TaskGroup() as group:
-                for step in steps:
-                    group.create_task(follow(step))
-        except BaseExceptionGroup as failures:
-            failure = failures.exceptions[0]
-        if failure is not None:
-            raise failure
+        await together(map(follow, steps))
 
     async def _step(self, step: Step) -> None:
         first = step.nodes[0]

@@ -9,6 +9,7 @@ from typing import Any
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import NodeContext, ProcessContext
 from byzflow.engine.node.decentralized import DecentralizedNode
+from byzflow.operators.together import together
 
 __all__ = ("DecentralizedCluster",)
 
@@ -67,15 +68,13 @@ class DecentralizedCluster:
         return node
 
     async def start_all(self) -> None:
-        """Start every node; if one fails, those that were started stop again."""
+        """Start every node; if one fails, or this is cancelled, those that were started stop again."""
         self._update_node_id_maps()
         try:
-            async with asyncio.TaskGroup() as group:
-                for node in self.nodes.values():
-                    group.create_task(node.start())
-        except BaseExceptionGroup as errors:
+            await together(node.start() for node in self.nodes.values())
+        except BaseException:
             await self.shutdown_all()
-            raise errors.exceptions[0] from None
+            raise
 
     async def shutdown_all(self) -> None:
         """Stop every node; again is the same as once."""

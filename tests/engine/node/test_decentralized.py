@@ -239,3 +239,20 @@ async def test_an_aggregate_over_messages() -> None:
         vectors = [torch.full((2,), float(i)) for i in (1, 5, 9)]
         out = await node.execute_pipeline("aggregate", {"gradients": vectors})
         assert out["out"].tolist() == [5.0, 5.0]
+
+
+async def test_a_cluster_whose_start_is_cancelled_stops_who_was_started() -> None:
+    class Never(InProcessContext):
+        async def start(self, node: Any) -> None:
+            await asyncio.Event().wait()
+
+    cluster = DecentralizedCluster()
+    quick = await cluster.add_node("quick", application(), context=InProcessContext())
+    await cluster.add_node("slow", application(), context=Never())
+    starting = asyncio.create_task(cluster.start_all())
+    while not quick._running:  # noqa: ASYNC110  # what is waited for has no event
+        await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not quick._running

@@ -16,6 +16,7 @@ from byzflow.engine.actor.channels import Endpoint
 from byzflow.engine.actor.hostref import HostRef, Recipe
 from byzflow.engine.actor.postbox import Numbered, Postbox
 from byzflow.engine.actor.runtime import Runtime
+from byzflow.operators.together import together
 
 __all__ = ("DaskActorBackend",)
 
@@ -144,14 +145,9 @@ class DaskActorBackend:
         for backend, recipe in zip(made, recipes, strict=True):
             work.setdefault(backend._placed(), {})[backend.object_id] = recipe
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(host.spawn_many(part)) for host, part in work.items()]
-            for task in tasks:
-                for outcome in task.result():
+            for outcomes in await together(host.spawn_many(part) for host, part in work.items()):
+                for outcome in outcomes:
                     outcome.unwrap()
-        except BaseExceptionGroup as errors:
-            await asyncio.gather(*(backend.close() for backend in made))
-            raise errors.exceptions[0] from None
         except BaseException:
             await asyncio.gather(*(backend.close() for backend in made))
             raise
