@@ -1,7 +1,7 @@
 """One parameter-server round without I/O: outcomes go in, the next thing to do comes out.
 
 gradients -> attack -> aggregate -> apply. Who is called where and how long anything took is the shell's
-business (``ps.py``); who is left out, whether the round may go on and which rule runs is decided here.
+business (``rounds.py``); who is left out, whether the round may go on and which rule runs is decided here.
 """
 
 from __future__ import annotations

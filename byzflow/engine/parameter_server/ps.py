@@ -1,4 +1,4 @@
-"""The parameter server: a thin shell that asks nodes, aggregates and applies, as ``plan.py`` says."""
+"""The parameter server as users make it: what it is given is checked here, rounds are run by `Rounds`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class ParameterServer:
         For the operators' context.
     deadline : float, optional
         Seconds for the answers in one phase; default ``byzflow.round.deadline``. A round whose nodes lost
-        their last worker waits for another one as long, at most ``byzflow.host.return-deadline``.
+        their last worker waits for another one as long, but at least ``byzflow.comm.connect-timeout`` and at
+        most ``byzflow.host.return-deadline``.
     quorum : int, optional
         Fit vectors that a round needs; default: all but as many as the rules tolerate.
     seed : int, optional

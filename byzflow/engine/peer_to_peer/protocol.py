@@ -3,7 +3,7 @@
 Every honest node takes its half step; the vectors go along the out-edges; Byzantine nodes answer last, with
 what they heard in this round, and may tell every receiver something else; a node aggregates as soon as the
 last of its in-neighbours has answered or is out. Who is called where and how long it took is the shell's
-business (``runner.py``); who is left out and whether the round may stand is decided here.
+business (``execution.py``); who is left out and whether the round may stand is decided here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shell around `PeerRound`: makes the calls it asks for, keeps the time, and writes the report."""
+"""Peer-to-peer rounds one after another: each is carried out by `Execution`, kept, and reported."""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ class PeerToPeer:
         calls to the nodes' hosts, which is faster.
     deadline : float, optional
         Seconds for the answers in one phase; default ``byzflow.round.deadline``. A round whose nodes lost
-        their last worker waits for another one as long, at most ``byzflow.host.return-deadline``.
+        their last worker waits for another one as long, but at least ``byzflow.comm.connect-timeout`` and at
+        most ``byzflow.host.return-deadline``.
     quorum : int, optional
         Honest nodes that must finish a round. By default, nodes that fail are left out with their reason,
         and a round fails if the rule of a node cannot run on what reached it.
