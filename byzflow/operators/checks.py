@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from byzflow.exceptions import ToleranceError
+
 __all__ = (
     "acts",
     "carried",
@@ -23,6 +25,7 @@ __all__ = (
     "pre_aggregators",
     "real",
     "several",
+    "tolerates",
     "weights_without",
 )
 
@@ -182,6 +185,23 @@ def node_weights(value: Any) -> tuple[float, ...] | None:
         finite("node_weights", weight)
         real("node_weights", weight, least=0.0)
     return tuple(map(float, weights))
+
+
+def tolerates(rule: Any, condition: bool, what: str, n: int) -> None:
+    """Raise `ToleranceError` unless a condition on the ``f`` of a rule and its n rows holds.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Rule
+    >>> tolerates(Rule(f=2), 2 * 2 < 4, "2 f < n", 4)
+    Traceback (most recent call last):
+        ...
+    byzflow.exceptions.ToleranceError: SimpleNamespace needs 2 f < n; got f=2, n=4. Lower f or add nodes.
+    """
+    if not condition:
+        raise ToleranceError(
+            f"{type(rule).__name__} needs {what}; got f={rule.f}, n={n}. Lower f or add nodes."
+        )
 
 
 def one_for_each(who: str, weights: Sequence[float] | None, n: int) -> None:

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 from byzflow.pre_aggregators.base import LinearPreAggregator
 from byzflow.pre_aggregators.clipping import clipping_weights
@@ -64,8 +63,7 @@ class ARC(LinearPreAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``f <= n``."""
-        if self.f > n:
-            raise ToleranceError(f"ARC needs f <= n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, self.f <= n, "f <= n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the factor of every row, on the diagonal."""

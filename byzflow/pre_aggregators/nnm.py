@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 from byzflow.pre_aggregators.base import LinearPreAggregator
 
@@ -63,10 +62,7 @@ class NearestNeighborMixing(LinearPreAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``f < n``."""
-        if self.f >= n:
-            raise ToleranceError(
-                f"NearestNeighborMixing needs f < n; got f={self.f}, n={n}. Lower f or add nodes."
-            )
+        tolerates(self, self.f < n, "f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return one row of equal weights for each neighbourhood."""

@@ -6,11 +6,10 @@ from dataclasses import field
 from typing import ClassVar
 
 from byzflow.aggregators.base import ColumnwiseAggregator
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.columns import mean_around_median
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("MeanOfMedians",)
@@ -62,8 +61,7 @@ class MeanOfMedians(ColumnwiseAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless at least one value is kept."""
-        if self.f >= n:
-            raise ToleranceError(f"MeanOfMedians needs f < n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, self.f < n, "f < n", n)
 
     @reads_in_place
     def columns(self, X: Array) -> Array:

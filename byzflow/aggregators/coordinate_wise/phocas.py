@@ -6,11 +6,10 @@ from dataclasses import field
 from typing import ClassVar
 
 from byzflow.aggregators.base import ColumnwiseAggregator
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.columns import mean_around_trimmed
 from byzflow.kernels.rows import Array
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.columnwise import reads_in_place
 
 __all__ = ("Phocas",)
@@ -61,8 +60,7 @@ class Phocas(ColumnwiseAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless something is left between the ends."""
-        if 2 * self.f >= n:
-            raise ToleranceError(f"Phocas needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, 2 * self.f < n, "2 f < n", n)
 
     @reads_in_place
     def columns(self, X: Array) -> Array:

@@ -8,13 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.aggregators.base import RowAggregator
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.columns import mean_around_median
 from byzflow.kernels.gram import gram_block
 from byzflow.kernels.rows import Array, Rows
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.linear import geometry_of
 from byzflow.operators.rows import Stats
 
@@ -71,8 +70,7 @@ class Bulyan(RowAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless there are enough rows."""
-        if n < 4 * self.f + 3:
-            raise ToleranceError(f"Bulyan needs n >= 4 f + 3; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, n >= 4 * self.f + 3, "n >= 4 f + 3", n)
 
     def measure(self, rows: Rows, span: Span) -> Stats:
         """Return the block's Gram matrix."""

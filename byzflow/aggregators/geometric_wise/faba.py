@@ -7,10 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.small import matvec
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative
+from byzflow.operators.checks import nonnegative, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("FABA",)
@@ -58,8 +57,7 @@ class FABA(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``2 f < n``."""
-        if 2 * self.f >= n:
-            raise ToleranceError(f"FABA needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, 2 * self.f < n, "2 f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return equal weights for the rows that are left."""

@@ -11,7 +11,7 @@ from byzflow.aggregators.base import LinearAggregator
 from byzflow.exceptions import ToleranceError
 from byzflow.kernels.small import compiled, dot
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("Krum", "MultiKrum", "krum_scores")
@@ -164,8 +164,7 @@ class Krum(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``f < n - 1``."""
-        if self.f >= n - 1:
-            raise ToleranceError(f"Krum needs f < n - 1; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, self.f < n - 1, "f < n - 1", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return 1 for the row with the lowest score."""

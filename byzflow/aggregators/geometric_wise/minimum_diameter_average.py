@@ -9,9 +9,8 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.aggregators.geometric_wise._vertex_cover import smallest_diameter
-from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("MinimumDiameterAveraging",)
@@ -65,10 +64,7 @@ class MinimumDiameterAveraging(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``f < n``."""
-        if self.f >= n:
-            raise ToleranceError(
-                f"MinimumDiameterAveraging needs f < n; got f={self.f}, n={n}. Lower f or add nodes."
-            )
+        tolerates(self, self.f < n, "f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return equal weights for the rows of the tightest subset."""

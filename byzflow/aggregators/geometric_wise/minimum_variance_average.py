@@ -8,9 +8,8 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.aggregators.geometric_wise._least_variance import least_variance
-from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative
+from byzflow.operators.checks import nonnegative, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("MinimumVarianceAveraging",)
@@ -60,10 +59,7 @@ class MinimumVarianceAveraging(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``2 f < n``."""
-        if 2 * self.f >= n:
-            raise ToleranceError(
-                f"MinimumVarianceAveraging needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes."
-            )
+        tolerates(self, 2 * self.f < n, "2 f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return equal weights for the rows of the best subset."""

@@ -9,12 +9,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.blocks import Span
 from byzflow.kernels.rows import Rows
 from byzflow.kernels.star import star_block
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import index_without, nonnegative, positive
+from byzflow.operators.checks import index_without, nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 from byzflow.operators.linear import Weights, as_plan, geometry_of
 from byzflow.operators.rows import Stats
@@ -75,8 +74,7 @@ class MoNNA(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise unless ``2 f < n`` and the reference is one of the n rows."""
-        if 2 * self.f >= n:
-            raise ToleranceError(f"MoNNA needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, 2 * self.f < n, "2 f < n", n)
         if self.reference_index >= n:
             raise ValueError(
                 f"MoNNA needs reference_index < n; got reference_index={self.reference_index}, n={n}. "

@@ -9,9 +9,8 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.aggregators.geometric_wise._least_eigenvalue import least_top_eigenvalue
-from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("SMEA",)
@@ -69,8 +68,7 @@ class SMEA(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``2 f < n``."""
-        if 2 * self.f >= n:
-            raise ToleranceError(f"SMEA needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, 2 * self.f < n, "2 f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return equal weights for the rows of the best subset."""

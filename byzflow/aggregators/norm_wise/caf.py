@@ -9,10 +9,9 @@ import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
 from byzflow.aggregators.norm_wise._spectrum import calmed, top_variance
-from byzflow.exceptions import ToleranceError
 from byzflow.kernels.small import compiled
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("CAF",)
@@ -76,8 +75,7 @@ class CAF(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``2 f < n``."""
-        if 2 * self.f >= n:
-            raise ToleranceError(f"CAF needs 2 f < n; got f={self.f}, n={n}. Lower f or add nodes.")
+        tolerates(self, 2 * self.f < n, "2 f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return the weights whose covariance has the smallest top eigenvalue."""

@@ -8,9 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from byzflow.aggregators.base import LinearAggregator
-from byzflow.exceptions import ToleranceError
 from byzflow.operators.base import frozen
-from byzflow.operators.checks import nonnegative, positive
+from byzflow.operators.checks import nonnegative, positive, tolerates
 from byzflow.operators.geometry import Geometry
 
 __all__ = ("ComparativeGradientElimination",)
@@ -61,10 +60,7 @@ class ComparativeGradientElimination(LinearAggregator):
 
     def check(self, n: int) -> None:
         """Raise `ToleranceError` unless ``f < n``."""
-        if self.f >= n:
-            raise ToleranceError(
-                f"ComparativeGradientElimination needs f < n; got f={self.f}, n={n}. Lower f or add nodes."
-            )
+        tolerates(self, self.f < n, "f < n", n)
 
     def weights(self, geometry: Geometry) -> np.ndarray:
         """Return equal weights for the rows of smallest norm."""
