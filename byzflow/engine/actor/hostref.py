@@ -148,10 +148,8 @@ class HostRef:
             self.mail.forget(object_id)
         if self.lost:
             return
-        try:
+        with contextlib.suppress(NodeLostError, DeadlineError):
             await self.execute("drop", object_ids, deadline=seconds("comm.connect-timeout"))
-        except (NodeLostError, DeadlineError):
-            return
 
     def pack(self, value: Any, *, gathered: bool = False) -> Parcel:
         """Return `value` as it travels to this host: by reference inside this process, else as bytes.

@@ -154,16 +154,11 @@ class Resident:
         Without a row, the vector stays with the node.
         """
         answer = self.resident_call(round, method, args, kwargs, purpose, run=run)
-        if is_awaitable(answer):
-            return _held(answer, self, round, place, save)
         return self._resident_left(answer, round, place, save)
 
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
         """Call a method that changes nothing, leave the vector in a row and return its digest."""
-        answer = self.resident_tell(round, method)
-        if is_awaitable(answer):
-            return _held(answer, self, round, place, False)
-        return self._resident_left(answer, round, place, False)
+        return self._resident_left(self.resident_tell(round, method), round, place, save=False)
 
     def resident_tell(self, round: int, method: str, most: int | None = None) -> Any:
         """Call a method that changes nothing; `most` as in `resident_call`."""
@@ -194,6 +189,8 @@ class Resident:
 
     def _resident_left(self, answer: Any, round: int, place: RowRef | None, save: bool) -> Any:
         """Leave a vector in a row, unless that may belong to another round by now; return its digest."""
+        if is_awaitable(answer):
+            return _left(answer, self, round, place, save)
         is_late = self._resident_latest > round
         digest = hold(answer, None if is_late else place)
         return (digest, self.resident_save()) if save else digest
@@ -291,7 +288,7 @@ class AsyncResident:
     resident_restore = _in_turn("resident_restore")
 
 
-async def _held(
+async def _left(
     answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
 ) -> Any:
     return resident._resident_left(await answer, round, place, save)
