@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from byzflow.engine.actor.connection import ClientClosedError
@@ -40,7 +39,6 @@ class Fleet:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self.on_lost: list[Callable[[str], object]] = []
         self._runtime = runtime
         self._hosts: dict[str, HostRef] = {}
         self._foreign: dict[str, HostRef] = {}
@@ -200,8 +198,6 @@ class Fleet:
                 host.lose()
         if (gone := self._hosts.pop(address, None)) is not None:
             self._foreign[gone.key] = gone  # whoever still has its address is told at once
-        for callback in tuple(self.on_lost):
-            callback(address)
 
     async def _make(self, address: str) -> None:
         host = self._hosts[address] = HostRef(self._runtime, address)

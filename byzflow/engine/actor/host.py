@@ -9,7 +9,7 @@ import asyncio
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from distributed import get_worker
 
@@ -35,12 +35,10 @@ class NodeHost:
     Parameters
     ----------
     key : str
-        Key of the Dask actor, under which tasks of the same worker find this host.
+        Key of the Dask actor.
     capacity : int
         Messages that a mailbox holds.
     """
-
-    _here: ClassVar[weakref.WeakValueDictionary[str, NodeHost]] = weakref.WeakValueDictionary()
 
     def __init__(self, key: str, capacity: int = 1024) -> None:
         self._key = key
@@ -53,38 +51,8 @@ class NodeHost:
         self._waiter = Waiter()
         self._lines: weakref.WeakSet[Answerer] = weakref.WeakSet()
         self._crew = Crew("host", worker.state.nthreads)
-        self._here[key] = self
         end = weakref.finalize(self, _stop, self._lanes, self._crew, self._lines)
         end.atexit = False  # all threads are daemons, and no thread can be started any more
-
-    @classmethod
-    def local(cls, key: str) -> NodeHost:
-        """Return the host with this key in this process; for tasks that are pinned beside it.
-
-        Raises
-        ------
-        LookupError
-            If it lives in another process, or is gone.
-        """
-        try:
-            return cls._here[key]
-        except KeyError:
-            raise LookupError(
-                f"A task wanted the node host {key!r} beside it; it is not in this process. "
-                "Pin the task to the host's worker."
-            ) from None
-
-    def peek(self, object_id: str) -> Any:
-        """Return a live object itself, for reading only.
-
-        Raises
-        ------
-        LookupError
-            If this host does not hold it.
-        """
-        if object_id not in self._lanes:
-            raise _unknown(object_id)
-        return self._lanes[object_id].subject
 
     async def spawn_many(self, object_ids: Sequence[str], blob: Parcel) -> Parcel | Left:
         """Build objects, each in a new lane, and return how that went, in order.
@@ -162,8 +130,7 @@ class NodeHost:
 
     async def open_mailbox(self, object_id: str, name: str) -> None:
         """Make a mailbox, once; later calls change nothing."""
-        self.peek(object_id)
-        self._mailboxes.setdefault((object_id, name), Mailbox(self._capacity))
+        self._mailbox(object_id, name)
 
     async def put(self, object_id: str, name: str, message: Parcel) -> None:
         """Append to a mailbox, waiting for room."""
@@ -176,7 +143,8 @@ class NodeHost:
         return await self._mailbox(object_id, name).get(received, timeout)
 
     def _mailbox(self, object_id: str, name: str) -> Mailbox:
-        self.peek(object_id)
+        if object_id not in self._lanes:
+            raise _unknown(object_id)
         return self._mailboxes.setdefault((object_id, name), Mailbox(self._capacity))
 
     def _reply(self, outcomes: Columns, tray: tuple[Any, ...] | None = None) -> Parcel | Left:

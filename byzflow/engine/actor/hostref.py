@@ -43,7 +43,7 @@ class HostRef:
     address : str
         Address of the worker.
     key : str
-        Key of the Dask actor, with which tasks of that worker find the host (`NodeHost.local`).
+        Key of the Dask actor.
     runtime : Runtime
         The runtime that this host belongs to.
     load : int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -150,20 +149,6 @@ class Runtime(Portal):
         """Mark all hosts as lost if the scheduler that knew them is gone. On the client's loop."""
         if self._fleet is not None:
             self._fleet.look()
-
-    def on_lost(self, callback: Callable[[str], object]) -> Callable[[], None]:
-        """Call `callback` with the address of every worker that goes away, on the client's loop.
-
-        What is returned ends the subscription.
-        """
-        listening = self._hosted.on_lost
-        listening.append(callback)
-
-        def cancel() -> None:
-            if callback in listening:
-                listening.remove(callback)
-
-        return cancel
 
     @property
     def dashboard_link(self) -> str | None:
