@@ -102,12 +102,18 @@ def positive(name: str, value: object) -> None:
 
 
 def real(name: str, value: object, *, least: float = -math.inf) -> None:
-    """Raise unless `value` is a real number of at least `least` (NaN never is)."""
+    """Raise unless `value` is a real number of at least `least` (NaN never is), such as a float can hold."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number; got {value!r}. Pass a float.")
-    if math.isnan(value):
-        raise ValueError(f"{name} must be a number; got {value!r}. Correct it.")
-    if not float(value) >= least:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError(
+            f"{name} must be a number within float64; got {value!r:.30}. Pass an ordinary number."
+        )
+    if number < least:
         raise ValueError(f"{name} must be at least {least:g}; got {value!r}. Raise it.")
 
 

@@ -39,5 +39,5 @@ def test_missing_and_bad_arguments_are_refused():
         MimicAttack(epsilon=2).apply(honest_grads=HONEST)
     with pytest.raises(ValueError, match="epsilon"):
         MimicAttack(epsilon=-1)
-    with pytest.raises(ValueError, match="scale must be a number; got nan"):
+    with pytest.raises(ValueError, match="scale must be a number within float64; got nan"):
         EmpireAttack(scale=float("nan"))
