@@ -214,10 +214,12 @@ class ActorPool:
 
     async def _revive(self, worker: PoolWorker) -> bool:
         """Put a lost worker on a live host; without one, the pool goes on with the others."""
-        lost = worker.backend  # which stays, and says so, if this is cancelled
+        lost = worker.backend  # which stays, and says so, if this is cancelled or that host is lost as well
         try:
             await worker.start(_backend(worker.config, [worker.config.backend]))
-        except (NodeLostError, ConnectionError, TimeoutError):
+        except NodeLostError:
+            return True
+        except (ConnectionError, TimeoutError):
             await worker.close()
             self._roster.remove(worker)
             return False

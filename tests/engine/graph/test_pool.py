@@ -281,6 +281,27 @@ async def test_a_lost_worker_whose_revival_was_cancelled_is_revived_for_the_next
     assert [fake.events[-1] for fake in fakes] == ["close"] * 3
 
 
+@pytest.mark.parametrize("losses", [1, pool_module.REVIVALS - 1, pool_module.REVIVALS + 1])
+async def test_a_worker_whose_next_host_is_lost_too_stays_in_the_pool(fakes, monkeypatch, losses):
+    async def lost(self, *args, **kwargs):
+        raise NodeLostError("gone")
+
+    construct, hosts = Fake.construct, iter([lost] * losses)
+    async with ActorPool([ActorPoolConfig("any")]) as pool:
+        fakes[0].call = lost.__get__(fakes[0])
+        monkeypatch.setattr(Fake, "construct", lambda self, *a, **k: next(hosts, construct)(self, *a, **k))
+        work = pool.run_subtask(SubTask(square, (2,)))
+        if losses < pool_module.REVIVALS:
+            assert await work == 4
+        else:
+            with pytest.raises(NodeLostError, match="gone"):
+                await work
+        assert await pool.run_subtask(SubTask(square, (3,))) == 9
+        assert pool.statistics()[:3] == (1, 1, 0)
+        assert pool.statistics().revived == 1
+    assert [fake.events[-1] for fake in fakes] == ["close"] * len(fakes)
+
+
 @pytest.mark.processes
 async def test_process_workers_are_isolated_survive_a_kill_and_leave_nothing_behind(monkeypatch):
     monkeypatch.setitem(EMBEDDED, "spare", process_cluster)  # not shared with other tests
