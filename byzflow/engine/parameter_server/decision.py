@@ -95,7 +95,10 @@ class Decision:
             away = sorted({*liars} - {*here})
             shown = await self._gallery.hang(tuple(plan.shown), len(here)) if here else ()
             lies = self._asks(run, here, LIE_OF, (shown,), light)
-            lies |= self._asks(run, away, LIE_OF, (stacked(plan.shown) if away else (),), light)
+            if away:
+                told = (stacked(plan.shown),)
+                lies |= self._asks(run, away, LIE_OF, told, light)
+                run.lies = None if run.held else (Ask(LIE_OF, told, most=0),)
             answers = run.without_states(await self._ask(lies), light)
             if raised := [i for i in light if _raised(answers[i].error)]:
                 await self._save_raised(run, raised)

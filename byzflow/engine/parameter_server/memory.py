@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from dask.utils import parse_bytes
+
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.stack import Stack
+from byzflow.engine.config import setting
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.calls import Ask, Roster
@@ -34,6 +39,11 @@ class Snapshot:
     attacked: bool = False
 
     @property
+    def since(self) -> int:
+        """The first round whose attack is not in the state."""
+        return self.round + self.attacked
+
+    @property
     def size(self) -> int:
         """Bytes of the state."""
         return 0 if self.state is None else len(self.state)
@@ -42,10 +52,12 @@ class Snapshot:
 class Memory:
     """Snapshots of the nodes that live in other processes, and the updates since.
 
-    An honest node is replayed: for every round since its snapshot it computes its gradient again and takes
-    the same update, so that it ends bit for bit where it was. What a Byzantine node saw is not kept;
-    one with a state of its own is saved with every attack instead. If that is larger than a few vectors, as
-    with a data set in it, what it has kept of attacks since its snapshot is lost with its worker, and logged.
+    A node is replayed: for every round since its snapshot it computes its gradient again and takes the same
+    update, so that it ends bit for bit where it was. Byzantine nodes see many vectors: one whose state is at
+    most as large as a few is saved with every attack instead. For others, as with a data set in it, what they
+    were shown is kept, and if that is more than ``byzflow.round.replay-memory``, their states are sooner. Not
+    so vectors that stay with their hosts: what such a node has learned from them since its snapshot is lost
+    with its worker, and logged.
 
     Parameters
     ----------
@@ -64,6 +76,8 @@ class Memory:
         self._every, self._rota = every, Rota(cohort.n, every)
         self._snapshots: dict[int, Snapshot] = {}
         self._updates: dict[int, Ask] = {}
+        self._lies: dict[int, tuple[Ask, ...]] = {}
+        self._budget = parse_bytes(setting("round.replay-memory"))
 
     def light(self, nbytes: int) -> frozenset[int]:
         """Return the Byzantine nodes whose state is saved with every attack, where vectors have `nbytes`."""
@@ -96,12 +110,16 @@ class Memory:
 
         Those that are absent are left as they are kept: they may lack updates, and would be waited for.
         """
-        due = [i for i in self._rota.due(round) if i not in absent]
+        costly = self._behind(round) if self._is_full() else ()
+        turn = self._rota.due(round)
+        due = [i for i in self._rota.due(round, costly) if i not in absent]
         away = [i for i in due if self._roster.is_away(i)]
         if away:
             self._snapshots |= {i: Snapshot(round, None) for i in self._roster.untouched(away)}
             await self._save(away, round, deadline)
-        sizes = {i: self._snapshots[i].size if self.knows(i) else 0 for i in due}
+        if self._is_full():  # one of them is late
+            self._lies.clear()
+        sizes = {i: self._snapshots[i].size if self.knows(i) else 0 for i in due if i in turn}
         self._rota.saved(round, sizes)
 
     async def _save(self, indices: Collection[int], round: int, deadline: float | None) -> None:
@@ -115,10 +133,15 @@ class Memory:
                 self._snapshots[index] = Snapshot(round, kept(outcome.value))
         self._forget()
 
-    def attacked(self, round: int, states: Mapping[int, State]) -> None:
-        """Note the states of Byzantine nodes after their attack."""
+    def attacked(self, round: int, states: Mapping[int, State], lies: tuple[Ask, ...] | None = None) -> None:
+        """Note the states of Byzantine nodes after their attack, and what the others were asked.
+
+        That is None if it cannot be kept, and empty if nobody was asked.
+        """
         for index, state in states.items():
             self._snapshots[index] = Snapshot(round, kept(state), attacked=True)
+        if lies is not None and self._behind(round + 1):
+            self._lies[round] = lies
 
     def applied(self, round: int, update: Ask) -> None:
         """Note the update of a round."""
@@ -143,12 +166,11 @@ class Memory:
             Only the nodes for which that fails, with the reason.
         """
         for index in set(self._cohort.byzantine).intersection(indices):
-            since = self._snapshots[index].round + self._snapshots[index].attacked
-            if since < round:
+            if self._attacks(index, round + decided) is None:
                 logger.warning(
                     "%s goes on as it was before the attack of round %d: its state is too large to keep",
                     self._cohort.names[index],
-                    since,
+                    self._snapshots[index].since,
                 )
         pasts = {i: self.past(i, round, decided=decided, update_byz=update_byz) for i in indices}
         outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)
@@ -157,14 +179,35 @@ class Memory:
     def past(self, index: int, round: int, *, decided: bool, update_byz: bool) -> list[tuple[int, Ask]]:
         """Return what a node has been asked since its state was saved, as in `catch_up`."""
         honest = index in self._cohort.honest
+        attacks = {} if honest else self._attacks(index, round + decided) or {}
         asks: list[tuple[int, Ask]] = []
         for past in range(self._snapshots[index].round, round + decided):
-            if honest:
-                asks.append((past, self._gradient))
+            asks.extend((past, ask) for ask in ((self._gradient,) if honest else attacks.get(past, ())))
             if past in self._updates and past < round and (honest or update_byz):
                 asks.append((past, self._updates[past]))
         return asks
 
+    def _attacks(self, index: int, end: int) -> dict[int, tuple[Ask, ...]] | None:
+        """Return what a Byzantine node was asked since its state was saved, or None if some was not kept."""
+        rounds = range(self._snapshots[index].since, end)
+        return {past: self._lies[past] for past in rounds} if self._lies.keys() >= {*rounds} else None
+
+    def _behind(self, round: int) -> list[int]:
+        """Return the Byzantine nodes whose state was not saved after the attack before a round."""
+        return [i for i in self._cohort.byzantine if self.knows(i) and self._snapshots[i].since < round]
+
+    def _is_full(self) -> bool:
+        return sum(_size(ask) for lies in self._lies.values() for ask in lies) > self._budget
+
     def _forget(self) -> None:
         oldest = min((snapshot.round for snapshot in self._snapshots.values()), default=0)
         self._updates = {round: update for round, update in self._updates.items() if round >= oldest}
+        liars = filter(self.knows, self._cohort.byzantine)
+        first = min((self._snapshots[i].since for i in liars), default=math.inf)
+        self._lies = {round: lies for round, lies in self._lies.items() if round >= first}
+
+
+def _size(lie: Ask) -> int:
+    """Return the bytes of the vectors that a Byzantine node is shown."""
+    (shown,) = lie.args
+    return int(shown.matrix.nbytes) if isinstance(shown, Stack) else sum(int(row.nbytes) for row in shown)

@@ -11,6 +11,7 @@ from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.parameter_server.plan import RoundPlan
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.attributes import State
+from byzflow.engine.rounds.calls import Ask
 
 __all__ = ("Progress",)
 
@@ -34,6 +35,8 @@ class Progress:
         What the rule remembers after this round.
     states : dict of int to State
         States of Byzantine nodes after their attack.
+    lies : tuple of Ask, or None
+        What Byzantine nodes in other processes were asked; None if that cannot be asked again.
     seconds : dict of str to float
         Time spent by phase [seconds].
     """
@@ -46,6 +49,7 @@ class Progress:
         self.weights: dict[int, float] | None = None
         self.state: Mapping[str, Any] | None = None
         self.states: dict[int, State] = {}
+        self.lies: tuple[Ask, ...] | None = ()
         self.seconds: dict[str, float] = {}
 
     def without_states(

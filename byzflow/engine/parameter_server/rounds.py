@@ -119,7 +119,7 @@ class Rounds:
                 await self._archive.try_out(self._deadline, self._attendance.absent)
             await self._memory.keep(self.number, self._deadline, self._attendance.absent)
             self._open = await self._decide(rule, pre)
-            self._memory.attacked(self.number, self._open.states)
+            self._memory.attacked(self.number, self._open.states, self._open.lies)
         run = self._open
         await self._apply(run)
         await self._store(run, rule, pre)
@@ -134,7 +134,7 @@ class Rounds:
         except NodeLostError:
             raise _LostError(()) from None
         except ToleranceError:
-            self._memory.attacked(self.number, run.states)
+            self._memory.attacked(self.number, run.states, run.lies)
             self._close(run)
             raise
         return run

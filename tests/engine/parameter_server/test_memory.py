@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 
@@ -103,3 +104,56 @@ async def test_an_attack_whose_state_is_far_larger_than_vectors_is_said_to_go_on
     assert caplog.text == ""
     await memory.catch_up([0, 1], 2, None, decided=False, update_byz=False)
     assert "byzantine-0 goes on as it was before the attack of round 1" in caplog.text
+
+
+async def with_a_heavy_liar(budget: int) -> Memory:
+    """Return a memory after two attacks of a node that is not saved with them, which were shown 16 bytes."""
+    with dask.config.set({"byzflow.round.replay-memory": budget}):
+        memory = Memory(FakeRoster(), Cohort(1, 1), 10, Ask("gradient"))  # type: ignore[arg-type]  # a fake
+    await memory.keep(0, None)
+    for round in range(2):
+        memory.attacked(round, {}, (Ask("lie", ((np.full(2, float(round)),),)),))
+        memory.applied(round, Ask("update", (np.zeros(2),)))
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("decided", "update_byz", "methods"),
+    [(False, False, ["lie"]), (True, False, ["lie", "lie"]), (True, True, ["lie", "update", "lie"])],
+)
+async def test_a_node_that_was_not_saved_with_its_attacks_is_shown_again_what_it_saw(
+    decided: bool, update_byz: bool, methods: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = await with_a_heavy_liar(1 << 20)
+    asks = memory.past(1, 1, decided=decided, update_byz=update_byz)
+    assert [ask.method for _, ask in asks] == methods
+    assert [ask.args[0][0][0] for at, ask in asks if ask.method == "lie"] == [0.0, 1.0][: 1 + decided]
+    await memory.catch_up([1], 1, None, decided=decided, update_byz=update_byz)
+    assert caplog.text == ""
+
+
+async def test_states_are_kept_sooner_where_much_is_shown_and_those_of_others_in_their_turn() -> None:
+    memory = await with_a_heavy_liar(31)
+    assert len(memory._lies) == 2
+    await memory.keep(2, None)
+    assert not memory._lies
+    assert memory.past(1, 2, decided=False, update_byz=True) == []
+    assert len(memory.past(0, 2, decided=False, update_byz=True)) == 4
+    for round in range(2, 11):
+        await memory.keep(round, None)
+    assert memory.past(0, 10, decided=False, update_byz=True) == []
+
+
+async def test_what_a_late_node_was_shown_is_let_go_when_it_is_too_much() -> None:
+    memory = await with_a_heavy_liar(31)
+    await memory.keep(2, None, absent={1})
+    assert not memory._lies
+    assert memory.past(1, 2, decided=False, update_byz=False) == []
+
+
+async def test_nothing_is_kept_of_attacks_whose_nodes_were_saved_with_them() -> None:
+    memory = await with_a_heavy_liar(1 << 20)
+    memory.attacked(2, {1: np.zeros(1, dtype=np.uint8)}, (Ask("lie", ((np.zeros(2),),)),))
+    assert 2 not in memory._lies
+    await memory.keep(10, None)
+    assert not memory._lies

@@ -11,6 +11,7 @@ import dask
 import pytest
 import torch
 
+from byzflow.aggregators.average import Average
 from byzflow.aggregators.base import StatefulAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
@@ -118,10 +119,10 @@ async def test_a_death_after_going_back_is_made_good_too(tmp_path: Path) -> None
 
 
 class Learner:
-    """A Byzantine node that sends minus the mean of all it has been shown."""
+    """A Byzantine node that sends minus the mean of all it has been shown, and may carry a data set."""
 
-    def __init__(self) -> None:
-        self.seen = torch.zeros(D)
+    def __init__(self, ballast: int = 0) -> None:
+        self.seen, self.data = torch.zeros(D), torch.zeros(ballast)
 
     def byzantine_gradient_for_next_batch(self, honest_grads: Any) -> torch.Tensor:
         self.seen = 0.9 * self.seen + torch.stack(tuple(honest_grads)).mean(dim=0)
@@ -133,7 +134,7 @@ D = 40_000  # more bytes than `memory.LIGHT`
 
 async def learned(liar: Any, honest: list[Any]) -> list[torch.Tensor]:
     """Run rounds, and take down the liar's worker before the third after a snapshot."""
-    async with ParameterServer(honest, [liar], Momentum(), deadline=30.0) as ps:
+    async with ParameterServer(honest, [liar], Average(), deadline=30.0) as ps:
         found = [await ps.round() for _ in range(5)]
         if hasattr(liar, "_place"):
             host = liar._place()[0]
@@ -144,14 +145,28 @@ async def learned(liar: Any, honest: list[Any]) -> list[torch.Tensor]:
 
 
 @pytest.mark.processes
-async def test_what_an_attack_has_learned_comes_back_though_it_is_large() -> None:
+@pytest.mark.parametrize(
+    ("ballast", "large", "comes_back"),
+    [(0, 10**9, True), (10 * D, 10**9, True), (10 * D, 1, False)],
+    ids=["large", "with a data set", "with a data set, shown what stays with its hosts"],
+)
+async def test_what_an_attack_has_learned_comes_back_or_is_said_to_be_lost(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ballast: int,
+    large: int,
+    comes_back: bool,
+) -> None:
+    monkeypatch.setattr(sharding, "LARGE", large)
+    monkeypatch.setattr(sharding, "TIMES", 1)
     with dask.config.set(PATIENT | {"byzflow.round.snapshot-every": 3}):
         recipes = [Recipe(Honest, (i, D)) for i in range(3)]
         honest = await HonestNodeActor.spawn_many(recipes, backend="process")
-        (liar,) = await ByzantineNodeActor.spawn_many([Recipe(Learner)], backend="process")
+        (liar,) = await ByzantineNodeActor.spawn_many([Recipe(Learner, (ballast,))], backend="process")
         got = await learned(liar, honest)
     want = await learned(Learner(), [Honest(i, D) for i in range(3)])
-    assert all(map(torch.equal, got, want))
+    assert all(map(torch.equal, got, want)) is comes_back
+    assert ("byzantine-0 goes on as it was before the attack of round 3" in caplog.text) is not comes_back
 
 
 class Pickled:
