@@ -16,9 +16,10 @@ import numpy as np
 from dask.sizeof import sizeof
 from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
-__all__ = ("Header", "Vec", "is_numeric", "is_tensor", "pack", "unpack", "unwrap", "wrap")
+__all__ = ("Header", "Vec", "has_memory", "is_numeric", "is_tensor", "pack", "unpack", "unwrap", "wrap")
 
 Header = tuple[str, str, tuple[int, ...], str, bool]
+FEW = 1 << 14  # entries: what lies so far behind the end of a storage is most likely memory too
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +67,54 @@ def is_numeric(value: Any) -> bool:
     return type(value) is np.ndarray and value.dtype.kind in "biufc"
 
 
+def has_memory(tensor: Any) -> bool:
+    """Whether the entries of a dense torch tensor may be read; that of others ends the process.
+
+    They lie nowhere when their storage was freed, as of sharded models, or is that of `torch.func`'s
+    wrappers, and not all of them are there when it was cut. What small ones lack is not looked for.
+
+    Raises
+    ------
+    RuntimeError
+        By torch, if it is a wrapper that says so.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vector = torch.ones(2)
+    >>> has_memory(vector), vector.untyped_storage().resize_(0).nbytes(), has_memory(vector)
+    (True, 0, False)
+    """
+    if not tensor.data_ptr():
+        return not tensor.numel()
+    if tensor.numel() <= FEW or not tensor.is_cpu:
+        return True
+    reach = sum((length - 1) * step for length, step in zip(tensor.shape, tensor.stride(), strict=True))
+    end = tensor.storage_offset() + reach + 1
+    return bool(end * tensor.element_size() <= tensor.untyped_storage().nbytes())
+
+
 def pack(array: Any) -> tuple[Header, Any]:
     """Describe an array and show its bytes, copying only what is not contiguous or not on the CPU.
 
     They are shown as an array, not as a memoryview: where one of these has been made from another by way of a
     `pickle.PickleBuffer`, Python 3.11's garbage collector may end the process.
+
+    Raises
+    ------
+    ValueError
+        If it is a tensor whose memory is not there.
     """
     if isinstance(array, np.ndarray):
         flat = np.ascontiguousarray(array).reshape(-1)
         return ("numpy", array.dtype.str, array.shape, "cpu", False), flat.view(np.uint8)
     import torch
 
+    if not has_memory(array):
+        raise ValueError(
+            f"A tensor that is sent needs all its memory; one of shape {tuple(array.shape)} has none, or too "
+            "little. Send one whose storage was not freed or cut."
+        )
     plain = array
     if (
         array.requires_grad

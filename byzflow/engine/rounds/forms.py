@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from byzflow.engine.actor.calls import Recorder
+from byzflow.engine.actor.vec import has_memory
 from byzflow.kernels.native import squared_norms
 
 __all__ = ("Digest", "Signature", "bare", "digest_of", "is_hollow", "norm_of", "norms_of")
@@ -118,7 +119,7 @@ def bare(value: Any) -> Any:
             return None
         with torch._C.DisableTorchFunctionSubclass():
             array = torch.Tensor.as_subclass(torch.Tensor.detach(value), torch.Tensor)
-        return array.resolve_neg() if array.is_neg() else array
+        return array.resolve_neg() if array.is_neg() and has_memory(array) else array
     if issubclass(kind, np.ndarray):
         numbers: np.ndarray = np.ndarray.view(value, np.ndarray)
         return numbers if numbers.dtype.isnative else numbers.astype(numbers.dtype.newbyteorder("="))
@@ -188,6 +189,8 @@ def _form(array: Any) -> Signature | None:
         is_real = is_plain and not array.is_complex() and array.dtype is not torch.bool
         if not is_real or array.is_meta or is_hollow(array.shape, array.stride(), array.element_size()):
             return None
+        if not has_memory(array):
+            return None
         return _torch_form(array.dtype, array.shape, array.device)
     if isinstance(array, np.ndarray):
         steps = [stride / array.itemsize for stride in array.strides] if array.itemsize else []
@@ -219,8 +222,10 @@ def is_hollow(shape: Sequence[int], steps: Sequence[float], itemsize: int) -> bo
 def _kind(value: object) -> str:
     array = bare(value)
     if isinstance(array, torch.Tensor):
-        device = " on meta" if array.is_meta else ""
-        return f"a {array.layout} tensor of {array.dtype}{device}"
+        where = " on meta" if array.is_meta else ""
+        if not where and array.layout is torch.strided and not has_memory(array):
+            where = " without memory"
+        return f"a {array.layout} tensor of {array.dtype}{where}"
     if isinstance(array, np.ndarray):
         return f"an array of {array.dtype}"[:200]
     return " ".join(type.__getattribute__(type(value), "__name__").split())[:200]

@@ -13,6 +13,7 @@ import torch
 
 from byzflow import exceptions
 from byzflow.engine.actor.calls import LONG, Recorder, is_awaitable, text_of
+from byzflow.engine.actor.vec import has_memory
 from byzflow.engine.rounds.ambient import noted, put_back
 from byzflow.engine.rounds.forms import digest_of
 
@@ -76,7 +77,8 @@ def harmless(answer: Any) -> Any:
     """
     kind = type(answer)
     if kind is torch.Tensor and answer.layout is torch.strided:
-        if not answer.requires_grad and answer.is_contiguous():  # else it may pretend to far more than it has
+        # Else it may pretend to far more than it has.
+        if not answer.requires_grad and answer.is_contiguous() and has_memory(answer):
             return answer
     elif kind is np.ndarray:
         if answer.dtype.kind in "fiub" and answer.flags.c_contiguous:

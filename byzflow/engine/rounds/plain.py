@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from byzflow.engine.actor.calls import Recorder
+from byzflow.engine.actor.vec import has_memory
 from byzflow.engine.rounds.forms import bare, is_hollow
 from byzflow.exceptions import CheckpointError
 
@@ -86,7 +87,7 @@ def _array(value: Any) -> Any:
         if array.layout is not torch.strided or array.is_meta or array.is_nested or array.dtype not in DTYPES:
             return None
         hollow = is_hollow(array.shape, array.stride(), array.element_size())
-        return None if hollow else array.cpu().contiguous()
+        return None if hollow or not has_memory(array) else array.cpu().contiguous()
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         return None
     steps = [stride / array.itemsize for stride in array.strides]

@@ -8,7 +8,7 @@ import torch
 from dask.sizeof import sizeof
 from distributed.protocol import deserialize, serialize
 
-from byzflow.engine.actor.vec import Vec, unwrap, wrap
+from byzflow.engine.actor.vec import FEW, Vec, has_memory, unwrap, wrap
 
 TORCH_DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -93,3 +93,20 @@ def test_wrap_reaches_into_containers_and_unwrap_undoes_it():
 def test_object_arrays_are_left_alone():
     array = np.array([object()], dtype=object)
     assert wrap(array) is array
+
+
+@pytest.mark.parametrize(("length", "left"), [(1, 0), (2 * FEW, 0), (2 * FEW, 4)])
+def test_a_tensor_whose_storage_was_freed_or_cut_is_not_read(length, left):
+    tensor = torch.zeros(length)
+    assert has_memory(tensor)
+    assert has_memory(tensor[1:])
+    tensor.untyped_storage().resize_(left)
+    with pytest.raises(ValueError, match="needs all its memory"):
+        through_pickle(Vec(tensor))
+
+
+def test_what_a_tensor_may_read_is_told_from_its_strides():
+    assert has_memory(torch.zeros(1).expand(2 * FEW))
+    assert has_memory(torch.zeros(2 * FEW + 2)[2:])
+    assert has_memory(torch.zeros(4 * FEW)[::2])
+    assert has_memory(torch.empty(0))

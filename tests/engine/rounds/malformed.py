@@ -86,6 +86,18 @@ def _ragged() -> Any:
         return torch.nested.nested_tensor([torch.ones(2), torch.ones(1)])
 
 
+@cache
+def without_memory() -> tuple[torch.Tensor, ...]:
+    """Return tensors that look like any other: one that was freed, and wrappers that escaped."""
+    freed, inside = torch.ones(3), list[Any]()
+    freed.untyped_storage().resize_(0)
+    with warnings.catch_warnings(action="ignore"):
+        torch.func.functionalize(lambda x: inside.append(x) or x)(torch.ones(3))
+        torch.func.vmap(lambda x: inside.append(x) or x)(torch.ones(1, 3))
+        torch.func.jvp(lambda x: inside.append(x) or x, (torch.ones(3),), (torch.ones(3),))
+    return freed, *inside
+
+
 def _spoiled(rng: np.random.Generator) -> Any:
     """A vector of the right form with entries that are not finite."""
     vector = torch.randn(3, generator=torch.Generator().manual_seed(int(rng.integers(2**31))))
@@ -116,6 +128,7 @@ def _nested(rng: np.random.Generator) -> Any:
 VALUES: tuple[Callable[[np.random.Generator], Any], ...] = (
     lambda rng: _quantized(), lambda rng: _ragged(),
     _spoiled, _spoiled, _misshapen, _misshapen, _of_other_type, _numpy, _nested,
+    lambda rng: without_memory()[int(rng.integers(4))],
     lambda rng: [None, "text" * 100, b"bytes", 3.5, 10**400, float("nan"), object(), _bite, Ellipsis, int][
         rng.integers(10)
     ],

@@ -10,8 +10,10 @@ import torch
 from byzflow.engine.actor.sendable import portable
 from byzflow.engine.rounds.answers import Reason, refusal
 from byzflow.engine.rounds.harmless import guarded, harmless, harmless_error
+from byzflow.engine.rounds.plain import plain
 from byzflow.engine.rounds.resident import Resident
-from byzflow.exceptions import NodeError, ToleranceError
+from byzflow.exceptions import CheckpointError, NodeError, ToleranceError
+from tests.engine.rounds.malformed import without_memory
 
 
 def bite(*args: Any) -> Any:
@@ -189,3 +191,21 @@ def test_a_resident_lets_nothing_hostile_out(kind: type[Node], method: str) -> N
     assert asyncio.run(ask(Loading())).kind == "Loading"
     with pytest.raises(NodeError, match="LoadingError: no"):
         asyncio.run(ask(LoadingError("no")))
+
+
+def test_a_vector_without_memory_is_said_to_be_so_and_no_entry_is_read() -> None:
+    freed, functional, *others = without_memory()
+    for vector in (freed, functional, freed.detach(), torch._neg_view(freed)):
+        assert harmless(vector).kind == "a torch.strided tensor of torch.float32 without memory"
+    for vector in others:
+        with pytest.raises(RuntimeError, match="doesn't have storage"):
+            guarded(lambda vector=vector: vector)
+    cut = torch.ones(1 << 20).requires_grad_()
+    cut.untyped_storage().resize_(4)
+    assert harmless(cut).signature is None
+    assert harmless(torch.ones(0)).shape == (0,)
+
+
+def test_a_state_without_memory_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="state/w is a Tensor"):
+        plain({"w": without_memory()[0]})
