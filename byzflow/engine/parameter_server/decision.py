@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,11 @@ from byzflow.engine.parameter_server.progress import Progress
 from byzflow.engine.parameter_server.reduction import Reduction, row_weights
 from byzflow.engine.parameter_server.sharding import Sharding
 from byzflow.engine.rounds.answers import judge
+from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.calls import Ask, Roster
 from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.gallery import Gallery
-from byzflow.engine.rounds.isolation import owned
+from byzflow.engine.rounds.isolation import isolated, owned
 from byzflow.engine.rounds.outcomes import NodeOutcomes
 from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
@@ -63,7 +65,7 @@ class Decision:
         await self._sharding.close()
 
     async def decide(
-        self, run: Progress, rule: Any, pre: Any, saved: Callable[[int], Collection[int]]
+        self, run: Progress, rule: Any, pre: Any, saved: Callable[[int], frozenset[int]]
     ) -> None:
         """Aggregate what the nodes of a round answer, and note it in `run`.
 
@@ -95,11 +97,12 @@ class Decision:
             away = sorted({*liars} - {*here})
             shown = await self._gallery.hang(tuple(plan.shown), len(here)) if here else ()
             lies = self._asks(run, here, LIE_OF, (shown,), light)
-            if away:
-                told = (stacked(plan.shown),)
-                lies |= self._asks(run, away, LIE_OF, told, light)
-                run.lies = None if run.held else (Ask(LIE_OF, told, most=0),)
+            told = (stacked(plan.shown) if away else (),)
+            lies |= self._asks(run, away, LIE_OF, told, light)
             answers = run.without_states(await self._ask(lies), light)
+            if not light >= {*away}:
+                kept = await asyncio.to_thread(_opened, plan.shown) if run.held else told[0]
+                run.lies = (Ask(LIE_OF, (kept,), most=0),)
             if raised := [i for i in light if _raised(answers[i].error)]:
                 await self._save_raised(run, raised)
             mine = {i: owned(answers[i]) for i in liars if not self._roster.is_away(i)}
@@ -180,6 +183,11 @@ class Decision:
         run.aggregate, plan, run.kept_at = await self._sharding.run(fused, rows, run.plan.number)
         run.state = self._reduction.state
         return row_weights(plan)
+
+
+def _opened(refs: Sequence[RowRef]) -> tuple[Any, ...]:
+    """Return copies of vectors in rows of an arena, which are those of another round before long."""
+    return tuple(isolated(ref.open()) for ref in refs)
 
 
 def _raised(error: BaseException | None) -> bool:

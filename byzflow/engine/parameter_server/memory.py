@@ -55,9 +55,8 @@ class Memory:
     A node is replayed: for every round since its snapshot it computes its gradient again and takes the same
     update, so that it ends bit for bit where it was. Byzantine nodes see many vectors: one whose state is at
     most as large as a few is saved with every attack instead. For others, as with a data set in it, what they
-    were shown is kept, and if that is more than ``byzflow.round.replay-memory``, their states are sooner. Not
-    so vectors that stay with their hosts: what such a node has learned from them since its snapshot is lost
-    with its worker, and logged.
+    were shown is kept, and if that is more than ``byzflow.round.replay-memory``, their states are sooner. If
+    one is late then, what it has learned since its snapshot is lost with its worker, and logged.
 
     Parameters
     ----------
@@ -133,14 +132,11 @@ class Memory:
                 self._snapshots[index] = Snapshot(round, kept(outcome.value))
         self._forget()
 
-    def attacked(self, round: int, states: Mapping[int, State], lies: tuple[Ask, ...] | None = None) -> None:
-        """Note the states of Byzantine nodes after their attack, and what the others were asked.
-
-        That is None if it cannot be kept, and empty if nobody was asked.
-        """
+    def attacked(self, round: int, states: Mapping[int, State], lies: tuple[Ask, ...] = ()) -> None:
+        """Note the states of Byzantine nodes after their attack, and what the others were asked, if any."""
         for index, state in states.items():
             self._snapshots[index] = Snapshot(round, kept(state), attacked=True)
-        if lies is not None and self._behind(round + 1):
+        if self._behind(round + 1):
             self._lies[round] = lies
 
     def applied(self, round: int, update: Ask) -> None:

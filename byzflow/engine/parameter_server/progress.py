@@ -35,8 +35,8 @@ class Progress:
         What the rule remembers after this round.
     states : dict of int to State
         States of Byzantine nodes after their attack.
-    lies : tuple of Ask, or None
-        What Byzantine nodes in other processes were asked; None if that cannot be asked again.
+    lies : tuple of Ask
+        What Byzantine nodes were asked whose state was not saved with the attack.
     seconds : dict of str to float
         Time spent by phase [seconds].
     """
@@ -49,7 +49,7 @@ class Progress:
         self.weights: dict[int, float] | None = None
         self.state: Mapping[str, Any] | None = None
         self.states: dict[int, State] = {}
-        self.lies: tuple[Ask, ...] | None = ()
+        self.lies: tuple[Ask, ...] = ()
         self.seconds: dict[str, float] = {}
 
     def without_states(

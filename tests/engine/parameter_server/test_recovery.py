@@ -146,16 +146,12 @@ async def learned(liar: Any, honest: list[Any]) -> list[torch.Tensor]:
 
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("ballast", "large", "comes_back"),
-    [(0, 10**9, True), (10 * D, 10**9, True), (10 * D, 1, False)],
+    ("ballast", "large"),
+    [(0, 10**9), (10 * D, 10**9), (10 * D, 1)],
     ids=["large", "with a data set", "with a data set, shown what stays with its hosts"],
 )
-async def test_what_an_attack_has_learned_comes_back_or_is_said_to_be_lost(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    ballast: int,
-    large: int,
-    comes_back: bool,
+async def test_what_an_attack_has_learned_comes_back(
+    monkeypatch: pytest.MonkeyPatch, ballast: int, large: int
 ) -> None:
     monkeypatch.setattr(sharding, "LARGE", large)
     monkeypatch.setattr(sharding, "TIMES", 1)
@@ -165,8 +161,7 @@ async def test_what_an_attack_has_learned_comes_back_or_is_said_to_be_lost(
         (liar,) = await ByzantineNodeActor.spawn_many([Recipe(Learner, (ballast,))], backend="process")
         got = await learned(liar, honest)
     want = await learned(Learner(), [Honest(i, D) for i in range(3)])
-    assert all(map(torch.equal, got, want)) is comes_back
-    assert ("byzantine-0 goes on as it was before the attack of round 3" in caplog.text) is not comes_back
+    assert all(map(torch.equal, got, want))
 
 
 class Pickled:
