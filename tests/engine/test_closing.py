@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -82,3 +84,15 @@ async def test_a_run_that_is_cancelled_as_it_closes_leaves_no_cluster_open(
     await run.shutdown()
     assert not is_open()
     assert client.status == "closed"
+
+
+@pytest.mark.parametrize("make", [server, peers])
+def test_a_run_that_nobody_closed_ends_its_threads_when_it_is_gone(make: Callable[[list[Any]], Any]) -> None:
+    before = set(threading.enumerate())
+    make([SineNode(0), SineNode(1)]).round_sync()
+    threads = [it for it in threading.enumerate() if it not in before and "-local-" in it.name]
+    gc.collect()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)

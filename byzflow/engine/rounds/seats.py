@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,6 +48,8 @@ class LocalHost:
         self._crew = Crew("local", CPU_COUNT)
         self._lanes: dict[str, Lane] = {}
         self._late: set[asyncio.Task[None]] = set()
+        end = weakref.finalize(self, _stop, self._lanes, self._crew)  # where nobody calls close()
+        end.atexit = False  # all threads are daemons
 
     def seat(self, node: Any) -> Seat:
         """Take in a node and return its seat; the handle of a spawned one has a `Resident` behind it."""
@@ -84,10 +87,7 @@ class LocalHost:
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind as a daemon."""
-        for lane in self._lanes.values():
-            lane.stop()
-        self._lanes.clear()
-        self._crew.close()
+        _stop(self._lanes, self._crew)
 
     def _lane(self, name: str) -> Lane:
         lane = self._lanes.get(name)
@@ -122,6 +122,13 @@ class LocalHost:
         task.cancel()
         self._late.add(task)
         task.add_done_callback(self._late.discard)
+
+
+def _stop(lanes: dict[str, Lane], crew: Crew) -> None:
+    for lane in lanes.values():
+        lane.stop()
+    lanes.clear()
+    crew.close()
 
 
 async def _alone(lane: Lane, call: Call) -> Outcome:
