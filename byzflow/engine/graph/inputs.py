@@ -34,16 +34,18 @@ def _is_pending(value: Any) -> bool:
 
 
 @asynccontextmanager
-async def open_cluster(pool: Any, inputs: Mapping[str, Any]) -> AsyncIterator[Cluster | None]:
+async def open_cluster(
+    pool: Any, inputs: Mapping[str, Any], *, needed: bool = False
+) -> AsyncIterator[Cluster | None]:
     """Find the cluster of a run: the pool's, else that of a future among the inputs.
 
-    If an input waits for Dask, the current client's cluster will do.
+    If one is needed, or an input waits for Dask, the current client's cluster will do.
     """
     runtime = getattr(pool, "runtime", None)
     if runtime is not None:
         yield Cluster(runtime)
         return
-    client = _client(inputs)
+    client = _client(inputs, needed)
     if client is None:
         yield None
         return
@@ -60,12 +62,12 @@ async def _borrowed(client: Client) -> AsyncIterator[Cluster]:
         await runtime.release()
 
 
-def _client(inputs: Mapping[str, Any]) -> Any:
+def _client(inputs: Mapping[str, Any], needed: bool) -> Any:
     values = [part for value in inputs.values() for part in parts(value)]
     for part in values:
         if isinstance(part, Future):
             return part.client
-    if not any(dask.base.is_dask_collection(part) for part in values):
+    if not needed and not any(dask.base.is_dask_collection(part) for part in values):
         return None
     try:
         return Client.current()

@@ -88,11 +88,11 @@ class NodeScheduler:
             raise ValueError(f"Missing graph inputs: {missing}; got {sorted(inputs)}. Pass a value for each.")
         if not compute or any(_uses_pool(node.op) for node in self.graph.nodes_in_order()):
             await self._start_pool()
-        async with open_cluster(self.pool, inputs) as cluster:
+        async with open_cluster(self.pool, inputs, needed=not compute) as cluster:
             if cluster is None and not compute:
                 raise ValueError(
-                    "compute=False needs a cluster to hold the results: a pool of Dask workers, or inputs "
-                    "that lie on one; got neither. Give a pool, or leave compute=True."
+                    "compute=False needs a cluster to hold the results: a pool of Dask workers, inputs that "
+                    "lie on one, or a current client; got none. Give a pool, or leave compute=True."
                 )
             cache = {name: await started(value, cluster) for name, value in inputs.items()}
             return await Run(self, fuse(self.graph), cluster, compute, cache).all()

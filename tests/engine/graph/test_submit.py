@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from contextlib import nullcontext
+from unittest.mock import Mock
 
 import dask
 import dask.array as da
@@ -214,7 +215,16 @@ async def test_a_future_of_short_floats_holds_a_vec(pool, rows):
     assert_same(value.array, op.aggregate(vectors))
 
 
-async def test_futures_without_a_cluster_are_refused(rows):
+async def test_futures_of_values_lie_with_the_current_client(client, rows):
+    expected = await NodeScheduler(diamond()).run({"g": rows})
+    with client.as_current():
+        futures = await NodeScheduler(diamond()).run({"g": rows}, compute=False)
+    assert all(future.client is client for future in futures.values())
+    assert_same({name: future.result() for name, future in futures.items()}, expected)
+
+
+async def test_futures_without_a_cluster_are_refused(rows, monkeypatch):
+    monkeypatch.setattr(Client, "current", Mock(side_effect=ValueError("No clients found")))
     with pytest.raises(ValueError, match="compute=False needs a cluster"):
         await NodeScheduler(diamond()).run({"g": rows}, compute=False)
 
