@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ from byzflow.engine.peer_to_peer.weights import Scheme, check_scheme
 from byzflow.engine.rounds.limits import check_limits
 from byzflow.engine.rounds.turn import Turn
 from byzflow.exceptions import NodeLostError, ToleranceError
-from byzflow.operators.checks import several
+from byzflow.operators.checks import finite, real, several
 
 __all__ = ("DecentralizedPeerToPeer",)
 
@@ -78,7 +77,8 @@ class DecentralizedPeerToPeer:
         byzantine = list(several("byzantine_nodes", byzantine_nodes or ()))
         if not honest:
             raise ValueError("PeerToPeer needs at least one honest node; got none. Pass honest_nodes.")
-        _check_step(lr)
+        if not callable(lr):
+            lr = _step_length("lr", lr)
         if mixing is not None:
             check_scheme("mixing", mixing)
         check_limits(deadline=deadline, quorum=quorum, seed=seed, most=len(honest), who="honest nodes")
@@ -168,7 +168,7 @@ class DecentralizedPeerToPeer:
             if self._archive is not None:
                 await self._archive.try_out(self.deadline, self.peers.absent)
             round = self._round()
-            lr = self.lr(self._number) if callable(self.lr) else self.lr
+            lr = _step_length(f"lr({self._number})", self.lr(self._number)) if callable(self.lr) else self.lr
             run = Execution(
                 round,
                 self.peers,
@@ -264,6 +264,7 @@ class DecentralizedPeerToPeer:
         run_sync(self.run_round_async())
 
 
-def _check_step(lr: Any) -> None:
-    if not callable(lr) and not (isinstance(lr, int | float) and math.isfinite(lr) and lr >= 0):
-        raise ValueError(f"lr must be a finite number of at least 0, or a function of the round; got {lr!r}.")
+def _step_length(name: str, lr: Any) -> float:
+    finite(name, lr)
+    real(name, lr, least=0.0)
+    return float(lr)

@@ -125,6 +125,35 @@ def test_bad_options_are_refused(option):
         PeerToPeer([Stub(), Stub(), Stub()], [], Topology.ring(3), **option)
 
 
+@pytest.mark.parametrize("length", [float("nan"), -0.5, float("inf"), "0.1", None])
+async def test_a_schedule_that_gives_no_step_length_is_named_and_no_model_moves(length):
+    lengths = [0.5, length, np.float32(0.5)]
+    nodes = [Quadratic(goal, PlainGossip()) for goal in targets(3)]
+    p2p = PeerToPeer(nodes, [], Topology.ring(3), lr=lambda t: lengths[t])
+    await p2p.round()
+    before = [node.theta.copy() for node in nodes]
+    with pytest.raises((ValueError, TypeError), match=r"lr\(1\) must be"):
+        await p2p.round()
+    assert [report.round for report in p2p.history] == [0]
+    assert all(np.array_equal(node.theta, it) for node, it in zip(nodes, before, strict=True))
+    lengths[1] = 0.25
+    await play(p2p, rounds=2)
+    assert [report.excluded for report in p2p.history] == [(), (), ()]
+
+
+@pytest.mark.parametrize("lr", [np.float32(0.25), np.float16(0.25), np.int64(0), 0])
+def test_a_step_length_may_be_a_number_of_numpy(lr):
+    given = []
+
+    class Noting(Stub):
+        def p2p_half_step(self, lr):
+            given.append(lr)
+            return super().p2p_half_step(lr)
+
+    PeerToPeer([Noting(), Noting()], [], Topology.complete(2), lr=lr).round_sync()
+    assert given == [float(lr)] * 2
+
+
 @pytest.fixture
 def heard(monkeypatch):
     """What byzflow logs. Dask turns the level of pytest's own handlers up while a cluster starts."""
