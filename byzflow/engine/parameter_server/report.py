@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from byzflow.engine.config import setting
 from byzflow.engine.rounds.answers import Exclusion
@@ -83,6 +83,12 @@ class RoundReport:
     weights: tuple[float, ...] | None = None
     norms: tuple[float | None, ...] = ()
     respawned: tuple[str, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "seconds": dict(self.seconds)}  # a proxy can be neither pickled nor copied
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, seconds=MappingProxyType(state["seconds"]))
 
     @property
     def byzantine_share(self) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,9 @@ import pytest
 
 from byzflow.engine.fitting import lowered
 from byzflow.engine.parameter_server.plan import Cohort, RoundPlan
-from byzflow.engine.rounds.answers import Reason
+from byzflow.engine.parameter_server.report import RoundReport
+from byzflow.engine.peer_to_peer.report import PeerReport
+from byzflow.engine.rounds.answers import Exclusion, Reason
 from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
 
 
@@ -118,3 +123,15 @@ def test_lowering_leaves_what_has_no_f_alone() -> None:
     thing = object()
     assert lowered(thing, 2) is thing
     assert lowered(Rule(1), 3) == Rule(0)
+
+
+@pytest.mark.parametrize("kind", [RoundReport, PeerReport])
+@pytest.mark.parametrize("again", [lambda it: pickle.loads(pickle.dumps(it)), copy.deepcopy])
+def test_reports_can_be_pickled_and_copied_and_stay_frozen(kind: Any, again: Any) -> None:
+    told = Exclusion("honest-0", "gradients", Reason.RAISED, "oops")
+    report = kind(3, ("honest-0",), 1, seconds=MappingProxyType({"attack": 0.5}), excluded=(told,))
+    other = again(report)
+    assert other == report
+    assert other is not report
+    with pytest.raises(TypeError):
+        other.seconds["attack"] = 1.0
