@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -128,6 +129,8 @@ class AdaptiveAttack(Attack):
         rule.check(n)
         known = survey(honest, self.points(honest))
         mean = np.eye(1, known.n, h)
+        # Alone, a rule may measure something of its own instead; a Gram matrix is what it knows in any chain.
+        solve = rule.solve if isinstance(rule, Chain) else partial(LinearOperator.solve, rule)
 
         def objective(t: float) -> float:
             everybody = np.zeros((n, known.n))
@@ -137,7 +140,7 @@ class AdaptiveAttack(Attack):
             stats: dict[str, Any] = {"norms": seen.sq_norms}
             if "gram" in rule.uses:
                 stats["gram"] = seen.gram if rule.anchors else seen.gram[:n, :n]
-            aggregate = product(rule.solve(stats, n).whole, everybody)
+            aggregate = product(solve(stats, n).whole, everybody)
             return float(known.mix(np.vstack((aggregate, mean))).sq_distances[0, 1])
 
         return objective

@@ -84,11 +84,13 @@ class ROPAttack(LearningAttack):
     def __post_init__(self) -> None:
         finite("z", self.z)
         real("z", self.z, least=0.0)
-        for name in ("relocation", "reference"):
-            if (share := getattr(self, name)) is not None:
-                real(name, share, least=0.0)
-                if share > 1.0:
-                    raise ValueError(f"{name} must be at most 1; got {share:g}. Lower it.")
+        shares = {"relocation": self.relocation}
+        if self.reference is not None:
+            shares["reference"] = self.reference
+        for name, share in shares.items():
+            real(name, share, least=0.0)
+            if share > 1.0:
+                raise ValueError(f"{name} must be at most 1; got {share:g}. Lower it.")
         finite("angle", self.angle)
         nonnegative("seed", self.seed)
         positive("chunk_size", self.chunk_size)

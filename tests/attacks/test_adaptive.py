@@ -11,7 +11,7 @@ import torch
 
 from byzflow.aggregators.average import Average
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
-from byzflow.aggregators.geometric_wise import GeometricMedian, Krum, MultiKrum
+from byzflow.aggregators.geometric_wise import GeometricMedian, Krum, MoNNA, MultiKrum
 from byzflow.aggregators.norm_wise import CenteredClipping, ComparativeGradientElimination
 from byzflow.aggregators.pipeline import Pipeline
 from byzflow.attacks import EmpireAttack, LittleAttack, OptimalEmpire, OptimalLittle
@@ -27,6 +27,7 @@ PIPELINES = [
     ((), Krum(f=F)),
     ((), MultiKrum(f=F, q=4)),
     ((), ComparativeGradientElimination(f=F)),
+    ((), MoNNA(f=F, reference_index=2)),
     ((), GeometricMedian(init="mean")),
     ((), GeometricMedian()),
     ((), CenteredClipping(c_tau=1.0, M=3)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
@@ -44,6 +45,15 @@ def test_options_of_no_sense_are_taken_or_refused_by_name(case, name, bad):
         case.rule_class()(**options)
     except (TypeError, ValueError) as error:
         assert re.match(rf".*\b{name} .*; got .*\. [A-Z].*\.$", str(error))  # noqa: PT017  # not all are refused
+
+
+@pytest.mark.parametrize(("case", "name"), OPTIONS, ids=ident)
+def test_none_is_refused_where_it_is_no_default(case, name):
+    rule = case.rule_class()
+    if inspect.signature(rule).parameters[name].default is None:
+        return
+    with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+        rule(**{**case.options(case.laws.n), name: None})
 
 
 @pytest.mark.parametrize("case", WITH_F, ids=ident)
