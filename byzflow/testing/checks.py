@@ -18,6 +18,7 @@ from byzflow.testing.bits import (
     check_subtasks_travel,
 )
 from byzflow.testing.laws import Laws
+from byzflow.testing.states import check_states
 from byzflow.testing.values import (
     check_accuracy,
     check_far_from_origin,
@@ -42,6 +43,7 @@ CHECKS: tuple[Callable[[Operator, Laws], None], ...] = (
     check_repeatable,
     check_scaling,
     check_shapes,
+    check_states,
     check_subtasks_grow,
     check_subtasks_travel,
     check_translation,

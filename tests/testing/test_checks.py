@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from byzflow.aggregators.base import Aggregator, ColumnwiseAggregator, LinearAggregator
+from byzflow.aggregators.base import (
+    Aggregator,
+    ColumnwiseAggregator,
+    LinearAggregator,
+    StatefulAggregator,
+)
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
-from byzflow.attacks.base import LinearAttack
+from byzflow.attacks.base import LinearAttack, StatefulAttack
 from byzflow.operators.base import frozen
 from byzflow.testing import CHECKS, Laws, check_operator, hostile_rows
 from byzflow.testing.compare import assert_close, assert_same
@@ -86,6 +91,60 @@ def test_broken_rule_is_caught(name):
     check = next(check for check in CHECKS if check.__name__ == name)
     with pytest.raises((AssertionError, ValueError)):
         check(BROKEN[name], Laws(reference=lower_median))
+
+
+class Writes(StatefulAggregator):
+    """Changes the state that it was given."""
+
+    def step(self, gradients, state):
+        median = CoordinateWiseMedian().aggregate(gradients)
+        if state is not None:
+            state["sum"] += median
+        return median, {"sum": median}
+
+
+class Remembers(StatefulAggregator):
+    """Keeps the round on itself."""
+
+    def step(self, gradients, state):
+        self.rounds = getattr(self, "rounds", 0) + 1
+        return CoordinateWiseMedian().aggregate(gradients) * min(self.rounds, 3), {}
+
+
+class Counts(StatefulAggregator):
+    """Returns a number for an array."""
+
+    def step(self, gradients, state):
+        return CoordinateWiseMedian().aggregate(gradients), {
+            "rounds": 1 if state is None else state["rounds"] + 1
+        }
+
+
+class Warms(StatefulAttack):
+    """Sends nothing in a first round, whatever a call without a state sends."""
+
+    uses_honest_grads = True
+
+    def apply(self, *, honest_grads=None, **others):
+        return CoordinateWiseMedian().aggregate(honest_grads)
+
+    def step(self, state, *, honest_grads):
+        return CoordinateWiseMedian().aggregate(honest_grads) * (state is not None), {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (Writes, "state passed in, sum: needs the same bits"),
+        (Remembers, "first step: needs the same bits"),
+        (Counts, "the state: needs a mapping of names to arrays"),
+        (Warms, "first step: needs the same bits"),
+    ],
+)
+def test_a_rule_whose_state_is_not_all_passed_in_and_returned_is_caught(rule, message):
+    check = next(check for check in CHECKS if check.__name__ == "check_states")
+    with pytest.raises(AssertionError, match=message):
+        check(rule(), Laws())
 
 
 def test_even_median_must_be_the_lower_one():
