@@ -172,7 +172,7 @@ def _stack_rows(items: Sequence[Array]) -> Rows | None:
     if X.requires_grad:
         X = X.detach()
     if len(template.shape) != 1:
-        X = X.reshape(n, d)
+        X = X.reshape((n, d) if n > 1 else d)
     stop = start + n * step
     addresses = np.arange(start, stop, step, dtype=_ADDRESS) if step else np.full(n, start, _ADDRESS)
     return Rows(X if n > 1 else (X,), template, n, d, kind, addresses, True)

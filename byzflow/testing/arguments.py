@@ -11,7 +11,7 @@ from byzflow.attacks.base import Attack
 from byzflow.operators.base import OpContext, Operator
 from byzflow.testing.compare import assert_same
 from byzflow.testing.laws import Laws
-from byzflow.testing.paths import inputs_of, run_eager
+from byzflow.testing.paths import PATHS, inputs_of, run_eager
 from byzflow.testing.vectors import as_float64, cast, rows
 
 __all__ = ("check_bad_input", "check_shapes")
@@ -24,6 +24,9 @@ def check_shapes(op: Operator, laws: Laws) -> None:
     k = flat.shape[:-1]
     shaped = X.reshape(laws.n, 2, 3, 4)
     assert_same(as_float64(run_eager(op, list(shaped))), flat.reshape(*k, 2, 3, 4), "vectors of rank 3")
+    for path, run in PATHS.items():
+        got = as_float64(run(op, cast(shaped, "torch-float64")))
+        assert_same(got, flat.reshape(*k, 2, 3, 4), f"torch vectors of rank 3, path {path}")
     assert_same(as_float64(run_eager(op, tuple(X))), flat, "a tuple of vectors")
     assert_same(as_float64(run_eager(op, X)), flat, "one stacked array")
     assert_same(as_float64(run_eager(op, shaped)), flat.reshape(*k, 2, 3, 4), "one stacked array of rank 4")

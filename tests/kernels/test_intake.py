@@ -146,3 +146,11 @@ def test_small_answers_are_no_views_of_one_tensor(shape):
     assert [answer._version for answer in answers[2:]] == [0, 0]
     for i in (0, 2, 3):
         assert torch.equal(answers[i], torch.full(shape, float(i)))
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (2, 3), (1, 6), (3, 1, 2)])
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("make", [np.ones, torch.ones, xp.ones], ids=["numpy", "torch", "strict"])
+def test_vectors_of_any_rank_are_flat_rows_also_one_alone(make, n, shape):
+    rows = as_rows([make(shape)] * n)
+    assert [tuple(vector.shape) for vector in rows.vectors] == [(rows.d,)] * n
