@@ -35,8 +35,9 @@ def test_operator_obeys(case, check):
 @by_case
 def test_cluster_gives_the_bits_of_the_eager_call(case, cluster_path):
     op, n = case.make(), case.laws.n
-    vectors = cast(rows(n, sizes(n)[-1]), "torch-float32")
-    assert_same(cluster_path(op, vectors), run_eager(op, vectors), f"{case.name} on a cluster")
+    for kind in ("torch-float32", "array-api-strict"):
+        vectors = cast(rows(n, sizes(n)[-1]), kind)
+        assert_same(cluster_path(op, vectors), run_eager(op, vectors), f"{case.name} on a cluster, {kind}")
     if case.laws.hostile:
         vectors = cast(hostile_rows(n, sizes(n)[-1], "mixed"), "numpy-float64")
         assert_same(

@@ -158,7 +158,7 @@ def gather(op: RowOperator, parts: Sequence[Shard | None]) -> Any:
     """Put the shards of an answer together, as the value that the operator returns."""
     found = [part for part in parts if part is not None]
     columns = list(zip(*(part.arrays for part in found), strict=True))
-    return plain(op.finish([_concat(pieces).reshape(found[0].template.shape) for pieces in columns]))
+    return plain(op.finish([_joined(pieces, found[0].template.shape) for pieces in columns]))
 
 
 def run_chain(links: Sequence[Link], value: Any) -> Any:
@@ -186,10 +186,10 @@ def _nth(rows: Rows, index: int, k: int) -> Shard | None:
     return Shard(tuple(wrap(vector[lo:hi]) for vector in rows.vectors), spans[index], rows.template)
 
 
-def _concat(pieces: Sequence[Array]) -> Array:
-    if len(pieces) == 1:
-        return pieces[0]
-    return array_api_compat.array_namespace(pieces[0]).concat(list(pieces), axis=0)
+def _joined(pieces: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    xp = array_api_compat.array_namespace(pieces[0])
+    whole = pieces[0] if len(pieces) == 1 else xp.concat(list(pieces), axis=0)
+    return xp.reshape(whole, shape)
 
 
 def _sizeof(shard: Shard) -> int:
