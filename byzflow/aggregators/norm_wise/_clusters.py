@@ -14,9 +14,9 @@ _ROUNDS = 300
 def largest_mode(points: np.ndarray) -> np.ndarray:
     """Return the indices of the largest cluster that mean shift finds.
 
-    Every point climbs to the mean of the points within the bandwidth until it rests; points that come to
-    rest within the bandwidth of each other are one cluster. The bandwidth is the mean distance to the
-    ``n // 2``-th nearest point. Equal sizes: the cluster of the lowest index.
+    Every point climbs to the mean of the points within the bandwidth until it rests; a cluster is what
+    comes to rest within the bandwidth of one of them. The bandwidth is the mean distance to the
+    ``n // 2``-th nearest point, itself included. Equal sizes: the cluster of the lowest index.
 
     Parameters
     ----------

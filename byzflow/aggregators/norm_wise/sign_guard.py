@@ -49,8 +49,8 @@ class SignGuard(MixingAggregator):
     -----
     Two passes: norms and counts of signs, O(n d); the weighted sum, O(n d). It assumes that most rows are
     honest. In mean shift every row's features climb to the mean of those within the bandwidth, which is
-    the mean distance to the ``n // 2``-th nearest row; rows that come to rest within the bandwidth of
-    each other are one cluster.
+    the mean distance to the ``n // 2``-th nearest row, itself included. A cluster is what comes to rest
+    within the bandwidth of one row; of equally large ones, that of the lowest row counts.
 
     The authors' program (JianXu95/SignGuard) counts signs on a random tenth of the coordinates, all of
     which cost no more here; divides each share by the greatest one; and, by scikit-learn's mean shift
