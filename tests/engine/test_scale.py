@@ -20,6 +20,7 @@ from byzflow.engine.actor.tray import MOST
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server.ps import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.engine.rounds import rota
 from tests.engine.parameter_server.nodes import Honest, Liar
 from tests.engine.peer_to_peer.nodes import Quadratic
 
@@ -167,17 +168,27 @@ async def test_what_peers_are_brought_back_with_does_not_keep_the_memory_that_an
     await runtime.release()
 
 
+class Heavy(Liar):
+    """Has more of a state than is saved with every attack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = torch.zeros(100_000)
+
+
+@pytest.mark.parametrize(
+    ("d", "liars"), [(16_000, 0), (20_000, 1)], ids=["states", "what heavy Byzantine nodes saw"]
+)
 async def test_what_nodes_are_brought_back_with_does_not_keep_the_memory_that_answers_come_in(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, d: int, liars: int
 ) -> None:
-    monkeypatch.setattr(
-        "byzflow.engine.rounds.rota.HEAVY", 0
-    )  # states are saved in turns, some in every round
-    recipes = [Recipe(Honest, (i, 16_000)) for i in range(MANY)]
+    monkeypatch.setattr(rota, "HEAVY", 0)  # states are saved in turns, some in every round
+    recipes = [Recipe(Honest, (i, d)) for i in range(FEW if liars else MANY)]
     honest = await HonestNodeActor.spawn_many(recipes, backend=client)
+    byzantine = await ByzantineNodeActor.spawn_many([Recipe(Heavy)] * liars, backend=client)
     runtime = await Runtime.acquire(client)
     with dask.config.set({"byzflow.round.snapshot-every": 10}):
-        async with ParameterServer(honest, [], CoordinateWiseMedian()) as server:
+        async with ParameterServer(honest, byzantine, CoordinateWiseMedian()) as server:
             for _ in range(4 + MOST):
                 await server.round()
             trays = [host._trays for host in (await runtime.hosts()).values()]

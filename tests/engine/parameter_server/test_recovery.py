@@ -153,8 +153,8 @@ async def learned(liar: Any, honest: list[Any]) -> list[torch.Tensor]:
 async def test_what_an_attack_has_learned_comes_back(
     monkeypatch: pytest.MonkeyPatch, ballast: int, large: int
 ) -> None:
-    monkeypatch.setattr(sharding, "LARGE", large)
-    monkeypatch.setattr(sharding, "TIMES", 1)
+    monkeypatch.setattr(sites, "LARGE", large)
+    monkeypatch.setattr(sites, "TIMES", 1)
     with dask.config.set(PATIENT | {"byzflow.round.snapshot-every": 3}):
         recipes = [Recipe(Honest, (i, D)) for i in range(3)]
         honest = await HonestNodeActor.spawn_many(recipes, backend="process")
