@@ -34,7 +34,7 @@ def is_lazy(value: Any) -> bool:
 
 
 def as_lazy(value: Any) -> Any:
-    """Return a `dask.array` as it is, a list of them stacked, and None for anything else.
+    """Return a `dask.array`, or a list of them stacked, whole numbers as float64; None for anything else.
 
     Examples
     --------
@@ -46,8 +46,10 @@ def as_lazy(value: Any) -> Any:
             return None
         import dask.array as da
 
-        return da.stack(value)
-    return value if is_lazy(value) else None
+        value = da.stack(value)
+    if not is_lazy(value):
+        return None
+    return value.astype(np.float64) if value.dtype.kind in "biu" else value
 
 
 def lazy_below(X: Any, rows: Any) -> Any:
