@@ -47,9 +47,12 @@ def as_lazy(value: Any) -> Any:
         import dask.array as da
 
         value = da.stack(value)
-    if not is_lazy(value):
-        return None
-    return value.astype(np.float64) if value.dtype.kind in "biu" else value
+    return _floating(value) if is_lazy(value) else None
+
+
+def _floating(X: Any) -> Any:
+    """Return whole numbers as float64: an answer has the dtype of its rows."""
+    return X.astype(np.float64) if X.dtype.kind in "biu" else X
 
 
 def lazy_below(X: Any, rows: Any) -> Any:
@@ -81,6 +84,7 @@ def lazy_rows(op: RowOperator, X: Any, revise: Callable[[Any], Any] | None = Non
 
     n = _rows_of(X)
     op.check(n - op.extra)
+    X = _floating(X)
     X = X.rechunk({0: -1, 1: _aligned(X.chunks[1], grid_of(X._meta, X.shape[1]))})
     spans = [Span(lo, hi) for lo, hi in pairwise([0, *accumulate(X.chunks[1])])]
     chunks = list(X.to_delayed().ravel())

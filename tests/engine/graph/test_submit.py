@@ -188,8 +188,9 @@ async def test_a_plain_operator_gets_values_for_futures_and_dask_arrays(client):
     assert await NodeScheduler(graph).run(inputs) == {"a": (3, [4, 5], 6.0)}
 
 
-async def test_a_dask_array_stays_lazy_between_rules(pool):
-    X = np.random.default_rng(1).normal(size=(N, 5000)).astype(np.float32)
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+async def test_a_dask_array_stays_lazy_between_rules(pool, dtype):
+    X = np.random.default_rng(1).normal(size=(N, 5000), scale=9.0).astype(dtype)
     lazy = da.from_array(X, chunks=(3, 2000))
     expected = await NodeScheduler(diamond()).run({"g": list(X)})
     for scheduler in (NodeScheduler(diamond()), NodeScheduler(diamond(), pool=pool)):
