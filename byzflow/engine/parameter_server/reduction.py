@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from byzflow.aggregators.base import StatefulAggregator
@@ -15,7 +15,7 @@ from byzflow.engine.graph.ops import make_single_operator_graph
 from byzflow.engine.graph.rules import is_rule
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.engine.node.streams import seeded
-from byzflow.engine.rounds.forms import norm_of
+from byzflow.engine.rounds.forms import digest_of, norm_of
 from byzflow.kernels.blocks import Tree
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.rows import Rows
@@ -67,7 +67,8 @@ class Reduction:
         pre, rule = (seeded(part, self.seed, round, len(rows)) for part in (pre, rule))
         fused = self.fused(pre, rule, round, len(rows))
         if fused is None:
-            return await self._apart(rows, pre, rule)
+            value, weights, state = await self._apart(rows, pre, rule)
+            return _one_vector(value, rule, tuple(rows[0].shape)), weights, state
         pool = self._pool_for(rows)
         if pool is not None:
             fused = drawn(fused, len(rows))  # the plan is made there, and once more for the report
@@ -100,12 +101,7 @@ class Reduction:
         if is_rule(rule):
             answers, plan = await asyncio.to_thread(rule.run_planned, mixed)
             return answers[0], _of_rows(row_weights(plan), pre, mixing), self.state
-        value = await _call(rule.aggregate, mixed)
-        if value is None:
-            raise TypeError(
-                f"{type(rule).__name__}.aggregate must return a vector; got None. Return the aggregate."
-            )
-        return value, None, self.state
+        return await _call(rule.aggregate, mixed), None, self.state
 
     def _pool_for(self, rows: Sequence[Any]) -> Any:
         return self.pool or (None if _is_small(rows) else self._cluster)
@@ -182,7 +178,24 @@ async def _mixed(pre: Any, rows: list[Any]) -> tuple[Any, Any]:
         return rows, None
     if is_rule(pre):
         return await asyncio.to_thread(run_piece, [pre], rows)
-    return await _call(pre.pre_aggregate, rows), None
+    mixed = await _call(pre.pre_aggregate, rows)
+    if not isinstance(mixed, Iterable):
+        raise TypeError(
+            f"{type(pre).__name__}.pre_aggregate must return a list of vectors; got {type(mixed).__name__}. "
+            "Return all rows that the aggregator is to see."
+        )
+    return list(mixed), None
+
+
+def _one_vector(value: Any, rule: Any, shape: tuple[int, ...]) -> Any:
+    """Return what a rule has made of vectors if it looks like one of them."""
+    found = digest_of(value)
+    if found.signature is None or found.signature.shape != shape:
+        got = found.kind if found.signature is None else f"shape {found.signature.shape}"
+        raise TypeError(
+            f"{type(rule).__name__} must return a vector of shape {shape}; got {got}. Return the aggregate."
+        )
+    return value
 
 
 async def _stepped(rule: Any, rows: Any, state: Any) -> tuple[Any, Any, Any]:

@@ -230,20 +230,54 @@ async def test_reports_say_who_got_which_weight_of_long_vectors_too() -> None:
     torch.testing.assert_close(aggregate, mean, atol=1e-6, rtol=1e-6)
 
 
-class Forgetful(Aggregator):
-    """A rule without a return."""
+class Odd(Aggregator):
+    """A rule that makes of the mean what it should not."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
 
     def aggregate(self, gradients: Any) -> Any:
-        sum(gradients)
+        return self.made(sum(gradients))
 
 
-async def test_a_rule_that_returns_nothing_is_named_and_nothing_is_applied() -> None:
+@pytest.mark.parametrize(
+    ("made", "got"),
+    [
+        (lambda total: None, "NoneType"),
+        (lambda total: (total,), "tuple"),
+        (lambda total: total[:3], r"shape \(3,\)"),
+        (lambda total: total[None], r"shape \(1, 5\)"),
+    ],
+    ids=["nothing", "tuple", "part", "matrix"],
+)
+async def test_a_rule_that_returns_no_vector_like_the_others_is_named_and_nothing_is_applied(
+    made, got
+) -> None:
     honest = [Honest(i) for i in range(3)]
     before = [node.w.clone() for node in honest]
-    async with ParameterServer(honest, [], Forgetful()) as ps:
-        with pytest.raises(TypeError, match=r"Forgetful\.aggregate must return a vector; got None"):
+    async with ParameterServer(honest, [], Odd(made)) as ps:
+        with pytest.raises(TypeError, match=rf"Odd must return a vector of shape \(5,\); got {got}"):
             await ps.round()
     assert all(torch.equal(node.w, w) for node, w in zip(honest, before, strict=True))
+
+
+class Lazily:
+    """A pre-aggregator that gives one row after another, or a number."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    def pre_aggregate(self, vectors: Any) -> Any:
+        return self.made(vectors)
+
+
+async def test_a_pre_aggregator_may_give_rows_one_by_one_but_has_to_give_rows() -> None:
+    rule, honest = CoordinateWiseMedian(), [Honest(i) for i in range(3)]
+    async with ParameterServer(honest, [], rule, Lazily(iter)) as ps:
+        assert torch.equal(await ps.round(), rule.aggregate([row(i, 0, 5) for i in range(3)]))
+    async with ParameterServer(honest, [], rule, Lazily(len)) as ps:
+        with pytest.raises(TypeError, match=r"Lazily\.pre_aggregate must return a list of vectors; got int"):
+            await ps.round()
 
 
 @pytest.mark.parametrize("case", ATTACKS, ids=lambda case: case.name)
