@@ -11,6 +11,7 @@ several threads that are at it hand it to and fro, which takes many times as lon
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import math
@@ -179,7 +180,7 @@ class Crew:
 
 
 def one_openmp_thread() -> bool:
-    """Give the calling thread one OpenMP thread, once torch is there; other threads keep theirs.
+    """Give the calling thread one OpenMP thread, and one of MKL's, once torch is there; others keep theirs.
 
     With several objects computing side by side, one thread each is faster, and the bits do not depend on
     the number of cores.
@@ -189,7 +190,19 @@ def one_openmp_thread() -> bool:
         return False
     torch.get_num_threads()  # torch sets a thread's count on first use, so this has to come first
     _openmp().limit(limits=1)
+    if (limit := _mkl_limit(torch._C.__file__)) is not None:
+        limit(1)
     return True
+
+
+@functools.cache
+def _mkl_limit(path: str) -> Callable[[int], int] | None:
+    """Return what sets how many threads the MKL that is linked into torch uses for the calling thread.
+
+    Torch sets it in threads that it has not seen, once anybody has called `torch.set_num_threads`; then MKL
+    no longer asks OpenMP.
+    """
+    return getattr(ctypes.CDLL(path), "MKL_Set_Num_Threads_Local", None)
 
 
 @functools.cache

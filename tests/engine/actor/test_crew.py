@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from byzflow.engine.actor import crew as module
 from byzflow.engine.actor.crew import Crew
@@ -153,3 +154,29 @@ def test_threads_that_step_back_leave_no_job_behind(monkeypatch):
     assert all(left.acquire(timeout=20) for _ in range(200))
     crew.close()
     assert becomes(lambda: len(crew) == 0)
+
+
+def test_products_have_the_bits_of_one_thread_whatever_torch_was_told_before():
+    threads = torch.get_num_threads()
+    stream = torch.Generator().manual_seed(0)
+    pairs = [
+        (torch.randn(10, n, generator=stream), torch.randn(n, 12_121, generator=stream)) for n in range(2, 9)
+    ]
+    found: list[torch.Tensor] = []
+    done = threading.Event()
+
+    def work():
+        found.extend(a @ b for a, b in pairs)
+        done.set()
+
+    try:
+        torch.set_num_threads(1)
+        expected = [a @ b for a, b in pairs]
+        torch.set_num_threads(2)
+        crew = Crew("test", 1)
+        crew.run(work)
+        assert done.wait(20)
+    finally:
+        torch.set_num_threads(threads)
+    crew.close()
+    assert all(map(torch.equal, found, expected))
