@@ -129,19 +129,30 @@ class Crew:
             return self._share > self._alone
         self._lengthy += 1
         self._alone = min(self._alone, seconds) if self._lengthy > 1 else seconds
-        if self._lengthy > 1 and self._share == 0.0 and self._idle and self._waiting:
+        if self._lengthy > 1 and self._share == 0.0 and self._waiting and self._has_more:
             with self._lock:
-                self._arrived.notify(self._idle)
+                self._ask_all()
         return False
 
     @property
     def _busy(self) -> int:
-        return self._threads - self._has_watch - self._idle
+        return len(self) - self._idle
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether there are threads, or may be, that are left out."""
+        return self._idle > 0 or len(self) < self._size
+
+    def _ask_all(self) -> None:
+        """Have all threads help, those too that have yet to start. Under the lock."""
+        self._arrived.notify(self._idle)
+        for _ in range(min(len(self._waiting) - self._idle, self._size - len(self))):
+            self._start(self._work)
 
     def _step_back(self) -> None:
         """Wait to be asked again, unless nobody else is there, or the calling thread is not to stay."""
         with self._lock:
-            if self._busy > 1 and self._threads - self._has_watch <= self._size:
+            if self._is_open and self._busy > 1 and len(self) <= self._size:
                 self._idle += 1
                 self._arrived.wait()
                 self._idle -= 1
@@ -150,7 +161,7 @@ class Crew:
         """Wait for work, unless the calling thread is to end."""
         with self._lock:
             while not self._waiting:
-                if not self._is_open or self._threads - self._has_watch > self._size:
+                if not self._is_open or len(self) > self._size:
                     self._threads -= 1
                     return True
                 self._idle += 1
@@ -164,14 +175,14 @@ class Crew:
             while self._is_open:
                 self._is_calm = not self._waiting
                 taken = self._taken
-                has_idle = self._idle > 0
-                self._paused.wait(None if self._is_calm else SOON if has_idle else PATIENCE)
+                has_more = self._has_more
+                self._paused.wait(None if self._is_calm else SOON if has_more else PATIENCE)
                 if not self._waiting or self._taken != taken or self._is_calm:
                     continue
-                if not has_idle:
+                if not has_more:
                     self._start(self._watch)
                     break
-                self._arrived.notify(self._idle)
+                self._ask_all()
             else:
                 self._has_watch = False
                 self._threads -= 1

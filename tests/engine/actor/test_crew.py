@@ -125,6 +125,15 @@ def test_all_threads_help_once_two_jobs_in_a_row_were_not_brief(monkeypatch):
     crew.close()
 
 
+def test_threads_that_brief_jobs_did_not_need_start_for_long_ones(monkeypatch):
+    crew = at_rest(monkeypatch, 1, brief=-1.0, soon=60.0)
+    crew._size, barrier = 3, threading.Barrier(4)
+    crew.run(*[lambda: None] * 2, *[lambda: barrier.wait(20)] * 3)
+    barrier.wait(20)
+    crew.close()
+    assert becomes(lambda: len(crew) == 0)
+
+
 def test_a_job_that_hangs_does_not_hold_up_those_that_were_left_to_the_same_thread(monkeypatch):
     crew, release, done = at_rest(monkeypatch, 2, brief=60.0, soon=0.01), threading.Event(), threading.Event()
     crew.run(release.wait, done.set)
