@@ -52,8 +52,8 @@ CONTESTANTS = ("byzflow", "pool", "byzpy", "byzfl", "floor")
 _LARGE = 1 << 20
 """Of so many elements, no core keeps all vectors in a cache of its own."""
 
-_OTHER = torch.zeros(1 << 25)
-"""128 MiB, more than caches hold."""
+_OTHERS = 1 << 25
+"""Numbers, 128 MiB of them, that fill all caches."""
 
 KEYS = {"attacks": "honest_grads", "pre_aggregators": "vectors"}
 
@@ -141,14 +141,14 @@ def measure(
             print(f"  {name}: {type(error).__name__}: {error}")
             continue
         times[name] = [first] if first > patience else []
-    inner = {}
+    inner, others = {}, torch.zeros(_OTHERS if cold else 0)
     for name in (name for name, t in times.items() if not t):
         calls[name]()  # how long a call takes after another's says little of how long many take
         inner[name] = 1 if cold else max(1, min(200, int(2e-3 / max(clock(calls[name]), 1e-7))))
     for _ in range(repeats):
         for name, count in inner.items():
             if cold:
-                _OTHER.add_(1)
+                others.add_(1)
             elif count > 1:
                 calls[name]()
             start = time.perf_counter()

@@ -101,8 +101,8 @@ class _Step(LinearOperator):
         added = np.diag(present.astype(np.float64))[:, here]
         sums = np.hstack((added, np.eye(n)[:, : self.histories]))
         mixed = geometry.mix(sums)
-        origin = float(mixed.gram[-1, -1])  # the zero, as it was multiplied
-        trust = history_weights(mixed.products, self.confidence, present, origin)
+        zero = mixed.column("zero")
+        trust = history_weights(mixed.products, self.confidence, present, mixed.gram[zero, zero])
         first = np.zeros(geometry.n)
         first[:k] = trust[here] / max(trust.sum(), 1e-300)
         return np.vstack((first, sums))

@@ -18,7 +18,7 @@ from byzflow.engine.actor.calls import Call, Recorder, Sweep, asks_of, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.dial import dialled
-from byzflow.engine.actor.lane import Lane
+from byzflow.engine.actor.lane import Lane, stop_all
 from byzflow.engine.actor.line import Answerer
 from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.parcel import Parcel
@@ -173,8 +173,6 @@ def _unknown(object_id: str) -> LookupError:
 
 
 def _stop(lanes: dict[str, Lane], crew: Crew, lines: Iterable[Answerer]) -> None:
-    for lane in lanes.values():
-        lane.stop()
-    crew.close()
+    stop_all(lanes, crew)
     for line in tuple(lines):
         line.close()

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from byzflow.engine.actor.calls import Recorder, is_awaitable
 from byzflow.engine.actor.crew import Crew, one_openmp_thread
 
-__all__ = ("WORK", "Lane", "Work", "has_coroutines")
+__all__ = ("WORK", "Lane", "Work", "has_coroutines", "stop_all")
 
 Report = Callable[[Any, BaseException | None, float], None]
 """Takes what a call came to: its value, or its error, and the time it took [seconds]."""
@@ -125,6 +125,14 @@ class Lane:
         self.subject = None
         if self._loop is not None:
             self._loop.stop()
+
+
+def stop_all(lanes: dict[str, Lane], crew: Crew) -> None:
+    """Forget all objects after what is queued, and let the threads end."""
+    for lane in lanes.values():
+        lane.stop()
+    lanes.clear()
+    crew.close()
 
 
 class _Task:

@@ -110,7 +110,7 @@ class Memory:
         Those that are absent are left as they are kept: they may lack updates, and would be waited for.
         """
         costly = self._behind(round) if self._is_full() else ()
-        turn = self._rota.due(round)
+        turn = {*self._rota.due(round)}
         due = [i for i in self._rota.due(round, costly) if i not in absent]
         away = [i for i in due if self._roster.is_away(i)]
         if away:

@@ -39,10 +39,10 @@ class Board:
     --------
     >>> import asyncio, torch
     >>> from byzflow.engine.rounds.holding import hold
-    >>> board, form = Board(Roster([object()]), Staff()), Signature("torch", "float32", (10**7,))
+    >>> board, form = Board(Roster([object()]), Staff()), Signature("torch", "float32", (2_000_000,))
     >>> asyncio.run(board.open(0, form, rows=2))
     True
-    >>> hold(torch.ones(10**7), board.place(1)).row.open()[:2]
+    >>> hold(torch.ones(2_000_000), board.place(1)).row.open()[:2]
     tensor([1., 1.])
     >>> asyncio.run(board.close())
     """

@@ -15,7 +15,7 @@ from byzflow.engine.actor.batch import Batch
 from byzflow.engine.actor.calls import Call, Outcome, Recorder, asks_of, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
-from byzflow.engine.actor.lane import Lane
+from byzflow.engine.actor.lane import Lane, stop_all
 from byzflow.engine.rounds.resident import ASKED, Resident
 
 __all__ = ("Host", "LocalHost", "Seat", "by_host", "finder", "is_away", "is_remote", "place_of")
@@ -48,7 +48,7 @@ class LocalHost:
         self._crew = Crew("local", CPU_COUNT)
         self._lanes: dict[str, Lane] = {}
         self._late: set[asyncio.Task[None]] = set()
-        end = weakref.finalize(self, _stop, self._lanes, self._crew)  # where nobody calls close()
+        end = weakref.finalize(self, stop_all, self._lanes, self._crew)  # where nobody calls close()
         end.atexit = False  # all threads are daemons
 
     def seat(self, node: Any) -> Seat:
@@ -87,7 +87,7 @@ class LocalHost:
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind as a daemon."""
-        _stop(self._lanes, self._crew)
+        stop_all(self._lanes, self._crew)
 
     def _lane(self, name: str) -> Lane:
         lane = self._lanes.get(name)
@@ -122,13 +122,6 @@ class LocalHost:
         task.cancel()
         self._late.add(task)
         task.add_done_callback(self._late.discard)
-
-
-def _stop(lanes: dict[str, Lane], crew: Crew) -> None:
-    for lane in lanes.values():
-        lane.stop()
-    lanes.clear()
-    crew.close()
 
 
 async def _alone(lane: Lane, call: Call) -> Outcome:
