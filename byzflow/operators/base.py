@@ -25,10 +25,14 @@ _SCRATCH = frozenset(
 
 @dataclass(frozen=True)
 class OpContext:
-    """Where an operator runs: the graph node's name and what the scheduler wants it to know."""
+    """Where an operator runs: the graph node's name and what the scheduler wants it to know.
+
+    If somebody wants to know the plans of rules, `plans` is where they are noted, by the name of the node.
+    """
 
     node_name: str
     metadata: Mapping[str, Any] | None = None
+    plans: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,11 @@ class RowOperator(Operator, ABC):
 
     def compute(self, inputs: Mapping[str, Any], *, context: OpContext) -> Any:
         """Run eagerly on the graph inputs."""
-        return self.finish(self.run_rows(self.vectors(inputs)))
+        if not _wants_plan(context):
+            return self.finish(self.run_rows(self.vectors(inputs)))
+        answer, plan = self.run_planned(self.vectors(inputs))
+        _note(context, plan)
+        return self.finish(answer)
 
     def create_subtasks(self, inputs: Mapping[str, Any], *, context: OpContext) -> Iterable[SubTask]:
         """Return one subtask for each column shard: the first pass if there is one, else the only one.
@@ -202,13 +206,16 @@ class RowOperator(Operator, ABC):
         """Return the answer from the subtasks' results; after a first pass, the second runs here."""
         rows = as_rows(self.vectors(inputs))
         if isinstance(partials[0], Tree):
-            out = self._emitted(rows, solve_tree(self, Tree.merge(list(partials)), rows.n), rows.n)
+            plan = solve_tree(self, Tree.merge(list(partials)), rows.n)
+            out = self._emitted(rows, plan, rows.n)
         elif self._measures_first:
-            out, _ = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
+            out, plan = self._attempt(as_rows(joined(partials)), rows.n, measured=True)
         elif self.optimistic and not all(map(all_finite, partials)):
-            out, _ = self._attempt(rows, rows.n, measured=True)
+            out, plan = self._attempt(rows, rows.n, measured=True)
         else:
             out = joined(partials)
+            plan = self.solve({}, rows.n) if _wants_plan(context) else None  # as `create_subtasks` did
+        _note(context, plan)
         return self.finish(rows.template.restore_rows(out))
 
     async def run_barriered_subtasks(
@@ -222,14 +229,15 @@ class RowOperator(Operator, ABC):
             work = [self._subtask(fn, rows, span, *plan) for span in spans]
             return await self._run_subtasks(pool, work, self.max_subtasks_inflight, context)
 
-        async def attempt(*, measured: bool) -> list[Array]:
+        async def attempt(*, measured: bool) -> tuple[list[Array], Plan]:
             trees = await over(measure_shard, shards(rows.d, pool.size, rows.grid)) if measured else []
             plan = solve_tree(self, Tree.merge(trees), rows.n)
-            return await over(apply_shard, self._cut(rows, plan, pool.size), plan)
+            return await over(apply_shard, self._cut(rows, plan, pool.size), plan), plan
 
-        pieces = await attempt(measured=self._measures_first)
+        pieces, plan = await attempt(measured=self._measures_first)
         if self.optimistic and not all(map(all_finite, pieces)):
-            pieces = await attempt(measured=True)
+            pieces, plan = await attempt(measured=True)
+        _note(context, plan)
         return self.finish(assemble(pieces, rows.template))
 
     @property
@@ -244,6 +252,15 @@ class RowOperator(Operator, ABC):
     def _subtask(self, fn: Any, rows: Rows, span: Span, *plan: Plan) -> SubTask:
         slices = [vector[span.lo : span.hi] for vector in rows.vectors]
         return SubTask(fn, (self, slices, span, rows.d, *plan), name=f"{self.name}-{fn.__name__}")
+
+
+def _wants_plan(context: OpContext | None) -> bool:
+    return context is not None and context.plans is not None
+
+
+def _note(context: OpContext | None, plan: Plan) -> None:
+    if context is not None and context.plans is not None:
+        context.plans[context.node_name] = plan
 
 
 def _pool_size(context: OpContext | None) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import List
@@ -33,15 +33,21 @@ class Compiled:
     graph : HighLevelGraph
     outputs : mapping of str to tuple of Key
         For each output node its shards in order, or one key if the value is in one piece.
+    plans : mapping of str to Key
+        For output nodes in shards the plan that made them, if there is one and it is wanted.
+    paired : frozenset of str
+        Output nodes in one piece whose key holds the value and the plan that made it, as that is wanted.
     """
 
     graph: HighLevelGraph
     outputs: Mapping[str, tuple[Key, ...]]
+    plans: Mapping[str, Key] = field(default_factory=dict)
+    paired: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> list[Key]:
         """All output keys."""
-        return [key for keys in self.outputs.values() for key in keys]
+        return [*(key for keys in self.outputs.values() for key in keys), *self.plans.values()]
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def compile_graph(
     token: str,
     workers: Sequence[str] = (),
     gather: bool = False,
+    planned: bool = False,
 ) -> Compiled:
     """Compile a graph of row operators that have one input each.
 
@@ -74,6 +81,8 @@ def compile_graph(
         Addresses; shard i is worked on by worker i modulo their number, if it is there.
     gather : bool, default False
         Put each output together on the cluster.
+    planned : bool, default False
+        Give the plans of the outputs, too. They are made anyway: no task is added.
 
     Examples
     --------
@@ -92,19 +101,25 @@ def compile_graph(
     readers = Counter(parent for node in nodes for parent in node.parents)
     values: dict[str, Source | _Open] = {}
     outputs: dict[str, tuple[Key, ...]] = {}
+    plans: dict[str, Key] = {}
+    paired: set[str] = set()
     for index, node in enumerate(nodes):
         tag, is_output = f"{token}{index}", node.name in graph.outputs
         argument, source = _only_input(node)
         above = sources[source.name] if isinstance(source, GraphInput) else values[source]
         value = _follow(layers, node, argument, above, tag)
         if isinstance(value, _Open) and (is_output or readers[node.name] != 1):
-            value = layers.chained(value.links, value.value, tag)
+            pairs = planned and is_output and not readers[node.name]
+            value = layers.chained(value.links, value.value, tag, planned=pairs)
+            paired.update({node.name} if pairs else ())
         values[node.name] = value
+        if is_output and planned and isinstance(value, Sharded) and value.plan is not None:
+            plans[node.name] = value.plan.key
         if is_output and isinstance(value, Sharded) and gather:
             value = layers.gathered(node.op, value, tag)
         if is_output:
             outputs[node.name] = _keys(value)
-    return Compiled(layers.graph(), outputs)
+    return Compiled(layers.graph(), outputs, plans, frozenset(paired))
 
 
 def _follow(

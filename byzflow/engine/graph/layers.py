@@ -28,9 +28,13 @@ FAN_IN = 8
 
 @dataclass(frozen=True)
 class Sharded:
-    """Rows that lie in column shards (`byzflow.engine.graph.shards.Shard`), in the order of the columns."""
+    """Rows that lie in column shards (`byzflow.engine.graph.shards.Shard`), in the order of the columns.
+
+    If a rule has made them by a plan, `plan` is where that lies.
+    """
 
     shards: tuple[Ref, ...]
+    plan: Ref | None = None
 
 
 @dataclass(frozen=True)
@@ -141,17 +145,21 @@ class Layers:
         elif type(op).solve is not RowOperator.solve:
             plan = self.add(f"{name}-solve-{token}", [(work.plan_ahead, op, source.shards[0])])
         tasks = [(work.apply, op, shard, *plan) for shard in source.shards]
-        return Sharded(self.add(f"{name}-apply-{token}", tasks, pinned=True))
+        return Sharded(self.add(f"{name}-apply-{token}", tasks, pinned=True), *plan)
 
     def gathered(self, op: RowOperator, source: Sharded, token: str) -> Whole:
         """Add the task that puts the shards of an answer together."""
         (value,) = self.add(f"{label(op)}-gather-{token}", [(work.gather, op, List(*source.shards))])
         return Whole(value)
 
-    def chained(self, links: Sequence[work.Link], value: Ref, token: str) -> Whole:
-        """Add the task that runs rules one after another on rows in one piece."""
+    def chained(self, links: Sequence[work.Link], value: Ref, token: str, *, planned: bool = False) -> Whole:
+        """Add the task that runs rules one after another on rows in one piece.
+
+        If it is `planned`, its value is the answer and the plan of the last rule.
+        """
         name = "-".join(label(op) for op, _ in links)
-        (answer,) = self.add(f"{name}-{token}", [(work.run_chain, list(links), value)])
+        run = work.run_chain_planned if planned else work.run_chain
+        (answer,) = self.add(f"{name}-{token}", [(run, list(links), value)])
         return Whole(answer)
 
     def _sum(self, name: str, parts: tuple[TaskRef, ...]) -> TaskRef:

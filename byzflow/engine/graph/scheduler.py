@@ -34,6 +34,11 @@ class NodeScheduler:
     metadata : mapping, optional
         Handed to every operator in its context; a pool adds ``pool_size`` and ``worker_affinities``.
 
+    Attributes
+    ----------
+    plans : dict of str to Any, or None
+        If it is a dict, a run notes there by which plan each output of a rule was made.
+
     Examples
     --------
     >>> from byzflow.engine.graph.ops import CallableOp, make_single_operator_graph
@@ -56,6 +61,7 @@ class NodeScheduler:
         self.graph = graph
         self.pool = pool
         self.metadata = mapping("metadata", metadata)
+        self.plans: dict[str, Any] | None = None
 
     async def run(self, inputs: Mapping[str, Any], *, compute: bool = True) -> dict[str, Any]:
         """Evaluate the graph once.
@@ -130,7 +136,7 @@ class NodeScheduler:
             metadata.setdefault("pool_size", self.pool.size)
             affinities = getattr(self.pool, "worker_affinities", tuple)
             metadata.setdefault("worker_affinities", tuple(affinities()))
-        return OpContext(node.name, metadata)
+        return OpContext(node.name, metadata, self.plans)
 
 
 class MessageAwareNodeScheduler(NodeScheduler):
@@ -212,7 +218,7 @@ class MessageAwareNodeScheduler(NodeScheduler):
 
     def _context(self, node: GraphNode) -> OpContext:
         context = super()._context(node)
-        return OpContext(context.node_name, {**(context.metadata or {}), "scheduler": self})
+        return OpContext(context.node_name, {**(context.metadata or {}), "scheduler": self}, context.plans)
 
     async def _receive(self, source: MessageSource) -> Any:
         payload = await self.wait_for_message(source.message_type, timeout=source.timeout)

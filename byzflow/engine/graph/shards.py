@@ -40,6 +40,7 @@ __all__ = (
     "plain",
     "plan_ahead",
     "run_chain",
+    "run_chain_planned",
     "solve",
 )
 
@@ -167,6 +168,15 @@ def run_chain(links: Sequence[Link], value: Any) -> Any:
     for op, argument in links:
         value = op.compute({argument: value}, context=OpContext(op.name))
     return plain(value)
+
+
+def run_chain_planned(links: Sequence[Link], value: Any) -> tuple[Any, Any]:
+    """Run operators as `run_chain` does; return the answer, and the plan of the last one."""
+    *before, (op, argument) = links
+    plans: dict[str, Any] = {}
+    value = unwrap(run_chain(before, value))
+    answer = op.compute({argument: value}, context=OpContext(op.name, plans=plans))
+    return (wrap(answer) if not isinstance(answer, list) else plain(answer)), plans.get(op.name)
 
 
 def plain(value: Any) -> Any:

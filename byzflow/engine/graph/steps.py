@@ -15,6 +15,7 @@ from byzflow.engine.graph.inputs import arrived, compute_all, has_futures
 from byzflow.engine.graph.partition import Step, partition
 from byzflow.engine.graph.submit import Cluster, is_small
 from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Rows
 from byzflow.operators.lazy import is_lazy, lazy_rows
 from byzflow.operators.together import together
 
@@ -97,13 +98,19 @@ class Run:
         if is_lazy(value):
             return await self._lazily(step, value if value.ndim > 1 else value[None, :], wanted)
         if self.cluster is not None and has_futures(value):
-            return await self.cluster.evaluate(step.graph(wanted), value, compute=self.compute)
+            return await self._evaluated(self.cluster, step.graph(wanted), value)
         rows = as_rows(step.nodes[0].op.vectors({argument: value}))
         if self.cluster is None or is_small(rows.n, rows.d):
             work = partial(self._in_place, step, value)
             return await asyncio.to_thread(work) if rows.n * rows.d > _NOTICED else work()
         self._check(step, rows.n)
-        return await self.cluster.evaluate(step.graph(wanted), value, compute=self.compute, rows=rows)
+        return await self._evaluated(self.cluster, step.graph(wanted), value, rows)
+
+    async def _evaluated(
+        self, cluster: Cluster, graph: ComputationGraph, value: Any, rows: Rows | None = None
+    ) -> dict[str, Any]:
+        plans = self.scheduler.plans
+        return await cluster.evaluate(graph, value, compute=self.compute, rows=rows, plans=plans)
 
     def _in_place(self, step: Step, value: Any) -> dict[str, Any]:
         """Run rules in this process."""

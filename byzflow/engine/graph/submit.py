@@ -106,7 +106,13 @@ class Cluster:
     runtime: Runtime
 
     async def evaluate(
-        self, graph: ComputationGraph, value: Any, *, compute: bool, rows: Rows | None = None
+        self,
+        graph: ComputationGraph,
+        value: Any,
+        *,
+        compute: bool,
+        rows: Rows | None = None,
+        plans: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Run a step's graph on its rows.
 
@@ -120,6 +126,8 @@ class Cluster:
             Whether to fetch the outputs.
         rows : Rows, optional
             The rows, if they are here.
+        plans : dict, optional
+            Where to note the plans by which computed outputs were made, if they are wanted.
 
         Returns
         -------
@@ -133,7 +141,7 @@ class Cluster:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._attempt(graph, value, rows, compute)
+                return await self._attempt(graph, value, rows, compute, plans)
             except _LOST as error:
                 if attempt == ATTEMPTS or rows is None:
                     raise NodeLostError(
@@ -160,30 +168,46 @@ class Cluster:
         return await self.runtime.run(self._start, collections)
 
     async def _attempt(
-        self, graph: ComputationGraph, value: Any, rows: Rows | None, compute: bool
+        self,
+        graph: ComputationGraph,
+        value: Any,
+        rows: Rows | None,
+        compute: bool,
+        plans: dict[str, Any] | None,
     ) -> dict[str, Any]:
+        planned = compute and plans is not None
         try:
-            compiled, answers = await self.runtime.run(self._submit, graph, value, rows, compute)
+            compiled, answers = await self.runtime.run(self._submit, graph, value, rows, compute, planned)
         except BaseException as error:
             # Futures hold the error, and its frames the futures: rows would stay on the cluster for long.
             traceback.clear_frames(error.__traceback__)
             raise
         if not compute:
             return {name: answers[keys[0]] for name, keys in compiled.outputs.items()}
+        if plans is not None:
+            plans.update({name: answers[key] for name, key in compiled.plans.items()})
+            for name in compiled.paired:
+                (key,) = compiled.outputs[name]
+                answers[key], plans[name] = answers[key]
         return {
             name: _value(graph[name].op, [answers[key] for key in keys])
             for name, keys in compiled.outputs.items()
         }
 
     async def _submit(
-        self, graph: ComputationGraph, value: Any, rows: Rows | None, compute: bool
+        self, graph: ComputationGraph, value: Any, rows: Rows | None, compute: bool, planned: bool
     ) -> tuple[Compiled, dict[Any, Any]]:
         """Place, submit and fetch, on the client's loop."""
         client = self.runtime.client
         threads: dict[str, int] = await client.nthreads()
         source = await self._source(value, rows, threads)
         compiled = compile_graph(
-            graph, {ROWS: source}, token=uuid4().hex, workers=sorted(threads), gather=not compute
+            graph,
+            {ROWS: source},
+            token=uuid4().hex,
+            workers=sorted(threads),
+            gather=not compute,
+            planned=planned,
         )
         held: dict[Key, Future[Any]] = {}
         for wave in waves(compiled.graph, compiled.keys):

@@ -71,9 +71,8 @@ class Reduction:
             return _one_vector(value, rule, tuple(rows[0].shape)), weights, state
         pool = self._pool_for(rows)
         if pool is not None:
-            fused = drawn(fused, len(rows))  # the plan is made there, and once more for the report
-            value = await self._scheduled(fused, rows, pool)
-            return value, row_weights(_plan(fused, as_rows(rows))) if _is_small(rows) else None, self.state
+            value, plan = await self._scheduled(fused, rows, pool)
+            return value, row_weights(plan), self.state
         if not _is_small(rows):
             answers, plan = await asyncio.to_thread(fused.run_planned, rows)
             return answers[0], row_weights(plan), self.state
@@ -97,7 +96,8 @@ class Reduction:
             return value, _of_rows(weights, pre, mixing), state
         pool = self._pool_for(mixed)
         if pool is not None and isinstance(rule, Operator):
-            return await self._scheduled(rule, mixed, pool), None, self.state
+            value, plan = await self._scheduled(rule, mixed, pool)
+            return value, _of_rows(row_weights(plan), pre, mixing), self.state
         if is_rule(rule):
             answers, plan = await asyncio.to_thread(rule.run_planned, mixed)
             return answers[0], _of_rows(row_weights(plan), pre, mixing), self.state
@@ -106,8 +106,17 @@ class Reduction:
     def _pool_for(self, rows: Sequence[Any]) -> Any:
         return self.pool or (None if _is_small(rows) else self._cluster)
 
-    async def _scheduled(self, rule: Any, rows: Sequence[Any], pool: Any) -> Any:
-        return (await self.scheduler(rule, pool).run({rule.input_key: list(rows)}))["agg"]
+    async def _scheduled(self, rule: Any, rows: Sequence[Any], pool: Any) -> tuple[Any, Any]:
+        """Return what a rule gives on a pool, and the plan that made it if it runs by its phases, else None.
+
+        What it draws is drawn here, as subtasks may ask for the plan more than once.
+        """
+        plans: dict[str, Any] = {}
+        by_phases = is_rule(rule)
+        scheduler = self.scheduler(drawn(rule, len(rows)) if by_phases else rule, pool)
+        scheduler.plans = plans if by_phases else None
+        value = (await scheduler.run({rule.input_key: list(rows)}))["agg"]
+        return value, plans.get("agg")
 
     def scheduler(self, rule: Any, pool: Any) -> NodeScheduler:
         """Return the scheduler of the one-node graph ``agg`` that runs a rule on a pool."""

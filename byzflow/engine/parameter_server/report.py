@@ -61,7 +61,7 @@ class RoundReport:
     weights : tuple of float, or None
         Weight of every node in the aggregate, 0 for an excluded one; what they lack to 1 is that of what no
         node sent, as an origin or the last centre. None for a rule that takes each coordinate for itself,
-        of which no one weight can be told, and on a pool or `client` for more than ``2**19`` numbers.
+        of which no one weight can be told. They are the same wherever the rule ran.
     norms : tuple of (float or None)
         Euclidean norm of what every node sent; None where nothing fit came.
     respawned : tuple of str
