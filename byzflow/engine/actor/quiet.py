@@ -12,7 +12,8 @@ class Quiet(logging.Filter):
     """Silences what Dask logs below "critical", for as long as somebody needs that.
 
     `LocalCluster(silence_logs=...)` sets levels and puts them back when it closes, which makes the other
-    clusters of the process loud. This counts instead.
+    clusters of the process loud. This counts instead. A handler may serve other loggers as well, whose
+    records are none of its business.
     """
 
     def __init__(self) -> None:
@@ -21,8 +22,8 @@ class Quiet(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let through what is critical."""
-        return record.levelno >= logging.CRITICAL
+        """Let through what is critical, or not Dask's."""
+        return record.levelno >= logging.CRITICAL or record.name.partition(".")[0] != "distributed"
 
     def __enter__(self) -> None:
         self.begin()

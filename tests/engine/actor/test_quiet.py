@@ -38,3 +38,21 @@ def test_dask_is_quiet_until_the_last_one_has_closed(heard):
     quiet.end()
     log.error("shown again")
     assert heard == ["shown", "shown again"]
+
+
+def test_a_handler_that_serves_other_loggers_too_still_shows_what_they_say() -> None:
+    quiet, handler = Quiet(), logging.NullHandler()
+    logger = logging.getLogger("distributed")
+    logger.addHandler(handler)
+    try:
+        with quiet:
+            shown = [
+                name for name in ("distributed.core", "byzflow.engine") if handler.filter(warning_of(name))
+            ]
+    finally:
+        logger.removeHandler(handler)
+    assert shown == ["byzflow.engine"]
+
+
+def warning_of(name: str) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.WARNING, __file__, 1, "said", None, None)
