@@ -21,7 +21,7 @@ from byzflow.operators.lazy import as_lazy, lazy_rows
 from byzflow.operators.linear import LinearOperator, Weights, as_plan, geometry_of
 from byzflow.operators.rows import RowOperator, Stats
 
-__all__ = ("Chain", "compose", "drawn", "fusable", "run_piece", "segments", "through")
+__all__ = ("Chain", "compose", "drawn", "fusable", "is_columnwise", "run_piece", "segments", "through")
 
 
 def fusable(first: Operator, then: Operator) -> bool:
@@ -205,6 +205,20 @@ class Chain(RowOperator):
     def finish(self, answer: list[Array]) -> Any:
         """Return what the last rule returns."""
         return self.last.finish(answer)
+
+
+def is_columnwise(rule: RowOperator) -> bool:
+    """Whether a rule, or the last one of a chain, takes each coordinate for itself.
+
+    Examples
+    --------
+    >>> from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+    >>> from byzflow.pre_aggregators import NearestNeighborMixing
+    >>> mixing, median = NearestNeighborMixing(f=1), CoordinateWiseMedian()
+    >>> is_columnwise(compose([mixing, median])), is_columnwise(mixing)
+    (True, False)
+    """
+    return isinstance(rule.last if isinstance(rule, Chain) else rule, ColumnwiseOperator)
 
 
 def drawn(rule: Any, n: int) -> Any:

@@ -22,7 +22,7 @@ from byzflow.kernels.rows import Rows
 from byzflow.kernels.threads import one_thread
 from byzflow.operators.base import Operator
 from byzflow.operators.checks import mapping
-from byzflow.operators.compose import compose, drawn, run_piece, segments, through
+from byzflow.operators.compose import compose, drawn, is_columnwise, run_piece, segments, through
 from byzflow.operators.linear import Weights
 from byzflow.operators.rows import RowOperator
 from byzflow.operators.shards import apply_blocks, assemble, measure_blocks, solve_tree
@@ -107,14 +107,14 @@ class Reduction:
         return self.pool or (None if _is_small(rows) else self._cluster)
 
     async def _scheduled(self, rule: Any, rows: Sequence[Any], pool: Any) -> tuple[Any, Any]:
-        """Return what a rule gives on a pool, and the plan that made it if it runs by its phases, else None.
+        """Return what a rule gives on a pool, and the plan that made it if weights can be told from that.
 
         What it draws is drawn here, as subtasks may ask for the plan more than once.
         """
         plans: dict[str, Any] = {}
         by_phases = is_rule(rule)
         scheduler = self.scheduler(drawn(rule, len(rows)) if by_phases else rule, pool)
-        scheduler.plans = plans if by_phases else None
+        scheduler.plans = plans if by_phases and not is_columnwise(rule) else None
         value = (await scheduler.run({rule.input_key: list(rows)}))["agg"]
         return value, plans.get("agg")
 

@@ -204,10 +204,9 @@ async def test_a_row_that_is_not_finite_has_no_weight_on_a_cluster_either(rule: 
     await cluster.shutdown()
 
 
-@pytest.mark.parametrize("settings", [SHARDED, WHOLE], ids=["shards", "one task"])
-async def test_weights_cost_no_task_and_no_vector(
-    settings: Mapping[str, Any], client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[Any]]]:
+    """The number of tasks of each step that the cluster runs, and what is fetched."""
     seen: list[tuple[int, list[Any]]] = []
     submit = Cluster._submit
 
@@ -217,15 +216,36 @@ async def test_weights_cost_no_task_and_no_vector(
         return compiled, answers
 
     monkeypatch.setattr(Cluster, "_submit", counted)
+    return seen
+
+
+@pytest.mark.parametrize("settings", [SHARDED, WHOLE], ids=["shards", "one task"])
+async def test_weights_cost_no_task_and_no_vector(
+    settings: Mapping[str, Any], client: Any, fetched: list[tuple[int, list[Any]]]
+) -> None:
     cluster, rule = pool_on(client), MultiKrum(f=2, q=3)
     reduction = Reduction(cluster=cluster)
     with dask.config.set(settings):
         await reduction.run(vectors(N), None, rule, 0)
         await reduction.scheduler(rule, cluster).run({"gradients": vectors(N)})
     await cluster.shutdown()
-    (with_weights, answers), (without, same) = seen
+    (with_weights, answers), (without, same) = fetched
     assert with_weights == without
     assert len(answers) == len(same) + (settings is SHARDED)
     plan = answers[-1] if settings is SHARDED else answers[0][1]
     assert isinstance(plan, Weights)
     assert len(pickle.dumps(plan)) < 10_000
+
+
+@pytest.mark.parametrize("settings", [SHARDED, WHOLE], ids=["shards", "one task"])
+async def test_plans_that_tell_no_weights_are_not_fetched(
+    settings: Mapping[str, Any], client: Any, fetched: list[tuple[int, list[Any]]]
+) -> None:
+    cluster = pool_on(client)
+    with dask.config.set(settings):
+        mixed = NearestNeighborMixing(f=2)
+        _, weights, _ = await Reduction(cluster=cluster).run(vectors(N), mixed, CoordinateWiseMedian(), 0)
+    await cluster.shutdown()
+    assert weights is None
+    ((_, answers),) = fetched
+    assert not any(isinstance(part, tuple | Weights) for part in answers)
