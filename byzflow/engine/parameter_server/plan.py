@@ -79,7 +79,8 @@ class RoundPlan:
     """One round as a state machine.
 
     Call the methods in order: ``gradients`` and ``attacks`` take outcomes by node index, ``combine`` says
-    what to aggregate, ``applied`` takes the outcomes of the last phase, ``report`` closes.
+    what to aggregate, ``applied`` takes the outcomes of the last phase, ``failure`` says if that was too
+    little, ``report`` closes.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ class RoundPlan:
     Raises
     ------
     ToleranceError
-        From ``gradients`` and ``combine``, when too few fit vectors are left.
+        From ``gradients`` and ``combine``, when too few fit vectors are left; ``failure`` returns one.
 
     Examples
     --------
@@ -179,6 +180,16 @@ class RoundPlan:
         for index, error in known.errors.items():
             self._late[index] = Exclusion(names[index], APPLY, *refusal(error, known.said.get(index)))
         return frozenset(self._late)
+
+    def failure(self) -> ToleranceError | None:
+        """Return the error of a round whose update too few honest nodes have taken."""
+        took = self.cohort.n_honest - len(self._late.keys() & {*self.cohort.honest})
+        if took and took + self.cohort.n_byzantine >= self.quorum:
+            return None
+        least = max(1, self.quorum - self.cohort.n_byzantine)
+        return ToleranceError(
+            f"Round {self.number} needs {least} honest nodes that take its update; {took} did. {self._who()}"
+        )
 
     def unsaved(self, exclusions: Mapping[int, Exclusion]) -> None:
         """Take who is missing in the checkpoint of the round."""

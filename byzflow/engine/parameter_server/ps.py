@@ -142,8 +142,8 @@ class ParameterServer:
         Raises
         ------
         ToleranceError
-            If too few nodes gave a fit answer; the text says which and why. That round is over and in the
-            history; the next call is the next round.
+            If too few nodes gave a fit answer, or took the update; the text says which and why. That round
+            is over and in the history; the next call is the next round.
         RuntimeError
             After `shutdown`, and while a round is under way in another thread or event loop.
         """

@@ -122,8 +122,12 @@ class Rounds:
             self._memory.attacked(self.number, self._open.states, self._open.lies)
         run = self._open
         await self._apply(run)
-        await self._store(run, rule, pre)
+        failure = run.plan.failure()
+        if failure is None:
+            await self._store(run, rule, pre)
         self._close(run)
+        if failure is not None:
+            raise failure
         return run.aggregate
 
     async def _decide(self, rule: Any, pre: Any) -> Progress:

@@ -114,6 +114,27 @@ def test_a_failed_update_is_reported_and_does_not_stop_the_round() -> None:
     assert (report.round, report.bytes_moved, report.respawned) == (3, 72, ("honest-1",))
 
 
+@pytest.mark.parametrize(("failed", "holds"), [("", True), ("1", True), ("13", False), ("0123", False)])
+def test_a_round_whose_update_too_few_have_taken_has_failed(failed: str, holds: bool) -> None:
+    plan = RoundPlan(Cohort(4, 1), 3, Rule(1))
+    plan.gradients(vectors(range(4)))
+    plan.attacks(vectors(range(4, 5)))
+    plan.applied({i: Outcome(error=OSError("read-only") if str(i) in failed else None) for i in range(4)})
+    failure = plan.failure()
+    assert (failure is None) == holds
+    if failure is not None:
+        assert f"Round 3 needs 3 honest nodes that take its update; {4 - len(failed)} did" in str(failure)
+        assert "honest-1 (apply, raised: OSError: read-only)" in str(failure)
+
+
+def test_byzantine_nodes_that_do_not_take_an_update_are_not_missed() -> None:
+    plan = RoundPlan(Cohort(1, 3), 0, Rule(3))
+    plan.gradients(vectors(range(1)))
+    plan.attacks(vectors(range(1, 4)))
+    plan.applied({0: Outcome(), **{i: Outcome(error=OSError()) for i in range(1, 4)}})
+    assert plan.failure() is None
+
+
 def test_a_rule_without_f_lets_a_minority_go() -> None:
     plan = RoundPlan(Cohort(5, 0), 0, object())
     assert plan.quorum == 3

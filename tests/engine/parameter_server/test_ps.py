@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -16,6 +17,7 @@ from byzflow.aggregators.base import Aggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
 from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.aggregators.norm_wise import CenteredClipping
+from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
@@ -177,6 +179,27 @@ async def test_too_many_failures_raise_and_leave_the_server_usable() -> None:
         for node in honest[:2]:
             node.rounds = ()
         assert torch.equal(await ps.round(), CoordinateWiseTrimmedMean(f=1).aggregate(rows(n=5, liars=0)))
+
+
+async def test_a_round_that_no_honest_node_takes_up_raises_and_leaves_the_server_usable(
+    tmp_path: Path,
+) -> None:
+    class Stubborn(Honest):
+        def apply_server_gradient(self, g: torch.Tensor) -> None:
+            if self.round == 1:
+                self.round = 2
+                raise OSError("read-only")
+            super().apply_server_gradient(g)
+
+    honest, store = [Stubborn(i) for i in range(4)], Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with ParameterServer(honest, [Liar()], MultiKrum(f=1, q=2), checkpoint=store) as server:
+        await server.round()
+        with pytest.raises(ToleranceError, match=r"needs 3 honest nodes .* 0 did.* honest-3 \(apply, raised"):
+            await server.round()
+        assert store.read()["round"] == 1
+        assert [len(report.excluded) for report in server.history] == [0, 4]
+        await server.round()
+        assert [report.round for report in server.history] == [0, 1, 2]
 
 
 async def test_a_rule_that_no_longer_fits_runs_with_a_lower_f() -> None:
