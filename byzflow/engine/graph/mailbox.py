@@ -46,7 +46,7 @@ class Mailbox:
 
     A message goes to the receiver that has waited longest for its type, or is cached if nobody waits:
     never both. A receiver that is cancelled, or times out, while a message is on its way to it passes
-    the message on, so nothing is lost.
+    the message on, so nothing is lost; if later ones are on their way too, these move up behind it.
 
     Parameters
     ----------
@@ -69,6 +69,7 @@ class Mailbox:
         self._count = itertools.count()
         self._cached: dict[str, list[Item]] = {}
         self._waiters: dict[str, deque[_Waiter]] = {}
+        self._woken: dict[str, dict[_Waiter, None]] = {}
 
     def put(self, kind: str, payload: Any) -> None:
         """Hand a message to the first receiver in line, or keep it.
@@ -122,19 +123,33 @@ class Mailbox:
         except asyncio.CancelledError:
             self._abandon(kind, waiter)
             raise
-        assert waiter.item is not None
-        return waiter.item[1]
+        with self._lock:
+            return self._handed(kind, waiter)[1]
 
     def _abandon(self, kind: str, waiter: _Waiter) -> None:
         """Take a receiver out of the line, passing on what it was already given."""
         with self._lock:
             if waiter.item is not None:
-                self._place(kind, waiter.item)
+                item = self._handed(kind, waiter)
+                for behind in self._woken.get(kind, ()):
+                    assert behind.item is not None
+                    if item < behind.item:
+                        item, behind.item = behind.item, item
+                self._place(kind, item)
                 return
             line = self._waiters[kind]
             line.remove(waiter)
             if not line:
                 del self._waiters[kind]
+
+    def _handed(self, kind: str, waiter: _Waiter) -> Item:
+        """Take what a receiver was given: from now on that is not passed on. Under the lock."""
+        woken = self._woken[kind]
+        del woken[waiter]
+        if not woken:
+            del self._woken[kind]
+        assert waiter.item is not None
+        return waiter.item
 
     def _place(self, kind: str, item: Item) -> None:
         line = self._waiters.get(kind)
@@ -144,5 +159,6 @@ class Mailbox:
                 del self._waiters[kind]
             waiter.item = item
             if waiter.wake():
+                self._woken.setdefault(kind, {})[waiter] = None
                 return
         heappush(self._cached.setdefault(kind, []), item)

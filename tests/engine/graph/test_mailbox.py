@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+from collections import deque
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from byzflow.engine.graph.mailbox import Mailbox, MailboxStatistics
 
@@ -78,6 +82,51 @@ async def test_a_message_given_back_goes_to_the_next_in_line():
     gone.cancel()
     assert await there == 1
     assert gone.cancelled()
+
+
+async def test_a_message_given_back_comes_before_later_ones_that_are_on_their_way():
+    box = Mailbox()
+    first, second, third = (asyncio.create_task(box.get("a")) for _ in range(3))
+    await waiting(box, 3)
+    box.put("a", 1)
+    box.put("a", 2)
+    box.put("a", 3)
+    first.cancel()
+    assert [await second, await third, await box.get("a")] == [1, 2, 3]
+    assert box.statistics() == MailboxStatistics(0, 0)
+
+
+@given(st.lists(st.sampled_from(["get", "put", "put", "cancel first", "cancel last", "settle"]), max_size=30))
+def test_whoever_still_waits_gets_the_oldest_in_line_whatever_came_in_the_same_tick(steps: list[str]) -> None:
+    async def run() -> None:
+        box, line, sent, ended = Mailbox(), deque(), itertools.count(), []
+        left: deque[int] = deque()
+
+        async def settle() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            while line and left:
+                ended.append((line.popleft(), left.popleft()))
+
+        for step in steps:
+            if step == "get":
+                line.append(asyncio.create_task(box.get("a")))
+                await settle()
+            elif step == "put":
+                left.append(next(sent))
+                box.put("a", left[-1])
+            elif step.startswith("cancel") and line:
+                (line.popleft() if step == "cancel first" else line.pop()).cancel()
+            else:
+                await settle()
+        await settle()
+        assert [task.result() for task, _ in ended] == [message for _, message in ended]
+        assert box.statistics() == MailboxStatistics(cached=len(left), waiting=len(line))
+        assert [await box.get("a") for _ in left] == list(left)
+        for task in line:
+            task.cancel()
+
+    asyncio.run(run())
 
 
 async def test_a_full_box_refuses_and_keeps_what_it_has():
