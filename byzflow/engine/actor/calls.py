@@ -24,6 +24,7 @@ __all__ = (
     "asks_of",
     "is_awaitable",
     "late",
+    "names_of",
     "swept",
     "text_of",
 )
@@ -127,6 +128,17 @@ def swept(calls: Sequence[Call]) -> Sequence[Call]:
     if any(call.args is not args or call.method != method or call.kwargs for call in calls):
         return calls
     return Sweep([call.object_id for call in calls], method, args)
+
+
+def names_of(calls: Sequence[Call]) -> Sequence[str]:
+    """Return the name of the object of each of the calls.
+
+    Examples
+    --------
+    >>> names_of([Call("node-3", "upper")]), names_of(Sweep(["node-1", "node-2"], "upper"))
+    (['node-3'], ['node-1', 'node-2'])
+    """
+    return calls.object_ids if isinstance(calls, Sweep) else [call.object_id for call in calls]
 
 
 def asks_of(calls: Sequence[Call]) -> list[Callable[[Any], Any]]:

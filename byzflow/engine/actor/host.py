@@ -14,7 +14,7 @@ from typing import Any
 from distributed import get_worker
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Recorder, Sweep, asks_of, late
+from byzflow.engine.actor.calls import Call, Recorder, asks_of, late, names_of
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.dial import dialled
@@ -89,7 +89,7 @@ class NodeHost:
             return self._reply(Columns([None] * count, dict.fromkeys(range(count), opening.error)), tray)
         batch = Batch(count, asks_of(calls), self._portable)
         lanes: list[Lane] = []
-        for index, object_id in enumerate(_names(calls)):
+        for index, object_id in enumerate(names_of(calls)):
             lane = self._lanes.get(object_id)
             if lane is None:
                 batch.settle(index, None, _unknown(object_id), 0.0)
@@ -162,10 +162,6 @@ def _build(recipe: Parcel) -> Any:
 def _move(lanes: Iterable[Lane]) -> None:
     for lane in lanes:
         lane.move()
-
-
-def _names(calls: Sequence[Call]) -> Iterable[str]:
-    return calls.object_ids if isinstance(calls, Sweep) else [call.object_id for call in calls]
 
 
 def _unknown(object_id: str) -> LookupError:

@@ -7,12 +7,13 @@ import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any, Protocol
 
 from dask.system import CPU_COUNT
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Outcome, Recorder, asks_of, late
+from byzflow.engine.actor.calls import Call, Outcome, Recorder, Sweep, asks_of, late, names_of
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane, stop_all
@@ -59,22 +60,20 @@ class LocalHost:
 
     async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> Columns:
         """Run calls, different nodes side by side, those of one node in the order given."""
-        queues: dict[str, list[int]] = {}
-        for position, call in enumerate(calls):
-            queues.setdefault(call.object_id, []).append(position)
+        names, same = names_of(calls), calls[0] if isinstance(calls, Sweep) and calls else None
+        awaiting = {name for i, name in enumerate(names) if self._is_awaited(name, same or calls[i])}
         batch = Batch(len(calls), asks_of(calls))
         moves: list[Callable[[], None]] = []
-        tasks: set[asyncio.Task[None]] = set()
-        for name, positions in queues.items():
-            lane = self._lane(name)
-            awaited = [self._is_awaited(calls[position]) for position in positions]
-            if any(awaited):
-                queue = [(position, calls[position]) for position in positions]
-                tasks.add(asyncio.create_task(self._serve(batch, lane, queue, awaited)))
-                continue
-            for position in positions:
-                lane.queue(batch, position)
-            moves.append(lane.move)
+        queues: dict[str, list[int]] = {}
+        for position, name in enumerate(names):
+            if name in awaiting:
+                queues.setdefault(name, []).append(position)
+            elif (lane := self._lane(name)).queue(batch, position):
+                moves.append(lane.move)
+        tasks = {
+            asyncio.create_task(self._serve(batch, [(position, calls[position]) for position in positions]))
+            for positions in queues.values()
+        }
         self._crew.run(*moves)
         try:
             await batch.wait(deadline)
@@ -96,21 +95,22 @@ class LocalHost:
             lane = self._lanes[name] = Lane(self._crew, lambda: resident, lambda *outcome: None)
         return lane
 
-    def _is_awaited(self, call: Call) -> bool:
+    def _is_awaited(self, name: str, call: Call) -> bool:
         """Whether a call is for the loop of the caller."""
-        resident = self._nodes[call.object_id]
-        method = call.args[1] if call.method in ASKED else call.method
-        return is_remote(resident) or _is_async(getattr(resident, method, None))
+        resident = self._nodes[name]
+        if is_remote(resident):
+            return True
+        if call.method in ASKED:
+            return _is_async(getattr(resident._resident_node, call.args[1], None))
+        return _is_async(getattr(resident, call.method, None))
 
-    async def _serve(
-        self, batch: Batch, lane: Lane, queue: Sequence[tuple[int, Call]], awaited: Sequence[bool]
-    ) -> None:
+    async def _serve(self, batch: Batch, queue: Sequence[tuple[int, Call]]) -> None:
         """Run the calls of one node, some of which are for this loop, one after another."""
         for done, (position, call) in enumerate(queue):
-            if awaited[done]:
+            if self._is_awaited(call.object_id, call):
                 outcome = await _awaited(self._nodes[call.object_id], call)
             else:
-                outcome = await _alone(lane, call)
+                outcome = await _alone(self._lane(call.object_id), call)
             batch.settle(position, outcome.value, outcome.error, outcome.seconds)
             if isinstance(outcome.error, asyncio.CancelledError):
                 for other, _ in queue[done + 1 :]:
@@ -212,4 +212,7 @@ def _nowhere() -> None:
 
 
 def _is_async(method: Any) -> bool:
+    function = method.__func__ if type(method) is MethodType else None
+    if type(function) is FunctionType and not function.__dict__:  # as nearly always, and nothing marks it
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     return inspect.iscoroutinefunction(method) or getattr(method, "is_remote", False)

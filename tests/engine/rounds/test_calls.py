@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from typing import Any
@@ -100,6 +101,24 @@ async def test_plain_objects_sync_and_async_answer_side_by_side() -> None:
     assert [outcome.value for outcome in outcomes.values()] == [1, 2]
     assert there.loop is asyncio.get_running_loop()
     roster.close()
+
+
+async def test_coroutines_that_no_class_tells_of_run_on_the_loop_of_the_caller() -> None:
+    loops: list[Any] = []
+
+    async def say(value: Any) -> Any:
+        loops.append(asyncio.get_running_loop())
+        return value
+
+    def handed_on(self: Any, value: Any) -> Any:
+        return say(value)
+
+    handed_on.is_remote = True  # type: ignore[attr-defined]  # as methods of handles have it
+    own, partly, marked = Echo(), Echo(), type("Marked", (Echo,), {"say": handed_on})()
+    own.say, partly.say = say, functools.partial(say)  # type: ignore[method-assign]
+    outcomes = await Roster([own, partly, marked]).ask(0, dict.fromkeys(range(3), Ask("say", (7,))), 5.0)
+    assert [outcome.value for outcome in outcomes.values()] == [7, 7, 7]
+    assert loops == [asyncio.get_running_loop()] * 3
 
 
 async def test_an_error_is_an_outcome() -> None:
