@@ -79,12 +79,12 @@ class Showing:
 
 
 def copied(args: Sequence[Any]) -> list[Any] | None:
-    """Return copies of what is shown, if it is nothing but plain vectors and small rows, as an update is.
+    """Return copies of what is shown, if it is nothing but plain vectors, small rows, and lists of those.
 
     Examples
     --------
-    >>> copied((np.ones(2),)), copied(((np.ones(2),),)) is None
-    ([array([1., 1.])], True)
+    >>> copied((np.ones(2), [np.zeros(1)])), copied(("text",)) is None
+    ([array([1., 1.]), [array([0.])]], True)
     """
     own: list[Any] = []
     for value in args:
@@ -94,6 +94,8 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
             own.append(isolated(value))
         elif isinstance(value, RowRef) and value.nbytes <= COPIED:
             own.append(isolated(value.open()))
+        elif type(value) in (list, tuple) and (parts := copied(value)) is not None:
+            own.append(type(value)(parts))
         else:
             return None
     return own
