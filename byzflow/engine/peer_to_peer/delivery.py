@@ -62,15 +62,18 @@ class Delivery:
         found: dict[Instruction, list[Outcome]] = {}
         todo = list(tasks)
         while todo:
-            queues = {task: (task.node, calls_of(task)) for task in todo}
-            calls = {task: queue for task, queue in queues.items() if queue[1]}
+            queues = ((task, (task.node, calls_of(task))) for task in todo)
+            calls = {task: queue for task, queue in queues if queue[1]}
             outcomes = await self._peers.call(calls, self._deadline)
             for task, (node, queue) in calls.items():
-                if unreached(outcomes[task]) is None:
+                if self._memory.knows(node) and unreached(outcomes[task]) is None:
                     acts = [call for call in queue if call.method in CHANGING]
                     self._memory.done(node, acts, shown_to(task))
             found |= outcomes
-            lost = {task for task in calls if any(isinstance(o.error, NodeLostError) for o in outcomes[task])}
+            failed = [task for task in calls if any(o.error is not None for o in outcomes[task])]
+            lost = {
+                task for task in failed if any(isinstance(o.error, NodeLostError) for o in outcomes[task])
+            }
             waiting = {
                 task for task in lost if any(isinstance(o.error, VectorLostError) for o in outcomes[task])
             }

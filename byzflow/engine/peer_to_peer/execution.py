@@ -1,9 +1,9 @@
-"""One round carried out: instructions become calls, wave by wave, and what came back becomes events."""
+"""One round carried out: instructions become calls, wave by wave, and what came back is judged."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -16,16 +16,7 @@ from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.letters import AGGREGATE as AGGREGATING
 from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came, Kept, measured
 from byzflow.engine.peer_to_peer.memory import PeerMemory
-from byzflow.engine.peer_to_peer.messages import (
-    Aggregate,
-    Aggregated,
-    Event,
-    Forge,
-    Forged,
-    HalfStep,
-    HalfStepTaken,
-    Instruction,
-)
+from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
 from byzflow.engine.peer_to_peer.peers import AGGREGATE, Peers
 from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.report import PeerReport
@@ -36,6 +27,7 @@ from byzflow.engine.rounds.forms import Digest, digest_of, norm_of
 
 __all__ = ("Execution",)
 
+_DONE = Came()
 _WAVES = {HalfStep: HALF_STEP, Aggregate: AGGREGATING, Forge: ATTACK}  # the last one there names the wave
 
 
@@ -81,8 +73,8 @@ class Execution:
         self._seconds: dict[str, float] = {}
         self._mixed: dict[int, Any] = {}
 
-    async def wave(self, tasks: Sequence[Instruction]) -> list[Event]:
-        """Carry out instructions side by side; return what came of them, in their order."""
+    async def wave(self, tasks: Sequence[Instruction]) -> dict[Instruction, Answered]:
+        """Carry out instructions side by side; return what came of each."""
         kinds = {type(task) for task in tasks}
         phase = next(name for kind, name in reversed(_WAVES.items()) if kind in kinds)
         begin = time.perf_counter()
@@ -95,9 +87,7 @@ class Execution:
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
         await self._fetch_odd(outcomes)
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - begin
-        taken = [self._taken(task, outcomes[task][0]) for task in tasks if not isinstance(task, Aggregate)]
-        came = iter(measured(taken))
-        return [self._event(task, outcomes.get(task, []), came) for task in tasks]
+        return self._vectors(tasks, outcomes) | self._mixes(tasks, outcomes)
 
     async def report(self) -> PeerReport:
         """Close the round."""
@@ -177,38 +167,43 @@ class Execution:
             else:
                 letters.undelivered(*edge, came.error)
 
-    def _event(self, task: Instruction, outcomes: Sequence[Outcome], came: Iterator[Answered]) -> Event:
-        """Return what came of a task: its outcomes, or, if it is for a vector, the next that `came`."""
-        match task:
-            case HalfStep(node):
-                return HalfStepTaken(node, next(came))
-            case Forge(node, receiver):
-                return Forged(node, next(came), receiver)
-            case Aggregate(node):
-                self._requests.learn(node, outcomes)
-                return Aggregated(node, self._finished(node, outcomes))
+    def _vectors(
+        self, tasks: Iterable[Instruction], outcomes: Mapping[Instruction, Sequence[Outcome]]
+    ) -> dict[Instruction, Answered]:
+        """Return what came of what is for a vector."""
+        came = {
+            task: self._taken(task, outcomes[task][0]) for task in tasks if not isinstance(task, Aggregate)
+        }
+        return dict(zip(came, measured(list(came.values())), strict=True))
 
     def _taken(self, task: HalfStep | Forge, outcome: Outcome) -> Outcome | Kept:
         if self._requests.holding is None or self._is_odd(task, outcome.value):  # too large to be fetched
             return self.peers.taken(task.node, outcome)
         return Kept(outcome.value, outcome.error, outcome.said)
 
-    def _finished(self, node: int, outcomes: Sequence[Outcome]) -> Outcome | Came:
-        """Return how aggregating went; what the node then tells of its parameters is for the report only."""
-        told = bool(outcomes) and self._requests.tells(node)
-        steps = outcomes[:-1] if told else outcomes
-        failed = next((outcome for outcome in steps if outcome.error is not None), None)
-        if failed and isinstance(failed.error, AttributeError) and failed.error.name == AGGREGATE:
-            self.peers.unlearn(node, AGGREGATE)
-            return Came()
-        row = self._digest(outcomes[-1]).row if told and failed is None else None
-        if row is not None:
-            self._mixed[node] = row
-        return failed or Came()
-
-    def _digest(self, outcome: Outcome) -> Digest:
-        is_digest = self._requests.holding is not None and outcome.error is None
-        return outcome.value if is_digest else digest_of(outcome.value)
+    def _mixes(
+        self, tasks: Iterable[Instruction], outcomes: Mapping[Instruction, Sequence[Outcome]]
+    ) -> dict[Instruction, Answered]:
+        """Return how aggregating went; what nodes then tell of their parameters is for the report only."""
+        ended: dict[Instruction, Answered] = {}
+        told: dict[int, Answered] = {}
+        for task in tasks:
+            if not isinstance(task, Aggregate):
+                continue
+            queue = outcomes.get(task, ())
+            self._requests.learn(task.node, queue)
+            steps = queue[:-1] if (tells := queue and self._requests.tells(task.node)) else queue
+            failed = next((out for out in steps if out.error is not None), None)
+            ended[task] = failed or _DONE
+            if failed and isinstance(failed.error, AttributeError) and failed.error.name == AGGREGATE:
+                self.peers.unlearn(task.node, AGGREGATE)
+                ended[task] = _DONE
+            elif tells and failed is None:
+                out = queue[-1]
+                told[task.node] = out if self._requests.holding is None else Kept(out.value, out.error)
+        rows = zip(told, map(_row, measured(list(told.values()))), strict=True)
+        self._mixed |= {node: row for node, row in rows if row is not None}
+        return ended
 
     async def _spread(self, vectors: Iterable[Any]) -> float | None:
         """Consensus distance, or None where there is nothing to compare or no one form."""
@@ -223,6 +218,14 @@ class Execution:
         came = sum(size for (i, _), size in self.round.letters.sizes.items() if not self.peers.is_here(i))
         told = sum(int(theta.nbytes) for i, theta in self._mixed.items() if not self.peers.is_here(i))
         return came + self._requests.bytes_sent + told
+
+
+def _row(came: Answered) -> Any:
+    """Return the vector that came, or what stands for it; None if it is none."""
+    if came.error is not None:
+        return None
+    digest: Digest = came.value if isinstance(came, Kept) else digest_of(came.value)
+    return digest.row
 
 
 def _digest(vector: Any) -> Digest:

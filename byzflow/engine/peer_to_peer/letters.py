@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,6 @@ class Kept(Came):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Letter:
-    vector: Any
-    form: Signature
-    norm: float
-
-
 class Letters:
     """What was sent by whom to whom in one round.
 
@@ -68,8 +61,8 @@ class Letters:
     >>> letters = Letters(["a", "b", "c"])
     >>> for node, value in enumerate([np.zeros(2), np.ones(3), [1.0]]):
     ...     letters.post(node, Came(value), "half-step")
-    >>> letters.fit(1, 0), letters.fit(2, 0)
-    (False, False)
+    >>> letters.fit((1, 2), 0)
+    ()
     >>> for exclusion in letters.excluded:
     ...     print(exclusion)
     c (half-step, type: expected a real tensor or array, got list)
@@ -79,27 +72,23 @@ class Letters:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.first_error: BaseException | None = None
-        self._letters: dict[int, _Letter] = {}
-        self._private: dict[tuple[int, int], _Letter] = {}
+        self._letters: dict[int, Digest] = {}
+        self._private: dict[tuple[int, int], Digest] = {}
         self._excluded: dict[tuple[int, int, int], Exclusion] = {}
         self._refused: dict[tuple[int, Reason, str], list[int]] = {}
         self._forms: dict[int, Signature] = {}
 
     def post(self, sender: int, outcome: Answered, phase: str, receiver: int | None = None) -> None:
         """Take what `sender` answers, for one receiver or for all."""
-        letter = _letter(outcome.value) if isinstance(outcome, Kept) and outcome.error is None else None
+        letter = _measured(outcome) or self._judged(sender, outcome, phase, receiver)
         if letter is None:
-            verdict = judge({sender: outcome}, self.names, phase, held=isinstance(outcome, Kept))
-            if verdict.signature is None or sender not in verdict.vectors:
-                self._exclude(sender, receiver, verdict.excluded[sender], outcome.error)
-                return
-            letter = _Letter(verdict.vectors[sender], verdict.signature, verdict.norms[sender])
+            return
         if receiver is None:
             self._letters[sender] = letter
         else:
             self._private[sender, receiver] = letter
-        if phase == HALF_STEP:
-            self._forms[sender] = letter.form
+        if phase == HALF_STEP and letter.signature is not None:
+            self._forms[sender] = letter.signature
 
     def undelivered(self, sender: int, receiver: int, error: BaseException) -> None:
         """Record that what `sender` sent did not reach `receiver`."""
@@ -122,29 +111,22 @@ class Letters:
 
     def vector(self, sender: int) -> Any:
         """Return what `sender` sent to all; KeyError if nothing fit came."""
-        return self._letters[sender].vector
+        return self._letters[sender].row
 
     def vectors(self, senders: Sequence[int], receiver: int) -> list[Any]:
         """Return what each of `senders` sent to `receiver`; KeyError if nothing fit came."""
         if not self._private:
-            return [self._letters[sender].vector for sender in senders]
-        return [(self._private.get((j, receiver)) or self._letters[j]).vector for j in senders]
+            return [self._letters[sender].row for sender in senders]
+        return [(self._private.get((j, receiver)) or self._letters[j]).row for j in senders]
 
-    def fit(self, sender: int, receiver: int) -> bool:
-        """Whether `receiver` got something of its own vector's form; a misfit is recorded."""
-        letter = (self._private and self._private.get((sender, receiver))) or self._letters.get(sender)
-        if letter is None:
-            return False
-        own = self._letters[receiver].form
-        if letter.form is own or letter.form == own:
-            return True
-        digest = Digest(letter.form, letter.norm, letter.vector)
-        verdict = judge({sender: Came(digest)}, self.names, EXCHANGE, own, held=True)
-        if sender in verdict.vectors:
-            return True
-        misfit = verdict.excluded[sender]
-        self._refused.setdefault((sender, misfit.reason, misfit.detail), []).append(receiver)
-        return False
+    def fit(self, senders: tuple[int, ...], receiver: int) -> tuple[int, ...]:
+        """Return those of `senders` whose vector has the form of the receiver's own; misfits are recorded."""
+        own = self._letters[receiver].signature
+        sent = zip(senders, self._sent(senders, receiver), strict=True)
+        fit = [
+            j for j, letter in sent if letter and (letter.signature is own or self._fits(j, letter, receiver))
+        ]
+        return senders if len(fit) == len(senders) else tuple(fit)
 
     @property
     def forms(self) -> frozenset[Signature]:
@@ -177,9 +159,9 @@ class Letters:
     def sizes(self) -> dict[tuple[int, int | None], int]:
         """Bytes of what was sent, by sender and receiver (None: all)."""
         to_all: dict[tuple[int, int | None], int] = {
-            (sender, None): letter.form.nbytes for sender, letter in self._letters.items()
+            (sender, None): letter.nbytes for sender, letter in self._letters.items()
         }
-        return {**to_all, **{edge: letter.form.nbytes for edge, letter in self._private.items()}}
+        return {**to_all, **{edge: letter.nbytes for edge, letter in self._private.items()}}
 
     @property
     def norms(self) -> tuple[float | None, ...]:
@@ -197,6 +179,27 @@ class Letters:
         more = f" and {len(people) - 20} more" if len(people) > 20 else ""
         return f"Excluded: {'; '.join(map(str, people[:20])) or 'nobody'}{more}."
 
+    def _sent(self, senders: Iterable[int], receiver: int) -> Iterable[Digest | None]:
+        """What each of `senders` sent to `receiver`; None where nothing fit came."""
+        if not self._private:
+            return map(self._letters.get, senders)
+        return (self._private.get((j, receiver)) or self._letters.get(j) for j in senders)
+
+    def _fits(self, sender: int, letter: Digest, receiver: int) -> bool:
+        own = self._letters[receiver].signature
+        if letter.signature == own:
+            return True
+        misfit = judge({sender: Came(letter)}, self.names, EXCHANGE, own, held=True).excluded[sender]
+        self._refused.setdefault((sender, misfit.reason, misfit.detail), []).append(receiver)
+        return False
+
+    def _judged(self, sender: int, outcome: Answered, phase: str, receiver: int | None) -> Digest | None:
+        verdict = judge({sender: outcome}, self.names, phase, held=isinstance(outcome, Kept))
+        if sender in verdict.vectors:
+            return Digest(verdict.signature, verdict.norms[sender], verdict.vectors[sender])
+        self._exclude(sender, receiver, verdict.excluded[sender], outcome.error)
+        return None
+
     def _exclude(
         self, node: int, receiver: int | None, exclusion: Exclusion, error: BaseException | None
     ) -> None:
@@ -205,11 +208,13 @@ class Letters:
         self.first_error = self.first_error or error
 
 
-def _letter(known: Digest) -> _Letter | None:
-    """Return a vector that was measured, as nearly every one is, if it is one and finite."""
-    if known.signature is None or known.row is None or not math.isfinite(known.norm):
+def _measured(outcome: Answered) -> Digest | None:
+    """Return what is known of a vector that was measured, as of nearly every one, if it is one and finite."""
+    if not isinstance(outcome, Kept) or outcome.error is not None:
         return None
-    return _Letter(known.row, known.signature, known.norm)
+    known: Digest = outcome.value
+    is_fit = known.signature is not None and known.row is not None and math.isfinite(known.norm)
+    return known if is_fit else None
 
 
 def measured(came: Sequence[Answered]) -> list[Answered]:

@@ -119,7 +119,7 @@ class PeerMemory:
         if past is not None:
             past.calls.extend(calls)
             sizes = self._sizes.setdefault(self._number, {})
-            sizes.update({id(vector): int(vector.nbytes) for vector in vectors})
+            sizes.update({id(v): int(v.nbytes) for v in vectors if id(v) not in sizes})
 
     async def bring_back(
         self, indices: Collection[int], number: int, deadline: float | None, *, patient: bool = True

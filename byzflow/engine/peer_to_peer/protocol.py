@@ -1,4 +1,4 @@
-"""One peer-to-peer round without I/O: events go in, instructions come out.
+"""One peer-to-peer round without I/O: what came of instructions goes in, the next instructions come out.
 
 Every honest node takes its half step; the vectors go along the out-edges; Byzantine nodes answer last, with
 what they heard in this round, and may tell every receiver something else; a node aggregates as soon as the
@@ -8,30 +8,20 @@ business (``execution.py``); who is left out and whether the round may stand is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Came, Letters
-from byzflow.engine.peer_to_peer.messages import (
-    Aggregate,
-    Aggregated,
-    DeadlinePassed,
-    Event,
-    Forge,
-    Forged,
-    HalfStep,
-    HalfStepTaken,
-    Instruction,
-)
+from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Letters
+from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.rounds.answers import Answered, Exclusion
-from byzflow.exceptions import DeadlineError, ToleranceError
+from byzflow.exceptions import ToleranceError
 
 __all__ = ("PeerRound",)
 
 
 class PeerRound:
-    """One round as a state machine: ``start``, then ``handle`` every event until nothing is `pending`.
+    """One round as a state machine: ``start``, then ``handle`` what came until nothing is `pending`.
 
     Parameters
     ----------
@@ -50,14 +40,13 @@ class PeerRound:
     Examples
     --------
     >>> import numpy as np
+    >>> from byzflow.engine.peer_to_peer.letters import Came
     >>> peers = PeerRound(Topology.complete(3), n_honest=2)
     >>> peers.start()
     [HalfStep(node=0), HalfStep(node=1)]
-    >>> peers.handle(HalfStepTaken(0, Came(np.zeros(2))))
-    []
-    >>> peers.handle(HalfStepTaken(1, Came(np.ones(2))))
+    >>> peers.handle({HalfStep(0): Came(np.zeros(2)), HalfStep(1): Came(np.ones(2))})
     [Forge(node=2, receiver=None)]
-    >>> peers.handle(Forged(2, Came(np.full(2, np.nan))))
+    >>> peers.handle({Forge(2): Came(np.full(2, np.nan))})
     [Aggregate(node=0, senders=(1,)), Aggregate(node=1, senders=(0,))]
     >>> print(*peers.excluded)
     byzantine-0 (attack, non-finite: an entry is NaN or infinite)
@@ -76,15 +65,16 @@ class PeerRound:
         self.n_honest = n_honest
         self.number = number
         self.quorum = quorum
-        self.pending: dict[Instruction, None] = {}
+        self.pending: set[Instruction] = set()
         byzantine = range(topology.n - n_honest)
         self.letters = Letters(
             (*(f"honest-{i}" for i in range(n_honest)), *(f"byzantine-{i}" for i in byzantine))
         )
         self._equivocal = frozenset(equivocal)
-        self._missing = [len(topology.in_neighbors(i)) for i in range(n_honest)]
+        self._silent = set(range(topology.n))  # nobody knows yet what they send
+        self._owed: set[tuple[int, int]] = set()  # senders that answer once per receiver, and who waits
+        self._waiting: set[int] = set()
         self._half_steps_due = n_honest
-        self._aggregating: dict[int, Aggregate] = {}
         self._through: set[int] = set()
         self._refusals: list[Exclusion] = []
 
@@ -112,26 +102,22 @@ class PeerRound:
         """Begin: every honest node is asked for its half step."""
         return self._issue(HalfStep(i) for i in range(self.n_honest))
 
-    def handle(self, event: Event) -> list[Instruction]:
-        """Take one event and return what is to be done next; a late or second answer is ignored.
+    def handle(self, answers: Mapping[Instruction, Answered]) -> list[Instruction]:
+        """Take what came of instructions and return what is to be done next.
+
+        What comes late, or for the second time, is ignored.
 
         Raises
         ------
         ToleranceError
             If no honest half step is left, or fewer than the quorum.
         """
-        match event:
-            case HalfStepTaken(node, outcome):
-                return self._answered(HalfStep(node), outcome)
-            case Forged(node, outcome, receiver):
-                return self._answered(Forge(node, receiver), outcome)
-            case Aggregated(node, outcome):
-                task = self._aggregating.get(node)
-                return [] if task is None else self._answered(task, outcome)
-            case DeadlinePassed(asked):
-                late = tuple(self.pending) if asked is None else asked
-                out = Came(error=DeadlineError("no answer before the deadline"))
-                return [new for task in late for new in self._answered(task, out)]
+        due = self._half_steps_due
+        for task, outcome in answers.items():
+            if task in self.pending:
+                self._take(task, outcome)
+        are_all_in = due and not self._half_steps_due
+        return self._issue([*self._ready(), *(self._forgeries() if are_all_in else ())])
 
     def failure(self) -> ToleranceError | None:
         """Return why the finished round does not stand, or None."""
@@ -148,58 +134,52 @@ class PeerRound:
 
     def _issue(self, tasks: Iterable[Instruction]) -> list[Instruction]:
         new = list(tasks)
-        self.pending.update(dict.fromkeys(new))
+        self.pending.update(new)
         return new
 
-    def _answered(self, task: Instruction, outcome: Answered) -> list[Instruction]:
-        if task not in self.pending:
-            return []
-        del self.pending[task]
+    def _take(self, task: Instruction, outcome: Answered) -> None:
+        self.pending.remove(task)
         match task:
             case HalfStep(node):
                 self.letters.post(node, outcome, HALF_STEP)
-                return self._after_half_step(node)
+                self._half_steps_due -= 1
+                self._silent.discard(node)
+                if self.letters.has(node):
+                    is_alone = not self.topology.in_neighbors(node)
+                    (self._through if is_alone else self._waiting).add(node)
             case Forge(node, receiver):
                 self.letters.post(node, outcome, ATTACK, receiver)
-                return self._resolved(self._receivers(node) if receiver is None else [receiver])
+                if receiver is None:
+                    self._silent.discard(node)
+                else:
+                    self._owed.remove((node, receiver))
             case Aggregate(node):
                 self._close(node, outcome)
-                return []
 
-    def _after_half_step(self, node: int) -> list[Instruction]:
-        self._half_steps_due -= 1
-        ready = self._resolved(self._receivers(node), own=node)
-        if self._half_steps_due:
-            return ready
+    def _forgeries(self) -> list[Forge]:
+        """Return what Byzantine nodes are asked, now that all half steps are known that will be."""
         fit, needed = len(self.half_steps), max(1, self.quorum or 1)
         if fit < needed:
             raise self._too_few(fit, needed) from self.letters.first_error
-        return ready + self._issue(self._forgeries())
-
-    def _forgeries(self) -> Iterable[Forge]:
+        tasks: list[Forge] = []
         for node in range(self.n_honest, self.topology.n):
-            receivers = [i for i in self._receivers(node) if self.letters.has(i)]
-            if receivers and node in self._equivocal:
-                yield from (Forge(node, i) for i in receivers)
-            elif receivers:
-                yield Forge(node)
+            asking = [i for i in self.topology.out_neighbors(node) if i in self._waiting]
+            if node in self._equivocal:
+                self._silent.discard(node)
+                self._owed.update((node, i) for i in asking)
+                tasks += [Forge(node, i) for i in asking]
+            elif asking:
+                tasks.append(Forge(node))
+        return tasks
 
-    def _receivers(self, node: int) -> list[int]:
-        return [i for i in self.topology.out_neighbors(node) if i < self.n_honest]
-
-    def _resolved(self, receivers: list[int], own: int | None = None) -> list[Instruction]:
-        """Count one sender less to wait for; whoever has nobody left may go on, `own` (new) included."""
-        for i in receivers:
-            self._missing[i] -= 1
-        asked = receivers if own is None else sorted((own, *receivers))
-        ready = [i for i in asked if not self._missing[i] and self.letters.has(i)]
-        self._through.update(i for i in ready if not self.topology.in_neighbors(i))
-        mixing = [Aggregate(i, self._senders(i)) for i in ready if self.topology.in_neighbors(i)]
-        self._aggregating.update((task.node, task) for task in mixing)
-        return self._issue(mixing)
-
-    def _senders(self, receiver: int) -> tuple[int, ...]:
-        return tuple(j for j in self.topology.in_neighbors(receiver) if self.letters.fit(j, receiver))
+    def _ready(self) -> list[Aggregate]:
+        """Return the aggregations of those that have nobody left to wait for, ascending."""
+        senders = self.topology.in_neighbors
+        ready = sorted(i for i in self._waiting if self._silent.isdisjoint(senders(i)))
+        if self._owed:
+            ready = [i for i in ready if self._owed.isdisjoint((j, i) for j in senders(i))]
+        self._waiting.difference_update(ready)
+        return [Aggregate(i, self.letters.fit(senders(i), i)) for i in ready]
 
     def _close(self, node: int, outcome: Answered) -> None:
         if outcome.error is None:

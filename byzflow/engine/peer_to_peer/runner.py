@@ -233,7 +233,7 @@ class DecentralizedPeerToPeer:
         todo = round.start()
         try:
             while todo:
-                todo = [new for event in await run.wave(todo) for new in round.handle(event)]
+                todo = round.handle(await run.wave(todo))
         except ToleranceError as error:
             return error
         return round.failure()

@@ -115,7 +115,7 @@ def test_peers_refuse_what_the_server_refuses(draw):
     letters = Letters(["honest-0", "byzantine-0"])
     letters.post(0, GOOD[0], "half-step")
     letters.post(1, Outcome(draw(np.random.default_rng(0))), "attack")
-    assert not letters.fit(1, 0)
+    assert letters.fit((1,), 0) == ()
     assert [exclusion.node for exclusion in letters.excluded] == ["byzantine-0"]
 
 
