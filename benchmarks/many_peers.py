@@ -1,11 +1,13 @@
 """Time peer-to-peer rounds of a thousand nodes on two worker processes against the same arithmetic alone.
 
-    python -m benchmarks.many_peers [--nodes 1000] [--d 1000] [--neighbors 8] [--rounds 9] [--json FILE]
+    python -m benchmarks.many_peers [--nodes 1000] [--d 1000] [--neighbors 8] [--node quadratic|softmax]
+                                    [--rounds 9] [--json FILE]
 
-Every node takes a half step on a quadratic of its own and replaces its vector by the median of its own and
-those of its neighbours on a ring. "arithmetic" is a loop over the same nodes in one thread of this process,
-which show each other the very same tensors. Rounds of both are timed in turns and the medians compared. The
-calls to hosts are counted per round: they must not grow with the number of nodes.
+Every node takes a half step, on a quadratic of its own or on softmax regression (see `many_nodes`), and
+replaces its vector by the median of its own and those of its neighbours on a ring. "arithmetic" is a loop
+over the same nodes in one thread of this process, which show each other the very same tensors. Rounds of
+both are timed in turns and the medians compared. The calls to hosts are counted per round: they must not
+grow with the number of nodes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 import dask
 import torch
 
-from benchmarks.many_nodes import WORKERS, counted, parser_of, show
+from benchmarks.many_nodes import NODES, WORKERS, counted, parser_of, show
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.node.actors import HonestNodeActor, Recipe
@@ -30,24 +32,24 @@ LR = 0.1
 
 
 class Peer:
-    """Descends |w - target|² / 2 and mixes by the median."""
+    """Takes half steps along the gradients of a node of `many_nodes`, and mixes by the median."""
 
-    def __init__(self, seed: int, d: int) -> None:
-        self.target = torch.randn(d, generator=torch.Generator().manual_seed(seed))
-        self.w = torch.zeros(d)
+    def __init__(self, kind: str, seed: int, d: int) -> None:
+        self.node = NODES[kind](seed, d)
         self.rule = CoordinateWiseMedian()
 
     def p2p_half_step(self, lr: float) -> torch.Tensor:
-        self.w = self.w - lr * (self.w - self.target)
-        return self.w
+        gradient = self.node.honest_gradient_for_next_batch()
+        self.node.w = self.node.w.detach() - lr * gradient
+        return self.node.w
 
     def p2p_aggregate_and_set(
         self, self_theta_half: torch.Tensor, neighbor_vectors: Sequence[torch.Tensor]
     ) -> None:
-        self.w = self.rule.aggregate([self_theta_half, *neighbor_vectors])
+        self.node.w = self.rule.aggregate([self_theta_half, *neighbor_vectors])
 
     def get_param_vector(self) -> torch.Tensor:
-        return self.w
+        return self.node.w
 
 
 def bare_round(peers: Sequence[Peer], topology: Topology) -> None:
@@ -57,14 +59,14 @@ def bare_round(peers: Sequence[Peer], topology: Topology) -> None:
         peer.p2p_aggregate_and_set(halves[i], [halves[j] for j in topology.in_neighbors(i)])
 
 
-async def contest(nodes: int, d: int, neighbors: int, rounds: int) -> dict[str, Any]:
+async def contest(kind: str, nodes: int, d: int, neighbors: int, rounds: int) -> dict[str, Any]:
     """Return the median round times [seconds], and how many calls to hosts a round takes."""
     runtime = await Runtime.acquire("process")
     topology = Topology.ring(nodes, neighbors // 2)
     handles = await HonestNodeActor.spawn_many(
-        [Recipe(Peer, (i, d)) for i in range(nodes)], backend="process"
+        [Recipe(Peer, (kind, i, d)) for i in range(nodes)], backend="process"
     )
-    bare = [Peer(i, d) for i in range(nodes)]
+    bare = [Peer(kind, i, d) for i in range(nodes)]
     times: dict[str, list[float]] = {"arithmetic": [], "byzflow": []}
     async with PeerToPeer(handles, [], topology, lr=LR) as run:
         await run.round()
@@ -78,11 +80,12 @@ async def contest(nodes: int, d: int, neighbors: int, rounds: int) -> dict[str, 
                 bare_round(bare, topology)
                 times["arithmetic"].append(time.perf_counter() - start)
         for handle, peer in zip(handles[:: nodes // 10], bare[:: nodes // 10], strict=True):
-            assert torch.equal(await handle.get_param_vector(), peer.w)
+            assert torch.equal(await handle.get_param_vector(), peer.get_param_vector())
         phases = {k: median(r.seconds[k] for r in run.history[1:]) for k in run.history[0].seconds}
     await runtime.release()
     seconds = {key: median(values) for key, values in times.items()}
     return {
+        "node": kind,
         "nodes": nodes,
         "d": d,
         "neighbors": neighbors,
@@ -97,12 +100,16 @@ def main() -> None:
     """Parse the command line, measure, print, write."""
     parser = parser_of(__doc__)
     parser.add_argument("--neighbors", type=int, default=8)
+    parser.add_argument("--node", choices=tuple(NODES), nargs="+", default=["quadratic", "softmax"])
     options = parser.parse_args()
+    rows = []
     with dask.config.set({"byzflow.cluster.workers": WORKERS}):
-        row = asyncio.run(contest(options.nodes, options.d, options.neighbors, options.rounds))
-    show(f"{options.nodes} peers, {options.neighbors} neighbours each", row)
+        for kind in options.node:
+            case = contest(kind, options.nodes, options.d, options.neighbors, options.rounds)
+            rows.append(asyncio.run(case))
+            show(f"{options.nodes} peers ({kind}), {options.neighbors} neighbours each", rows[-1])
     if options.json:
-        options.json.write_text(json.dumps(row, indent=1))
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
