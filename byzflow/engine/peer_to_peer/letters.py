@@ -158,10 +158,11 @@ class Letters:
     @property
     def sizes(self) -> dict[tuple[int, int | None], int]:
         """Bytes of what was sent, by sender and receiver (None: all)."""
-        to_all: dict[tuple[int, int | None], int] = {
-            (sender, None): letter.nbytes for sender, letter in self._letters.items()
-        }
-        return {**to_all, **{edge: letter.nbytes for edge, letter in self._private.items()}}
+        letters = [
+            *self._private.items(),
+            *(((sender, None), letter) for sender, letter in self._letters.items()),
+        ]
+        return {way: letter.signature.nbytes for way, letter in letters if letter.signature is not None}
 
     @property
     def norms(self) -> tuple[float | None, ...]:

@@ -76,11 +76,6 @@ class Digest:
     row: Any = None
     kind: str = ""
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the vector [bytes]; 0 if it is none."""
-        return 0 if self.signature is None else self.signature.nbytes
-
     def __reduce__(self) -> tuple[Any, ...]:
         return Digest, (self.signature, self.norm, self.row, self.kind)
 
