@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from byzflow.engine.actor.stack import Stack
+from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, blocks
+from byzflow.kernels.intake import as_rows
+from byzflow.kernels.rows import Rows, Window
 
 __all__ = ("COLUMNS", "block_spreads", "consensus_distance", "total_spread")
 
-COLUMNS = 1 << 13  # a block of ten float64 rows fits the cache
+COLUMNS = 1 << 13  # what is added up apart, so that parts of vectors may be looked at in different places
 
 
 def consensus_distance(vectors: Iterable[Any]) -> float:
@@ -30,13 +32,15 @@ def consensus_distance(vectors: Iterable[Any]) -> float:
     2.0
     """
     rows = list(vectors)
+    if not rows:
+        return 0.0
     shapes = {tuple(np.shape(row)) for row in rows}
     if len(shapes) > 1:
         raise ValueError(
             f"consensus_distance needs vectors of one shape; got {sorted(shapes)}. "
             "Pass the same parameters of each."
         )
-    d = int(np.prod(shapes.pop())) if rows else 0
+    d = int(np.prod(shapes.pop()))
     return total_spread(block_spreads(rows, Span(0, d)), len(rows))
 
 
@@ -52,12 +56,9 @@ def block_spreads(vectors: Sequence[Any], span: Span) -> list[float]:
     """
     rows, parts = _rows(vectors), []
     for lo, hi in blocks(span, COLUMNS):
-        first = rows[0][lo:hi].astype(np.float64)
-        # Digits are lost around a far origin, not around a row; the mean's part goes off at the end.
-        is_matrix = isinstance(rows, np.ndarray)
-        D = (rows[1:, lo:hi] if is_matrix else np.stack([row[lo:hi] for row in rows[1:]] or [first])) - first
-        s = D.sum(axis=0)
-        parts.append(float(np.einsum("ij,ij->", D, D)) - float(np.einsum("j,j->", s, s)) / len(rows))
+        seen = rows.window(Span(lo, hi))
+        window = Window.of(seen) if isinstance(seen, np.ndarray) else seen
+        parts.append(native.spread(window.addresses, window.start, hi - lo, np.empty(0, window.dtype)))
     return parts
 
 
@@ -75,12 +76,12 @@ def total_spread(parts: Iterable[float], h: int) -> float:
     return total / max(h, 1) if not total < 0.0 else 0.0  # NaN stays NaN
 
 
-def _rows(vectors: Sequence[Any]) -> Any:
-    """Return vectors as rows of one matrix if they are short and several, else one by one."""
-    stack = Stack.tried(vectors) if len(vectors) > 1 else None
-    if stack is None:
-        return [_host(vector) for vector in vectors]
-    return _host(stack.matrix).reshape(len(vectors), -1)
+def _rows(vectors: Sequence[Any]) -> Rows:
+    """Return vectors as rows in host memory, in the dtype that they share, or else in float64."""
+    if len({(type(vector), getattr(vector, "dtype", None)) for vector in vectors}) > 1:
+        return as_rows([_host(vector).astype(np.float64) for vector in vectors])
+    rows = as_rows(vectors)
+    return rows if rows.host else as_rows([_host(vector) for vector in vectors])
 
 
 def _host(vector: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ from byzflow.kernels.native.gram import accept_gram, centred_gram, small_gram
 from byzflow.kernels.native.normal import shuffled, write_normals, ziggurat
 from byzflow.kernels.native.products import set_zero_apart, write_products
 from byzflow.kernels.native.ranked import ranked_means
+from byzflow.kernels.native.spread import spread
 
 __all__ = (
     "TILE",
@@ -28,6 +29,7 @@ __all__ = (
     "set_zero_apart",
     "shuffled",
     "small_gram",
+    "spread",
     "squared_norms",
     "squared_norms_at",
     "write_normals",
