@@ -8,7 +8,8 @@ from typing import Any
 
 from byzflow.engine.rounds.arena import Arena, RowRef
 from byzflow.engine.rounds.forms import digest_of
-from byzflow.engine.rounds.sites import forget, shareable
+from byzflow.engine.rounds.panes import forget
+from byzflow.engine.rounds.sites import shareable
 
 __all__ = ("Gallery",)
 

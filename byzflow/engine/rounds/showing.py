@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
-import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-import numpy as np
 import torch
 
 from byzflow.engine.actor.calls import is_awaitable
-from byzflow.engine.actor.shared import TOKEN
 from byzflow.engine.actor.stack import Stack
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.isolation import is_bare, isolated
-from byzflow.engine.rounds.sites import mapping, vectors_in
+from byzflow.engine.rounds.panes import Pane
 
 __all__ = ("Showing", "copied", "resolved", "rewritten", "show")
 
-COPIED = 1 << 20  # [bytes] up to which a copy costs less than a mapping of its own
+COPIED = 1 << 20  # [bytes] up to which a copy costs less than a private mapping
 
 
 class Showing:
@@ -31,6 +27,7 @@ class Showing:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from byzflow.engine.rounds.arena import Arena
     >>> from byzflow.engine.rounds.forms import Signature
     >>> arena = Arena(1, Signature("numpy", "float32", (3,)))
@@ -44,7 +41,7 @@ class Showing:
     """
 
     def __init__(self) -> None:
-        self._memories: list[mmap.mmap] = []
+        self._panes: list[Pane] = []
         self._lent: list[tuple[Stack, bytearray]] = []
 
     def resolve(self, value: Any) -> Any:
@@ -58,24 +55,19 @@ class Showing:
             return copy.rows()
         if value.nbytes <= COPIED:
             return isolated(value.open())
-        start = value.row * value.nbytes + TOKEN
-        page = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        pages = mapping(value.site, mmap.ACCESS_COPY, page, start + value.nbytes - page)
-        self._memories.append(pages)
-        flat = vectors_in(pages, value.site, value.site.signature.length, start - page)
-        return flat.reshape(value.shape)
+        pane = next((p for p in self._panes if p.site == value.site and value.row not in p), None)
+        if pane is None:
+            pane = Pane.lent(value.site)
+            self._panes.append(pane)
+        return pane.open(value.row)
 
     def close(self) -> None:
         """Let go of the vectors; those that somebody still holds become copies."""
         while self._lent:
             stack, copy = self._lent.pop()
             stack.take_back(copy)
-        while self._memories:
-            alive = weakref.ref(self._memories.pop())
-            memory = alive()
-            if memory is not None:
-                pages = np.frombuffer(memory, dtype=np.uint8)[:: mmap.PAGESIZE]
-                pages[:] = pages.copy()
+        while self._panes:
+            self._panes.pop().give_back()
 
 
 def copied(args: Sequence[Any]) -> list[Any] | None:
@@ -83,8 +75,8 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
 
     Examples
     --------
-    >>> copied((np.ones(2), [np.zeros(1)])), copied(("text",)) is None
-    ([array([1., 1.]), [array([0.])]], True)
+    >>> copied((torch.ones(2), [torch.zeros(1)])), copied(("text",)) is None
+    ([tensor([1., 1.]), [tensor([0.])]], True)
     """
     own: list[Any] = []
     for value in args:
@@ -106,7 +98,7 @@ def show(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
     Examples
     --------
-    >>> given = np.ones(2)
+    >>> given = torch.ones(2)
     >>> show(lambda vector: vector is given, (given,), {})
     False
     """

@@ -16,7 +16,7 @@ from byzflow.engine.actor.shared import TOKEN, Spot, opened
 from byzflow.engine.actor.stack import SMALL
 from byzflow.engine.rounds.forms import Signature
 
-__all__ = ("Site", "forget", "mapped", "mapping", "reachable", "rows_in", "shareable", "stay", "vectors_in")
+__all__ = ("Site", "mapped", "mapping", "reachable", "rows_in", "shareable", "stay", "unmap", "vectors_in")
 
 LARGE = 2_000_000  # entries of all vectors from which those stay where they are made
 TIMES = 16  # so many more if they are short: the reply of a host then has them as one stack, left in a tray
@@ -76,8 +76,8 @@ def reachable(sites: Iterable[Site]) -> bool:
     return True
 
 
-def forget(sites: Iterable[Site]) -> None:
-    """Unmap arenas that are not used any more."""
+def unmap(sites: Iterable[Site]) -> None:
+    """Let go of what this process has mapped of arenas, but for what somebody holds."""
     with _Maps.lock:
         for site in sites:
             for access in (mmap.ACCESS_COPY, mmap.ACCESS_WRITE):
@@ -118,7 +118,7 @@ def rows_in(memory: mmap.mmap, site: Site) -> Any:
     )
 
 
-def vectors_in(memory: mmap.mmap, site: Site, count: int, offset: int) -> Any:
+def vectors_in(memory: Any, site: Site, count: int, offset: int) -> Any:
     """Return entries of an arena that start at an offset into a mapping."""
     if site.signature.library == "torch":
         dtype = getattr(torch, site.signature.dtype)

@@ -18,8 +18,9 @@ from byzflow.engine.actor.neighbour import Neighbour, call_neighbours
 from byzflow.engine.config import seconds
 from byzflow.engine.rounds.arena import Arena, RowRef
 from byzflow.engine.rounds.forms import Signature, norm_of
+from byzflow.engine.rounds.panes import forget
 from byzflow.engine.rounds.repeat import sent
-from byzflow.engine.rounds.sites import Site, forget, reachable
+from byzflow.engine.rounds.sites import Site, reachable
 from byzflow.exceptions import DeadlineError, NodeLostError
 from byzflow.operators.together import together
 

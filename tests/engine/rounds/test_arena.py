@@ -21,9 +21,10 @@ from byzflow.engine.actor.shared import Spot, opened
 from byzflow.engine.rounds.arena import Arena, RowRef
 from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.holding import hold
+from byzflow.engine.rounds.panes import forget
 from byzflow.engine.rounds.resident import Resident
 from byzflow.engine.rounds.showing import Showing, resolved
-from byzflow.engine.rounds.sites import forget, reachable
+from byzflow.engine.rounds.sites import reachable
 
 FORMS = [
     Signature("torch", "float32", (2, 3)),
