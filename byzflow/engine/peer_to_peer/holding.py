@@ -62,8 +62,9 @@ class Holding:
         """
         self._staff.deadline = deadline
         self._board.release(oldest)
-        rows = len(self._peers) + (len(self._two_faced) + 1) * self._peers.n_honest
-        return self.form is not None and await self._board.open(number, self.form, rows)
+        n_honest = self._peers.n_honest
+        rows = len(self._peers) + len(self._two_faced) * n_honest
+        return self.form is not None and await self._board.open(number, self.form, rows, drafts=n_honest)
 
     def place(self, sender: int, receiver: int | None = None) -> RowRef:
         """Return the row for what a node sends, to one receiver or to all."""
@@ -74,7 +75,7 @@ class Holding:
 
     def mixed(self, node: int) -> RowRef:
         """Return the row for what an honest node holds at the end of the round."""
-        return self._board.place(len(self._peers) + len(self._two_faced) * self._peers.n_honest + node)
+        return self._board.draft(node)
 
     async def spread(self, rows: Sequence[Any]) -> float | None:
         """Return the consensus distance of vectors, measured on the hosts if all of them are there.

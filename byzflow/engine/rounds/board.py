@@ -25,6 +25,7 @@ __all__ = ("Board",)
 class Board:
     """One sheet of rows for each round, in memory of this process that the nodes' hosts map.
 
+    Another one is for drafts, which nobody asks for after the round: memory is slow when it is first used.
     A host of another machine has a mirror of it, and fetches what it lacks from other hosts. Hosts come and
     go; what is on the board stays, until `release` says that nobody will ask for it again.
 
@@ -55,10 +56,21 @@ class Board:
         self._reaches: dict[HostRef, bool] = {}
         self._asking = asyncio.Lock()
         self._current: Arena | None = None
+        self._draft: Arena | None = None
         self._mirrors = Mirrors(staff)
 
-    async def open(self, round: int, form: Signature, rows: int) -> bool:
-        """Have a sheet for a round; False if the vectors are small, or cannot stay for other reasons."""
+    async def open(self, round: int, form: Signature, rows: int, drafts: int = 0) -> bool:
+        """Have a sheet for a round; False if the vectors are small, or cannot stay for other reasons.
+
+        Parameters
+        ----------
+        round : int
+            Number of the round.
+        form : Signature
+            What the vectors look like.
+        rows, drafts : int
+            Rows that stay until they are released, and those that are free again in the next round.
+        """
         if not stay(len(self._roster.nodes), form):
             return False
         known = self._sheets.get(round)
@@ -67,6 +79,8 @@ class Board:
                 self._drop([known])
             known = self._sheets[round] = self._blank(form, rows)
         self._current = known
+        if drafts:
+            self._clear(form, drafts)
         await self._forget()
         return await self._reached()
 
@@ -75,6 +89,11 @@ class Board:
         assert self._current is not None
         return RowRef(self._current.site, row)
 
+    def draft(self, row: int) -> RowRef:
+        """Return a row that is free again in the next round."""
+        assert self._draft is not None
+        return RowRef(self._draft.site, row)
+
     def release(self, oldest: int) -> None:
         """Take back the sheets of rounds before `oldest`; not the last one, which late nodes may read."""
         for round in [round for round in self._sheets if round < oldest - 1]:
@@ -82,8 +101,9 @@ class Board:
 
     async def close(self) -> None:
         """Let go of the memory, here and on the hosts."""
-        self._drop([*self._sheets.values(), *self._spare])
-        self._sheets, self._spare, self._current = {}, [], None
+        drafts = [] if self._draft is None else [self._draft]
+        self._drop([*self._sheets.values(), *self._spare, *drafts])
+        self._sheets, self._spare, self._current, self._draft = {}, [], None, None
         await self._forget()
         await self._staff.close()
 
@@ -96,6 +116,15 @@ class Board:
         self._spare.remove(fitting)
         self._mirrors.blank(fitting.site)
         return fitting
+
+    def _clear(self, form: Signature, rows: int) -> None:
+        """Have the rows for drafts, with nothing on them."""
+        if self._draft is not None and _fits(self._draft, form, rows):
+            self._mirrors.blank(self._draft.site)
+            return
+        if self._draft is not None:
+            self._drop([self._draft])
+        self._draft = Arena(rows, form)
 
     def _drop(self, arenas: list[Arena]) -> None:
         self._dropped += [arena.site for arena in arenas]

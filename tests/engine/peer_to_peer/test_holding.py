@@ -12,6 +12,10 @@ from dask.sizeof import sizeof
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds.board import Board
+from byzflow.engine.rounds.calls import Roster
+from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.staff import Staff
 from tests.engine.peer_to_peer.held import (
     GOALS,
     LIARS,
@@ -123,3 +127,16 @@ def _target(descriptor: Path) -> str:
         return str(descriptor.readlink())
     except FileNotFoundError:  # the listing's own
         return ""
+
+
+async def test_drafts_lie_in_the_same_memory_in_every_round_and_other_rows_do_not():
+    form = Signature("torch", "float32", (2_000_000,))
+    board = Board(Roster([object()]), Staff())
+    places, drafts = set(), set()
+    for number in range(3):
+        assert await board.open(number, form, rows=1, drafts=1)
+        places.add(board.place(0))
+        drafts.add(board.draft(0))
+    assert (len(places), len(drafts)) == (3, 1)
+    assert not places & drafts
+    await board.close()
