@@ -16,7 +16,7 @@ from byzflow.engine.rounds.panes import Pane
 
 __all__ = ("Showing", "copied", "resolved", "rewritten", "show")
 
-COPIED = 1 << 20  # [bytes] up to which a copy costs less than a private mapping
+COPIED = 1 << 17  # [bytes] up to which a copy costs less than a pane; malloc takes fresh pages for more
 
 
 class Showing:
