@@ -41,8 +41,9 @@ UNGUARDED = (
 )
 
 # Dask has its workers give freed memory back at once. Then each temporary of some megabytes is made of fresh
-# pages, which takes three times as long as the arithmetic on it. [bytes]
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": 1 << 26, "MALLOC_TRIM_THRESHOLD_": 1 << 28}
+# pages, which takes three times as long as the arithmetic on it. So does any of more than 64 MB in a thread
+# that has an arena of its own. [bytes]
+MALLOC = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": 1 << 28, "MALLOC_TRIM_THRESHOLD_": 1 << 29}
 
 
 _ENDED = (Status.closed, Status.failed)
