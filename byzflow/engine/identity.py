@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 __all__ = ("described", "differences")
 
 HINTS = ("chunk_size", "mixing")  # change no result, or are told in every round
@@ -16,12 +18,16 @@ MOST = 3  # differences that are told
 def described(value: Any) -> str:
     """Return the class of a rule, and its options as far as they are plain values or rules.
 
+    A number of NumPy's is the same option as Python's.
+
     Examples
     --------
     >>> from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
-    >>> described(CoordinateWiseTrimmedMean(f=2)), described(None)
+    >>> described(CoordinateWiseTrimmedMean(f=np.int64(2))), described(None)
     ('CoordinateWiseTrimmedMean(f=2)', 'None')
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if type(value) in PLAIN:
         return repr(value)
     if isinstance(value, list | tuple):

@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from distributed import LocalCluster
@@ -235,13 +236,20 @@ def seeded(nodes: list[Any], store: Any, seed: int, rule: Any, pre: Any) -> Para
     return ParameterServer(nodes, [], rule, pre, seed=seed, checkpoint=store)
 
 
-async def test_a_run_with_another_seed_or_rule_is_refused(tmp_path: Path) -> None:
-    store, rule = Checkpoint(tmp_path / "run.safetensors", every=1), CoordinateWiseTrimmedMean(f=1)
-    async with seeded([Learner(i) for i in range(N)], store, 1, rule, NearestNeighborMixing(f=1)) as run:
+@pytest.mark.parametrize("number", [int, np.int64])
+async def test_a_run_with_another_seed_or_rule_is_refused(number: Any, tmp_path: Path) -> None:
+    store, one = Checkpoint(tmp_path / "run.safetensors", every=1), number(1)
+    rule = CoordinateWiseTrimmedMean(f=one)
+    async with seeded([Learner(i) for i in range(N)], store, one, rule, NearestNeighborMixing(f=1)) as run:
         await run.round()
     refused = [
-        (2, rule, NearestNeighborMixing(f=1), "its seed was 1, this one has 2"),
-        (1, CoordinateWiseTrimmedMean(f=2), NearestNeighborMixing(f=1), r"its aggregator was .*f=1.*f=2"),
+        (number(2), rule, NearestNeighborMixing(f=1), "its seed was 1, this one has 2"),
+        (
+            1,
+            CoordinateWiseTrimmedMean(f=number(2)),
+            NearestNeighborMixing(f=1),
+            r"its aggregator was .*f=1.*f=2",
+        ),
         (1, CoordinateWiseMedian(), NearestNeighborMixing(f=1), "this one has CoordinateWiseMedian"),
         (1, rule, None, "its pre_aggregator was .*, this one has None"),
     ]
