@@ -53,17 +53,18 @@ class P2PHonestMixin:
         """Write all parameters from a vector of shape ``(d,)``."""
         first = next(self.model.parameters())
         flat = torch.as_tensor(vec).to(device=first.device, dtype=first.dtype)
+        d = sum(parameter.numel() for parameter in self.model.parameters())
+        if flat.shape != (d,):
+            raise ValueError(
+                f"set_param_vector needs a vector of shape ({d},); got {tuple(flat.shape)}. "
+                "Pass what get_param_vector of the same model returns."
+            )
         with torch.no_grad():
             start = 0
             for parameter in self.model.parameters():
                 stop = start + parameter.numel()
                 parameter.copy_(flat[start:stop].view_as(parameter))
                 start = stop
-        if start != flat.numel():
-            raise ValueError(
-                f"set_param_vector needs a vector of shape ({start},); got {tuple(flat.shape)}. "
-                "Pass what get_param_vector of the same model returns."
-            )
 
     def p2p_half_step(self, lr: float) -> torch.Tensor:
         """Take one SGD step on the next batch and return the parameters, shape ``(d,)``."""

@@ -349,3 +349,12 @@ def test_what_is_no_attack_is_refused() -> None:
     for wrong in (SignFlip, CoordinateWiseMedian()):
         with pytest.raises(TypeError, match="attack must be an object with apply"):
             TorchByzantineNode(wrong, net, DATA)
+
+
+@pytest.mark.parametrize("d", [3, 27])
+def test_parameters_of_another_model_change_nothing(d: int) -> None:
+    node = TorchHonestNode(net, DATA)
+    before = node.get_param_vector()
+    with pytest.raises(ValueError, match=rf"of shape \(26,\); got \({d},\)"):
+        node.set_param_vector(torch.zeros(d))
+    assert torch.equal(node.get_param_vector(), before)
