@@ -66,7 +66,7 @@ class Checkpoint:
                 f"path must name a file; {os.fspath(self.path)!r} is a folder. Add a file's name."
             )
         if not isinstance(self.every, int | np.integer) or self.every < 1:
-            raise ValueError(f"every must be a number of rounds, at least 1; got {self.every!r}.")
+            raise ValueError(f"every must be a number of rounds, at least 1; got {self.every!r}. Raise it.")
 
     @classmethod
     def of(cls, spec: Checkpoint | str | os.PathLike[str] | None) -> Checkpoint | None:

@@ -43,7 +43,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"An experiment is a TOML file that can be read; got {str(path)!r} ({error.strerror})."
+            f"An experiment is a TOML file that can be read; got {str(path)!r} ({error.strerror}). "
+            "Check the path."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
@@ -136,7 +137,9 @@ def _names(override: str) -> bool:
 
 def _index(place: list[Any], part: str, path: str) -> int:
     if not part.isdecimal() or int(part) >= len(place):
-        raise ConfigError(f"In the override {path!r}, {part!r} must be an index below {len(place)}.")
+        raise ConfigError(
+            f"In the override {path!r}, {part!r} must be an index below {len(place)}. Count from 0."
+        )
     return int(part)
 
 

@@ -114,7 +114,7 @@ def within(where: str, low: float, high: float, **values: float) -> None:
     for name, value in values.items():
         if not low < value < high:
             raise ConfigError(
-                f"{where} {name} must lie between {low} and {high}, both excluded; got {value}."
+                f"{where} {name} must lie between {low} and {high}, both excluded; got {value}. Change it."
             )
 
 

@@ -107,7 +107,10 @@ class ExecutionSession:
             If there is none.
         """
         if key not in self._result_cache:
-            raise KeyError(f"No value is kept for node {key!r}; there is {sorted(self._result_cache)}.")
+            raise KeyError(
+                f"No value is kept for node {key!r}; there is {sorted(self._result_cache)}. "
+                "Execute its graph."
+            )
         return self._result_cache[key]
 
     async def _compute(

@@ -35,7 +35,8 @@ def own_model(model: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Modul
         made = model()
     if not isinstance(made, nn.Module):
         raise TypeError(
-            f"model must be a torch.nn.Module or a function that returns one; got {type(made).__name__}."
+            f"model must be a torch.nn.Module or a function that returns one; got {type(made).__name__}. "
+            "Pass nn.Linear(64, 10), say, or a function that makes it."
         )
     return made
 
@@ -159,15 +160,19 @@ class Batches:
             self._items = None
             if len(self._x) != len(self._y):
                 raise ValueError(
-                    f"data needs as many labels as examples; got {len(self._y)}, {len(self._x)}."
+                    f"data needs as many labels as examples; got {len(self._y)} and {len(self._x)}. Pass "
+                    "(x, y) with one row of each for each example."
                 )
             self.size = len(self._x)
         elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             self._items, self.size = data, len(data)
         else:
-            raise TypeError(f"data must be (x, y) or a map-style Dataset; got {type(data).__name__}.")
+            raise TypeError(
+                f"data must be (x, y) or a map-style Dataset; got {type(data).__name__}. Give another kind "
+                "of data set __getitem__ and __len__."
+            )
         if self.size == 0:
-            raise ValueError("data needs at least one example; got none.")
+            raise ValueError("data needs at least one example; got none. Give every node a part of the data.")
         self.batch_size = min(batch_size, self.size)
         self._key = (seed, node)
         self._pass: tuple[int, torch.Tensor] | None = None

@@ -45,6 +45,8 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         Seed of the run, the same on all nodes.
     node : int or str, default 0
         What tells this node's streams apart.
+    device : str, default "cpu"
+        Where the model is, and batches go.
     p2p_agg, p2p_pre : optional
         The rules it mixes with in peer-to-peer training.
 
@@ -84,7 +86,7 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
     ) -> None:
         real("momentum", momentum)
         if not 0.0 <= momentum < 1.0:
-            raise ValueError(f"momentum must satisfy 0 <= momentum < 1; got {momentum}.")
+            raise ValueError(f"momentum must satisfy 0 <= momentum < 1; got {momentum}. 0.9 is usual.")
         if loss is not None and (isinstance(loss, type) or not callable(loss)):
             raise TypeError(
                 f"loss must be a function of output and y; got {type(loss).__name__}. Pass nn.MSELoss(), say."
@@ -171,7 +173,7 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         if vec.shape != self._flat.vector.shape:
             raise ValueError(
                 f"The update must have shape {tuple(self._flat.vector.shape)}, one entry for each trainable "
-                f"parameter; got {tuple(vec.shape)}."
+                f"parameter; got {tuple(vec.shape)}. Give all nodes, and the server, the same model."
             )
         self._flat.vector.sub_(vec.to(self._flat.vector), alpha=lr)
         self.round += 1
