@@ -46,18 +46,17 @@ class Batch:
         self._values: list[Any] = [None] * count
         self._errors: dict[int, BaseException] = {}
         self._said: dict[int, str] = {}
-        self._seconds = [0.0] * count
         self._missing = dict.fromkeys(range(count))
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
         if not count:
             self._done.set_result(None)
 
-    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
+    def settle(self, index: int, value: Any, error: BaseException | None) -> None:
         """Put in the outcome of one call, from the thread that made it; too late is not an error."""
         if not self.is_open:
             return
-        self._values[index], self._seconds[index] = value, seconds
+        self._values[index] = value
         if error is not None:
             self._said[index] = text_of(error)  # foreign code too, and here nobody waits for it
             self._errors[index] = self._portable(error) if self._portable else error
@@ -80,10 +79,10 @@ class Batch:
         self.is_open = False
         missing = tuple(self._missing)
         if not missing:
-            return Columns(self._values, self._errors, self._seconds, self._said)
+            return Columns(self._values, self._errors, self._said)
         assert late is not None
         values, errors, said = self._values.copy(), self._errors.copy(), self._said.copy()
         for index in missing:  # a thread may be about to write here
             values[index], errors[index] = None, late(index)
             said.pop(index, None)
-        return Columns(values, errors, self._seconds, said)
+        return Columns(values, errors, said)

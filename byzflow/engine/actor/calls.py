@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
-from time import perf_counter
 from types import MappingProxyType, TracebackType
 from typing import Any, overload
 
@@ -171,7 +170,6 @@ class Outcome:
 
     value: Any = None
     error: BaseException | None = None
-    seconds: float = 0.0
     said: str | None = None
 
     def unwrap(self) -> Any:
@@ -182,7 +180,7 @@ class Outcome:
 
 
 class Recorder:
-    """Run foreign code and keep whatever it raises as data, with the time that it took [seconds].
+    """Run foreign code and keep whatever it raises as data.
 
     Code that users hand in may raise anything. A context manager says so in one place, and the
     error goes on as a value instead of ending the thread that serves the object.
@@ -195,19 +193,16 @@ class Recorder:
     ZeroDivisionError('division by zero')
     """
 
-    __slots__ = ("_begin", "error", "seconds")
+    __slots__ = ("error",)
 
     error: BaseException | None
-    seconds: float
 
     def __enter__(self) -> Recorder:
-        self._begin = perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self.seconds = perf_counter() - self._begin
         self.error = error
         return True
 

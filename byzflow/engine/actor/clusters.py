@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from typing import Any
 
 import dask
@@ -176,12 +177,13 @@ def require_scheduler(address: str, security: Security) -> None:
             finally:
                 comm.abort()
 
+    begin = time.monotonic()
     with Recorder() as record:  # what answers may be anything: a web server's bytes fail in many ways
         asyncio.run(knock())
     if record.error is not None:
         raise ConnectionError(
             f"A Dask scheduler must listen at {address}; none answered "
-            f"({record.error!r}; waited {record.seconds:.1f} s). "
+            f"({record.error!r}; waited {time.monotonic() - begin:.1f} s). "
             "Start one with: dask scheduler, or check address and TLS."
         ) from record.error
 

@@ -5,7 +5,6 @@ A thousand small answers as a thousand records cost more to make, to pickle and 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -24,8 +23,6 @@ class Columns(Sequence[Outcome]):
         What each call returned; None if it failed.
     errors : mapping of int to BaseException
         What was raised, by position.
-    seconds : sequence of float, optional
-        How long each call took [seconds].
     said : mapping of int to str, optional
         What errors say, by position, where they were raised by foreign code.
 
@@ -48,22 +45,21 @@ class Columns(Sequence[Outcome]):
     (array([1., 1.]), ValueError('no'))
     """
 
-    __slots__ = ("_rows", "_seconds", "errors", "others", "said", "stacks")
+    __slots__ = ("_length", "_rows", "errors", "others", "said", "stacks")
 
     def __init__(
         self,
         values: Sequence[Any],
         errors: Mapping[int, BaseException],
-        seconds: Sequence[float] = (),
         said: Mapping[int, str] | None = None,
     ) -> None:
         self.stacks, self.others = _sorted(values)
         self.errors, self.said = dict(errors), dict(said or {})
-        self._seconds = array("d", seconds or [0.0] * len(values))
+        self._length = len(values)
         self._rows: dict[int, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self.stacks, self.others, self.errors, self.said, self._seconds)
+        return _made, (self.stacks, self.others, self.errors, self.said, self._length)
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Columns:
@@ -75,10 +71,10 @@ class Columns(Sequence[Outcome]):
         }
         errors = {i: out.error for i, out in enumerate(outcomes) if out.error is not None}
         said = {i: text for i, out in enumerate(outcomes) if (text := getattr(out, "said", None)) is not None}
-        return _made((), others, errors, said, array("d", [getattr(out, "seconds", 0.0) for out in outcomes]))
+        return _made((), others, errors, said, len(outcomes))
 
     def __len__(self) -> int:
-        return len(self._seconds)
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
@@ -90,19 +86,18 @@ class Columns(Sequence[Outcome]):
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = range(len(self))[index]
-        seconds = self._seconds[position]
         if position in self.errors:
-            return Outcome(None, self.errors[position], seconds, self.said.get(position))
+            return Outcome(None, self.errors[position], self.said.get(position))
         value = self.others.get(position)
-        return Outcome(self._stacked().get(position) if value is None else value, seconds=seconds)
+        return Outcome(self._stacked().get(position) if value is None else value)
 
     def __iter__(self) -> Iterator[Outcome]:
         values = self._stacked() | self.others
-        for position, seconds in enumerate(self._seconds):
+        for position in range(self._length):
             if position in self.errors:
                 yield self[position]
             else:
-                yield Outcome(values.get(position), seconds=seconds)
+                yield Outcome(values.get(position))
 
     def _stacked(self) -> dict[int, Any]:
         if self._rows is None:
@@ -136,9 +131,9 @@ def _made(
     others: dict[int, Any],
     errors: dict[int, BaseException],
     said: dict[int, str],
-    seconds: Any,
+    length: int,
 ) -> Columns:
     columns = Columns((), {})
-    columns.stacks, columns.others, columns._seconds = stacks, others, seconds
+    columns.stacks, columns.others, columns._length = stacks, others, length
     columns.errors, columns.said = errors, said
     return columns

@@ -92,7 +92,7 @@ class NodeHost:
         for index, object_id in enumerate(names_of(calls)):
             lane = self._lanes.get(object_id)
             if lane is None:
-                batch.settle(index, None, _unknown(object_id), 0.0)
+                batch.settle(index, None, _unknown(object_id))
             elif lane.queue(batch, index):
                 lanes.append(lane)
         self._crew.run(*(lane.move for lane in lanes))

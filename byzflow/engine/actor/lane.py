@@ -22,8 +22,8 @@ from byzflow.engine.actor.crew import Crew, one_openmp_thread
 
 __all__ = ("WORK", "Lane", "Work", "has_coroutines", "stop_all")
 
-Report = Callable[[Any, BaseException | None, float], None]
-"""Takes what a call came to: its value, or its error, and the time it took [seconds]."""
+Report = Callable[[Any, BaseException | None], None]
+"""Takes what a call came to: its value, or its error."""
 
 
 class Work(Protocol):
@@ -41,7 +41,7 @@ class Work(Protocol):
     def asks(self) -> Sequence[Callable[[Any], Any]]:
         """What makes each of the calls on the object of its lane."""
 
-    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
+    def settle(self, index: int, value: Any, error: BaseException | None) -> None:
         """Take what a call came to."""
 
 
@@ -114,7 +114,7 @@ class Lane:
         if waits:
             with Recorder() as record:  # it may be cancelled by itself, or stop the loop
                 value = context.run(asyncio.run, _awaited(value))
-        work.settle(index, None if record.error else value, record.error, record.seconds)
+        work.settle(index, None if record.error else value, record.error)
 
     def _build(self, build: Callable[[], Any]) -> None:
         self.subject = build()
@@ -145,8 +145,8 @@ class _Task:
         self.asks = (lambda subject: job(),)
         self._report = report
 
-    def settle(self, index: int, value: Any, error: BaseException | None, seconds: float) -> None:
-        self._report(value, error, seconds)
+    def settle(self, index: int, value: Any, error: BaseException | None) -> None:
+        self._report(value, error)
 
 
 class _Loop:
@@ -189,7 +189,7 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 async def _settle(value: Any, report: Report) -> None:
     with Recorder() as record:
         value = await value
-    report(None if record.error else value, record.error, record.seconds)
+    report(None if record.error else value, record.error)
     if isinstance(record.error, asyncio.CancelledError):
         raise record.error
 

@@ -62,7 +62,7 @@ class Progress:
         for index in saved:
             if plain[index].error is None:
                 value, self.states[index] = plain[index].value
-                plain[index] = Outcome(value, seconds=plain[index].seconds)
+                plain[index] = Outcome(value)
         return plain
 
     @contextmanager

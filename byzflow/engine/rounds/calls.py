@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -271,12 +270,10 @@ async def on_host(
 
 
 async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) -> Columns:
-    begin = time.perf_counter()
     try:
         outcomes = Columns.of(await sent(host, calls, deadline))
     except (NodeLostError, DeadlineError) as error:
-        spent = time.perf_counter() - begin
-        return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error), [spent] * len(calls))
+        return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error))
     for position, raised in outcomes.errors.items():
         if issubclass(type(raised), NodeLostError):
             text = "the node raised a NodeLostError; its own worker is there"

@@ -111,10 +111,10 @@ class LocalHost:
                 outcome = await _awaited(self._nodes[call.object_id], call)
             else:
                 outcome = await _alone(self._lane(call.object_id), call)
-            batch.settle(position, outcome.value, outcome.error, outcome.seconds)
+            batch.settle(position, outcome.value, outcome.error)
             if isinstance(outcome.error, asyncio.CancelledError):
                 for other, _ in queue[done + 1 :]:
-                    batch.settle(other, None, outcome.error, 0.0)
+                    batch.settle(other, None, outcome.error)
                 raise outcome.error
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
@@ -142,7 +142,7 @@ async def _awaited(resident: Any, call: Call) -> Outcome:
             value = await value
         if inspect.isawaitable(value):  # a backend may hand on a coroutine that it was given
             value = await value
-    return Outcome(None if record.error else value, record.error, record.seconds)
+    return Outcome(None if record.error else value, record.error)
 
 
 def is_remote(node: Any) -> bool:

@@ -48,11 +48,11 @@ def same(a: object, b: object) -> bool:
 @pytest.mark.parametrize("open_", [lambda columns: columns, lambda columns: Parcel(columns).sealed().open()])
 def test_every_value_is_what_it_was_and_where_it_was(open_) -> None:
     values = [value for value in VALUES if not (isinstance(value, torch.Tensor) and value.is_nested)]
-    columns = open_(Columns(values, {}, range(len(values))))
+    columns = open_(Columns(values, {}))
     assert len(columns) == len(values)
-    for position, (outcome, value) in enumerate(zip(columns, values, strict=True)):
+    for outcome, value in zip(columns, values, strict=True):
         assert same(outcome.value, value) or value == outcome.value
-        assert (outcome.error, outcome.seconds) == (None, position)
+        assert outcome.error is None
 
 
 def test_small_arrays_of_one_form_are_one_array() -> None:
@@ -69,8 +69,8 @@ def test_a_stack_shares_no_memory_with_what_was_put_in() -> None:
 
 
 def test_an_error_stands_at_its_place() -> None:
-    columns = Columns.of([Outcome(1), Outcome(error=ERRORS[12], seconds=2.0)])
-    assert columns[-1] == Outcome(error=ERRORS[12], seconds=2.0)
+    columns = Columns.of([Outcome(1), Outcome(error=ERRORS[12], said="no")])
+    assert columns[-1] == Outcome(error=ERRORS[12], said="no")
     assert columns[:1] == [Outcome(1)]
     with pytest.raises(IndexError):
         columns[2]

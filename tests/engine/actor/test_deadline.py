@@ -115,4 +115,4 @@ def test_an_outcome_that_comes_while_the_loop_is_being_closed_is_dropped(
 
     batch = asyncio.run(asked())
     monkeypatch.setattr(batch._loop, "is_closed", lambda: False)  # as another thread may just have seen it
-    batch.settle(0, None, None, 0.0)
+    batch.settle(0, None, None)

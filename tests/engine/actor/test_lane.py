@@ -26,8 +26,8 @@ class Errand:
     def is_open(self):
         return self._wanted()
 
-    def settle(self, index, value, error, seconds):
-        self.outcome.set_result(Outcome(value, error, seconds))
+    def settle(self, index, value, error):
+        self.outcome.set_result(Outcome(value, error))
 
 
 class Probe:
