@@ -67,7 +67,7 @@ class Sweep(Sequence[Call]):
         The objects.
     method : str
         What is called on each.
-    args, kwargs : tuple, mapping
+    args : tuple, optional
         What all calls are given.
     each : mapping of str to sequence, optional
         Keyword arguments that differ: a value for each object.
@@ -79,21 +79,19 @@ class Sweep(Sequence[Call]):
     (2, Call(object_id='node-2', method='gradient', args=(0.1,), kwargs={'row': 7}))
     """
 
-    __slots__ = ("args", "each", "kwargs", "method", "object_ids")
+    __slots__ = ("args", "each", "method", "object_ids")
 
     def __init__(
         self,
         object_ids: Sequence[str],
         method: str,
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
         each: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        self.object_ids, self.method, self.args, self.kwargs = object_ids, method, args, dict(kwargs or {})
-        self.each = dict(each or {})
+        self.object_ids, self.method, self.args, self.each = object_ids, method, args, dict(each or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Sweep, (self.object_ids, self.method, self.args, self.kwargs, self.each)
+        return Sweep, (self.object_ids, self.method, self.args, self.each)
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -105,11 +103,10 @@ class Sweep(Sequence[Call]):
     def __getitem__(self, index: slice) -> Sweep: ...
 
     def __getitem__(self, index: int | slice) -> Call | Sweep:
-        if isinstance(index, slice):
-            each = {name: values[index] for name, values in self.each.items()}
-            return Sweep(self.object_ids[index], self.method, self.args, self.kwargs, each)
         each = {name: values[index] for name, values in self.each.items()}
-        return Call(self.object_ids[index], self.method, self.args, self.kwargs | each or _NOTHING)
+        if isinstance(index, slice):
+            return Sweep(self.object_ids[index], self.method, self.args, each)
+        return Call(self.object_ids[index], self.method, self.args, each or _NOTHING)
 
 
 def swept(calls: Sequence[Call]) -> Sequence[Call]:

@@ -44,11 +44,11 @@ class Execution:
         See `Requests`.
     deadline : float or None
         Seconds for the answers in one wave.
-    memory : PeerMemory, optional
+    memory : PeerMemory
         Brings lost nodes back.
-    carrier : Carrier, optional
+    carrier : Carrier or None
         Carries the vectors along the edges; without one they travel with the calls.
-    holding : Holding, optional
+    holding : Holding or None
         Where vectors can stay that are not carried.
     """
 
@@ -58,16 +58,16 @@ class Execution:
         peers: Peers,
         *,
         lr: float,
-        deadline: float | None = None,
-        mixing: Scheme | None = None,
-        seed: int | None = None,
-        memory: PeerMemory | None = None,
-        carrier: Carrier | None = None,
-        holding: Holding | None = None,
+        deadline: float | None,
+        mixing: Scheme | None,
+        seed: int | None,
+        memory: PeerMemory,
+        carrier: Carrier | None,
+        holding: Holding | None,
     ) -> None:
         self.round, self.peers = round, peers
-        self._memory = memory or PeerMemory(peers, 1)
-        self.delivery = Delivery(peers, self._memory, round.number, deadline)
+        self._memory = memory
+        self.delivery = Delivery(peers, memory, round.number, deadline)
         self._requests = Requests(round, peers, lr=lr, mixing=mixing, seed=seed)
         self._carrier, self._holding, self._deadline = carrier, holding, deadline
         self._seconds: dict[str, float] = {}

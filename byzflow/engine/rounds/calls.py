@@ -36,7 +36,6 @@ class Ask:
 
     method: str
     args: tuple[Any, ...] = ()
-    purpose: str | None = None
     save: bool = False
     held: bool = False
     most: int | None = None
@@ -46,7 +45,7 @@ class Ask:
         """Return the same call for many nodes of one host; a vector that is held goes to the node's place."""
         each = {"place": [self.places[index] for index in indices]} if self.held and self.places else None
         method = "resident_hold" if self.held else "resident_call"
-        args = (round, self.method, self.args, None, self.purpose, self.save, run)  # quicker than by name
+        args = (round, self.method, self.args, None, None, self.save, run)  # quicker than by name
         return Sweep(object_ids, method, args if self.held else (*args, self.most), each=each)
 
 

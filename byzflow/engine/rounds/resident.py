@@ -231,12 +231,11 @@ class Resident:
     def _resident_take(self, content: Callable[[], Any]) -> None:
         node, saves = self._resident_node, self._resident_saves
         guarded(lambda: node.load_state_dict(content()) if saves else take_over(node, content()))
-        self._resident_forget(self._resident_run)
+        self._resident_forget()
 
-    def _resident_forget(self, run: str) -> None:
-        """Begin a run: there has been no round yet, of any."""
-        self._resident_run, self._resident_latest, self._resident_memo = run, -1, Memo()
-        self._resident_other = None
+    def _resident_forget(self) -> None:
+        """Begin anew: there has been no round yet, of any run."""
+        self._resident_latest, self._resident_memo, self._resident_other = -1, Memo(), None
 
     def _resident_turn(self, run: str) -> None:
         """Go on with the run before this one, or begin another."""

@@ -90,16 +90,16 @@ def test_what_cannot_travel_costs_the_others_nothing() -> None:
 
 
 def test_a_sweep_is_the_calls_it_stands_for() -> None:
-    calls = [Call(name, "step", (1,), {"by": 2}) for name in ("a", "b", "c")]
-    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"by": 2})).sealed().open()
+    calls = [Call(name, "step", (1,)) for name in ("a", "b", "c")]
+    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,))).sealed().open()
     assert list(sweep) == calls
     assert list(sweep[1:]) == calls[1:]
 
 
 def test_a_sweep_gives_each_object_its_own_value() -> None:
-    calls = [Call(name, "step", (1,), {"by": 2, "row": row}) for name, row in (("a", 7), ("b", 5), ("c", 6))]
-    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"by": 2}, {"row": [7, 5, 6]})).sealed().open()
+    calls = [Call(name, "step", (1,), {"row": row}) for name, row in (("a", 7), ("b", 5), ("c", 6))]
+    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"row": [7, 5, 6]})).sealed().open()
     assert list(sweep) == calls
     assert list(sweep[1:]) == calls[1:]
-    made = [ask(SimpleNamespace(step=lambda x, by, row: (x, by, row))) for ask in asks_of(sweep)]
-    assert made == [(1, 2, 7), (1, 2, 5), (1, 2, 6)]
+    made = [ask(SimpleNamespace(step=lambda x, row: (x, row))) for ask in asks_of(sweep)]
+    assert made == [(1, 7), (1, 5), (1, 6)]
