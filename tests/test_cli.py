@@ -178,7 +178,8 @@ def test_a_run_on_threads_writes_its_results(tmp_path: Path, capsys: pytest.Capt
     assert list(summary["cells"]) == ["clean", "mean", "robust"]
     assert all(cell["rounds"] == 4 for cell in summary["cells"].values())
     printed = capsys.readouterr().out
-    assert "dashboard: http://" in printed
+    assert printed.startswith("Dask cluster with 1 worker, dashboard: http://")
+    assert "\nnodes: honest + Byzantine;" in printed
     assert str(folder) in printed.replace("\n", "")
 
 

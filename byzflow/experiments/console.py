@@ -55,9 +55,8 @@ async def _run_all(experiment: Experiment, console: Console) -> dict[str, RunRes
     async with connected(experiment.cluster) as runtime:
         workers = len(await runtime.workers())
         link = runtime.dashboard_link or "none"
-        console.print(
-            f"Dask cluster with {workers} workers, dashboard: {link}", soft_wrap=True, highlight=False
-        )
+        some = "1 worker" if workers == 1 else f"{workers} workers"
+        console.print(f"Dask cluster with {some}, dashboard: {link}", soft_wrap=True, highlight=False)
         with _progress(console) as progress:
             for cell, run in experiment.cells.items():
                 follow = _follower(progress, cell, run.training.rounds)
@@ -83,7 +82,8 @@ def _follower(progress: Progress, cell: str, rounds: int) -> Callable[[int, Meas
 
 def _table(runs: Mapping[str, Run], outcomes: Mapping[str, RunResult]) -> Table:
     legend = "nodes: honest + Byzantine; accuracy: on the test rows, after the last round"
-    table = Table("run", "nodes", "attack", "rule", box=box.SIMPLE_HEAD, pad_edge=False, caption=legend)
+    table = Table("run", "nodes", "attack", "rule", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = legend, "left"
     table.add_column("accuracy", justify="right", style="bold")
     table.add_column("seconds", justify="right")
     for cell, run in runs.items():
