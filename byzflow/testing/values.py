@@ -89,7 +89,7 @@ def check_translation(op: Operator, laws: Laws) -> None:
 
 
 def _withstand(op: Operator, laws: Laws, X: np.ndarray, kind: str, what: str) -> None:
-    claim = f"hostile rows ({what}), {kind}, d={X.shape[1]}"
+    claim = f"hostile rows ({what}), {kind}, d={X.shape[1]} (if it must: hostile=False)"
     got = _compare(op, laws, X, kind, claim)
     assert_finite(got, claim)
     for path, run in PATHS.items():

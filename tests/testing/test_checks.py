@@ -16,7 +16,7 @@ from byzflow.aggregators.base import (
     StatefulAggregator,
 )
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
-from byzflow.attacks.base import LinearAttack, StatefulAttack
+from byzflow.attacks.base import ElementwiseAttack, LinearAttack, StatefulAttack
 from byzflow.operators.base import frozen
 from byzflow.testing import CHECKS, Laws, check_operator, hostile_rows
 from byzflow.testing.compare import assert_close, assert_same
@@ -173,6 +173,19 @@ def test_rule_of_a_user_that_is_written_in_columns_passes():
             "check_subtasks_travel",
         ):  # a local class has no import path
             check(Middle(), Laws(reference=lower_median))
+
+
+class Flip(ElementwiseAttack):
+    uses_base_grad = True
+
+    def elements(self, x, span):
+        return -x
+
+
+def test_an_attack_that_reads_a_single_vector_is_not_asked_about_others():
+    check_operator(Flip(), Laws(permutes=False, translates=False))
+    with pytest.raises(AssertionError, match=r"hostile rows .* \(if it must: hostile=False\)"):
+        check_operator(Flip(), Laws(translates=False))
 
 
 def test_errors_say_by_how_much():
