@@ -285,6 +285,7 @@ class HostRef:
         """Mark the worker as gone: every call under way fails now. On the client's loop."""
         if not self._lost.done():
             self._lost.set_result(None)
+        self._trays.close()
         if self._line is not None:
             self._line.close()
 

@@ -118,21 +118,26 @@ class Trays:
     @contextmanager
     def lent(self) -> Iterator[Tray | None]:
         """Lend a tray for one call, if there is use for one; it comes back unless that fails."""
-        tray = self._picked()
+        spare = self._spare
+        tray = self._picked(spare)
         yield tray
         if tray is not None and self._is_possible:
-            self._spare.append(tray)
+            spare.append(tray)
 
-    def _picked(self) -> Tray | None:
+    def close(self) -> None:
+        """Let go of all trays, as the host is gone; what is held of their frames stays. From any thread."""
+        self._is_possible, self._spare = False, deque()  # who lends one meanwhile gives it to the old ones
+
+    def _picked(self, spare: deque[Tray]) -> Tray | None:
         if not self._size or not self._is_possible:
             return None
-        for _ in range(len(self._spare)):
-            tray = self._spare.popleft()
+        for _ in range(len(spare)):
+            tray = spare.popleft()
             if not tray.is_free:
-                self._spare.append(tray)
+                spare.append(tray)
             elif tray.size >= self._size:
                 return tray
-        return Tray(self._size) if len(self._spare) < MOST else None
+        return Tray(self._size) if len(spare) < MOST else None
 
 
 class Waiter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.factory import resolve_backend
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.tray import MOST, WORTH, Left, Tray, Trays, Waiter
+from byzflow.exceptions import NodeLostError
 from tests.engine.actor.subjects import Subject
 
 LENGTH = WORTH // 4
@@ -130,6 +132,24 @@ def test_a_host_keeps_few_bytes_mapped_whoever_they_are_of(monkeypatch: pytest.M
             assert isinstance(left, Left)
             assert tray.frames(left.sizes)[0].tobytes() == b"one"
             assert len(waiter._known) <= 2
+
+
+@pytest.mark.processes
+async def test_a_host_that_is_lost_leaves_no_tray_open(process_runtime: Any) -> None:
+    backend = resolve_backend("process")
+    await backend.construct(Subject)
+    host, vector = backend.host, np.arange(float(LENGTH))
+    kept = [await backend.call("echo", vector) for _ in range(3)]
+    trays = [weakref.ref(tray) for tray in host._trays._spare]
+    assert len(trays) == 2
+    with host._trays.lent() as under_way:
+        with pytest.raises(NodeLostError):
+            await backend.call("die")
+        assert under_way is None or under_way.size
+    del under_way
+    assert [tray() for tray in trays] == [None] * 2
+    assert all(np.array_equal(one, vector) for one in kept)
+    await backend.close()
 
 
 @pytest.mark.processes
