@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -151,16 +152,16 @@ class Staff:
     async def forget(self, sites: Sequence[Site]) -> None:
         """Let this process and all clerks unmap arenas; one that cannot be reached is left out."""
         forget(sites)
-        for host in self.hosts if sites else ():
-            try:
-                await self._one(host, "forget", (sites,), self.deadline)
-            except (NodeLostError, DeadlineError):
-                continue
+        await asyncio.gather(*(self._forgotten(host, sites) for host in self.hosts if sites))
 
     async def close(self) -> None:
         """Send the clerks away."""
         hosts, self._hosts = self.hosts, {}
         await asyncio.gather(*(host.drop(self.key) for host in hosts))
+
+    async def _forgotten(self, host: HostRef, sites: Sequence[Site]) -> None:
+        with suppress(NodeLostError, DeadlineError):
+            await self._one(host, "forget", (sites,), self.deadline)
 
     async def _one(self, host: HostRef, method: str, args: tuple[Any, ...], limit: float | None) -> Any:
         return (await sent(host, [Call(self.key, method, args)], limit, always=True))[0].unwrap()
