@@ -302,6 +302,28 @@ async def test_a_worker_whose_next_host_is_lost_too_stays_in_the_pool(fakes, mon
     assert [fake.events[-1] for fake in fakes] == ["close"] * len(fakes)
 
 
+async def test_a_worker_that_cannot_be_replaced_is_done_without(fakes, monkeypatch):
+    async def lost(self, *args, **kwargs):
+        await asyncio.sleep(0)  # until the other one waits for this worker
+        raise NodeLostError("gone")
+
+    async def refused(self, *args, **kwargs):
+        raise ConnectionError("no scheduler")
+
+    far = [SubTask(square, (n,), affinity="far") for n in range(2)]
+    async with ActorPool([ActorPoolConfig("any", 1, ["far"], "far"), ActorPoolConfig("any")]) as pool:
+        fakes[0].call = lost.__get__(fakes[0])
+        monkeypatch.setattr(Fake, "construct", refused)
+        under_way, stuck = await asyncio.gather(*map(pool.run_subtask, far), return_exceptions=True)
+        assert isinstance(under_way, NodeLostError)
+        assert "far-0 was lost" in str(stuck)
+        with pytest.raises(RuntimeError, match="none can do 'far'"):
+            await pool.run_subtask(far[0])
+        assert await pool.run_subtask(SubTask(square, (3,))) == 9
+        assert pool.size == 1
+    assert [fake.events[-1] for fake in fakes] == ["close"] * 3
+
+
 @pytest.mark.processes
 async def test_process_workers_are_isolated_survive_a_kill_and_leave_nothing_behind(monkeypatch):
     monkeypatch.setitem(EMBEDDED, "spare", process_cluster)  # not shared with other tests

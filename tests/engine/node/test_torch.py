@@ -345,6 +345,21 @@ def test_wrong_options_are_refused_when_the_node_is_made(options: Any, text: str
         TorchHonestNode(net, DATA, **options)
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "error", "text"),
+    [
+        (lambda: 3, DATA, TypeError, "must be a torch.nn.Module or a function that returns one; got int"),
+        (nn.Flatten, DATA, ValueError, "trainable parameters of one dtype on one device; got 0 kinds"),
+        (net, (DATA[0], DATA[1][1:]), ValueError, "as many labels as examples"),
+        (net, iter(()), TypeError, r"must be \(x, y\) or a map-style Dataset; got tuple_iterator"),
+        (net, (DATA[0][:0], DATA[1][:0]), ValueError, "at least one example; got none"),
+    ],
+)
+def test_wrong_models_and_data_are_refused(model: Any, data: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        TorchHonestNode(model, data)
+
+
 def test_what_is_no_attack_is_refused() -> None:
     for wrong in (SignFlip, CoordinateWiseMedian()):
         with pytest.raises(TypeError, match="attack must be an object with apply"):
