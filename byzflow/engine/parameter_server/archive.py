@@ -145,8 +145,8 @@ class Archive:
         if not isinstance(nodes, dict) or set(nodes) != set(names):
             count = len(nodes) if isinstance(nodes, dict) else "no"
             raise CheckpointError(
-                f"{self.checkpoint.path!s} must hold the nodes of this server, {len(names)} of them from "
-                f"{names[0]} to {names[-1]}; it holds {count} nodes. Make the server with the same nodes."
+                f"{self.checkpoint.path!s} must hold the nodes of this run, {len(names)} of them from "
+                f"{names[0]} to {names[-1]}; it holds {count} nodes. Make it with the same nodes."
             )
         known = {i: nodes[name] for i, name in enumerate(names) if nodes[name] is not None}
         error = NodeLostError("the checkpoint has no state of it; it did not answer when that was written")

@@ -190,7 +190,7 @@ async def test_nodes_of_ones_own_resume_too(tmp_path: Path) -> None:
 async def test_a_checkpoint_of_other_nodes_is_refused(tmp_path: Path) -> None:
     store = Checkpoint(tmp_path / "run.safetensors", every=1)
     await ParameterServer([Pickled(), Pickled()], [], Momentum(), checkpoint=store).round()
-    with pytest.raises(CheckpointError, match="must hold the nodes of this server, 3"):
+    with pytest.raises(CheckpointError, match="must hold the nodes of this run, 3"):
         await ParameterServer([Pickled() for _ in range(3)], [], Momentum(), checkpoint=store).resume()
     with pytest.raises(CheckpointError, match="must fit the nodes; honest-0 refused"):
         await ParameterServer([MortalHonest(0), MortalHonest(1)], [], Momentum(), checkpoint=store).resume()
