@@ -134,10 +134,18 @@ class Carrier:
             del self._expected[number, sender, receiver]
 
     async def _read(self, receiver: int) -> None:
-        """Take a node's messages; what nobody waits for, late or twice, is dropped."""
+        """Take a node's messages; what nobody waits for, late or twice or none of a round's, is dropped."""
         scheduler = self.cluster.nodes[str(receiver)].scheduler
         while True:
             payload = await scheduler.wait_for_message(MESSAGE)
+            if not _is_of_a_round(payload):  # users and other programs may send messages of this type too
+                continue
             answer = self._expected.get((payload["round"], payload["from"], receiver))
             if answer is not None and not answer.done():
                 answer.set_result(payload["vector"])
+
+
+def _is_of_a_round(payload: Any) -> bool:
+    if not isinstance(payload, dict) or payload.keys() != {"vector", "round", "from"}:
+        return False
+    return type(payload["round"]) is type(payload["from"]) is int

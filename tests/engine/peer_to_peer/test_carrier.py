@@ -105,6 +105,19 @@ async def test_a_context_that_holds_up_the_loop_makes_no_vector_late():
     assert p2p.history[0].excluded == ()
 
 
+@pytest.mark.parametrize(
+    "payload", [None, "hello", {"vector": 1}, {"vector": 1, "round": [0], "from": {}}], ids=repr
+)
+async def test_a_message_of_another_form_is_dropped_and_the_next_ones_are_taken(payload):
+    p2p = PeerToPeer(
+        nodes(3), [], Topology.ring(3), context_factory=lambda name, i: InProcessContext(), deadline=20.0
+    )
+    async with p2p:
+        await p2p._cluster.nodes["2"].send_message("0", "gradient", payload)
+        await p2p.round()
+        assert p2p.history[0].excluded == ()
+
+
 async def test_messages_are_not_kept():
     p2p = PeerToPeer(nodes(3), [], Topology.ring(3), context_factory=lambda name, i: InProcessContext())
     async with p2p:
