@@ -150,11 +150,16 @@ class Postbox:
         RuntimeError
             If it was closed.
         """
+        parcel = await self.take(timeout)
+        return None if parcel is None else parcel.open()
+
+    async def take(self, timeout: float | None) -> Parcel | None:
+        """As `get`, but leave it to the caller to open the message, which may fail."""
         clock = asyncio.get_running_loop().time
         end = math.inf if timeout is None else clock() + timeout
         while True:
             if (parcel := self._next_rescued()) is not None:
-                return parcel.open()
+                return parcel
             place, left = self._place, None if timeout is None else max(0.0, end - clock())
             try:
                 found = await place.backend.chan_get(ep=place.endpoint, name=self.name, timeout=left)
@@ -166,9 +171,9 @@ class Postbox:
                     return None
                 continue
             if not isinstance(found, Numbered):  # none, or from another process
-                return found
+                return None if found is None else Parcel(found)
             if self.unread.take(found.number) is not None:
-                return found.parcel.open()
+                return found.parcel
 
     async def chan_put(self, *, from_ep: Endpoint, to_ep: Endpoint, name: str, payload: Any) -> None:
         """Send to another mailbox, as a backend does."""

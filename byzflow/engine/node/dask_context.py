@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from byzflow.engine.actor.factory import resolve_backend
@@ -70,12 +71,12 @@ class DaskContext(MailedContext):
             raise unknown(to_node_id)
         await target._box.put({"from": self._node.node_id, "type": message_type, "payload": payload})
 
-    async def _fetch(self) -> dict[str, Any] | None:
+    async def _fetch(self) -> Callable[[], dict[str, Any]] | None:
         try:
-            message: dict[str, Any] | None = await self._box.get(WAIT)
+            parcel = await self._box.take(WAIT)
         except (NodeLostError, DeadlineError):  # there is no worker for a while
             return None
-        return message
+        return None if parcel is None else parcel.open
 
     async def _settle(self, backend: Any) -> None:
         """Find out about the new place what has to be known."""

@@ -236,15 +236,16 @@ class DecentralizedNode:
 
     async def _listen(self) -> None:
         async for message in self.context.receive_messages():
+            sender = kind = None
             with Recorder() as record:
-                await self.handle_incoming_message(message["from"], message["type"], message["payload"])
+                sender, kind = message["from"], message["type"]
+                await self.handle_incoming_message(sender, kind, message["payload"])
             if isinstance(record.error, asyncio.CancelledError):
                 raise record.error
             if record.error is not None:
                 logger.error(
-                    "Node %s failed on a %r of %s", self.node_id, message["type"], message["from"],
-                    exc_info=record.error,
-                )  # fmt: skip
+                    "Node %s failed on a %r of %s", self.node_id, kind, sender, exc_info=record.error
+                )
 
     def _deafened(self, listening: asyncio.Task[None]) -> None:
         if not listening.cancelled() and (error := listening.exception()) is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, ClassVar
 
+from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.node.local_context import NodeContext, require_started
-from byzflow.engine.node.remote_client import WAIT, RemoteNodeClient
+from byzflow.engine.node.remote_client import WAIT, RemoteNodeClient, deserialize_message
 
 __all__ = ("MailedContext", "RemoteContext")
+
+logger = logging.getLogger(__name__)
 
 
 class MailedContext(NodeContext):
@@ -20,20 +25,26 @@ class MailedContext(NodeContext):
     """What a request raises that waits while `shutdown` takes the mailbox away."""
 
     @abstractmethod
-    async def _fetch(self) -> dict[str, Any] | None:
-        """Return the next message, or None if there is none for a while."""
+    async def _fetch(self) -> Callable[[], dict[str, Any]] | None:
+        """Return what opens the next message, or None if there is none for a while."""
 
     async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield messages as they come, until `shutdown`."""
+        """Yield messages as they come, until `shutdown`; one that cannot be opened is logged, and dropped."""
         while self._running:
             try:
-                message = await self._fetch()
+                opening = await self._fetch()
             except self._cut_off:
                 if self._was_stopped():
                     return
                 raise
-            if message is not None:
+            if opening is None:
+                continue
+            with Recorder() as record:
+                message = opening()
+            if record.error is None:
                 yield message
+            else:
+                logger.error("A message cannot be opened here, and is dropped", exc_info=record.error)
 
     def _was_stopped(self) -> bool:
         return not self._running
@@ -79,8 +90,9 @@ class RemoteContext(MailedContext):
         require_started(self._running)
         await self.client.send_message(to_node_id, message_type, payload)
 
-    async def _fetch(self) -> dict[str, Any] | None:
-        return await self.client.receive_message(timeout=WAIT)
+    async def _fetch(self) -> Callable[[], dict[str, Any]] | None:
+        frame = await self.client.receive_frame(WAIT)
+        return None if frame is None else partial(deserialize_message, frame)
 
     async def shutdown(self) -> None:
         """Give up the mailbox; what the node has not read is dropped. Again is the same as once."""

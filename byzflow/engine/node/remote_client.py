@@ -141,6 +141,11 @@ class RemoteNodeClient:
 
         A message whose reader was cancelled is kept for the next one.
         """
+        frame = await self.receive_frame(timeout)
+        return None if frame is None else deserialize_message(frame)
+
+    async def receive_frame(self, timeout: float | None = None) -> bytes | None:
+        """As `receive_message`, but leave it to the caller to open the message, which may fail."""
         clock = asyncio.get_running_loop().time
         end = float("inf") if timeout is None else clock() + timeout
         async with self._reading:
@@ -149,9 +154,8 @@ class RemoteNodeClient:
                     node=self._node_id, received=self._received, timeout=min(left, WAIT)
                 )
                 if answer is not None:
-                    self._received, frame = answer
-                    message: dict[str, Any] = deserialize_message(frame)
-                    return message
+                    self._received = answer[0]
+                    return bytes(answer[1])
         return None
 
     def _connected(self) -> Any:

@@ -11,8 +11,9 @@ import torch
 
 from byzflow.engine.graph.pool import ActorPoolConfig
 from byzflow.engine.node.application import NodeApplication
-from byzflow.engine.node.context import DaskContext, InProcessContext
+from byzflow.engine.node.context import DaskContext, InProcessContext, RemoteContext
 from byzflow.engine.node.decentralized import DecentralizedNode
+from byzflow.engine.node.remote_server import RemoteNodeServer
 from byzflow.exceptions import NodeLostError
 from tests.engine.forgiving import forgiving_cluster
 
@@ -32,6 +33,17 @@ async def pair(cluster: Any) -> Any:
     yield here, there
     await here.shutdown()
     await there.shutdown()
+
+
+class Unreadable:
+    """Cannot be opened, as a message with a class of a package that is not there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _missing, ()
+
+
+def _missing() -> None:
+    raise ModuleNotFoundError("No module named 'theirs'")
 
 
 async def lose(cluster: Any, context: DaskContext) -> None:
@@ -64,6 +76,37 @@ async def test_what_lay_in_a_lost_mailbox_arrives_once_and_first(cluster: Any, p
         await here.send_message("there", "count", number)
     assert await read(there, 2) == [4, 5]
     assert not there._box.unread.rescue()
+
+
+@pytest.mark.parametrize("kind", ["dask", "remote"])
+async def test_a_message_that_cannot_be_opened_is_dropped(pair: Any, kind: str, caplog: Any) -> None:
+    here, there = pair
+    async with RemoteNodeServer("127.0.0.1", 0) as server:
+        if kind == "remote":
+            here, there = (RemoteContext("127.0.0.1", server.port) for _ in range(2))
+            await here.start(SimpleNamespace(node_id="here"))
+            await there.start(SimpleNamespace(node_id="there"))
+        for payload in (Unreadable(), "next"):
+            await here.send_message("there", "text", payload)
+        assert await read(there, 1) == ["next"]
+        await here.shutdown()
+        await there.shutdown()
+    assert "A message cannot be opened here" in caplog.text
+    assert "No module named 'theirs'" in caplog.text
+
+
+async def test_a_node_is_not_ended_by_what_is_no_message(caplog: Any) -> None:
+    class Odd(InProcessContext):
+        async def receive_messages(self) -> Any:
+            for message in ({}, "text", None, {"from": "a", "type": "t", "payload": 1}):
+                yield message
+
+    app = NodeApplication(name="a", actor_pool=[ActorPoolConfig("thread")])
+    node, heard = DecentralizedNode(node_id="b", application=app, context=Odd()), asyncio.Event()
+    node.register_message_handler("t", lambda sender, payload: heard.set())
+    async with node:
+        await asyncio.wait_for(heard.wait(), 30)
+    assert caplog.text.count("Node b failed on a None of None") == 3
 
 
 async def test_a_rescued_message_is_what_was_sent(cluster: Any, pair: Any) -> None:
