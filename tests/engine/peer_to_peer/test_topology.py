@@ -91,6 +91,14 @@ def test_random_graphs_repeat_with_their_seed():
     assert not Topology.erdos_renyi(20, 0.3, seed=4, directed=True).is_symmetric
 
 
+@pytest.mark.parametrize(("n", "steps"), [(2, [1]), (8, [1, 2, 4]), (9, [1, 2, 4, 8]), (12, [1, 2, 4, 8])])
+def test_exponential_steps_go_up_to_half_the_nodes_or_more(n, steps):
+    assert Topology.exponential(n).out_neighbors(0) == tuple(steps)
+    assert [one_peer_exponential(n)(t).out_neighbors(0) for t in range(2 * len(steps))] == [
+        (step,) for step in steps * 2
+    ]
+
+
 @pytest.mark.parametrize(
     "build",
     [

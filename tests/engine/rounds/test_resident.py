@@ -246,3 +246,28 @@ def test_what_is_read_late_is_not_left_in_a_row_that_may_belong_to_another_round
     assert resident.resident_read(3, "parameters", rows[1]).row is not None
     assert resident.resident_read(2, "parameters", rows[0]).row is None
     assert [row.open().tolist() for row in rows] == [[0, 0], [1, 1]]
+
+
+class Waits:
+    """Answers when others have had their turn."""
+
+    told = 0
+
+    async def lie(self) -> int:
+        await asyncio.sleep(0)
+        self.told += 1
+        return self.told
+
+
+@pytest.mark.parametrize("kind", [Resident, AsyncResident])
+async def test_the_state_that_comes_with_an_awaited_answer_is_that_after_it(kind: Any) -> None:
+    resident, other = kind(Waits()), Resident(Waits())
+    for round in range(2):
+        value, state = await resident.resident_call(round, "lie", save=True)
+        other.resident_restore(state)
+        assert (value, other.told) == (round + 1, round + 1)
+
+
+def test_a_state_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="Waits needs a state of kind attributes; got state_dict"):
+        Resident(Waits()).resident_load("state_dict", {})
