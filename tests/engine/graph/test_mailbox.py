@@ -61,6 +61,17 @@ async def test_a_cancelled_waiter_takes_nothing():
     assert await box.get("a") == 1
 
 
+async def test_who_waits_behind_a_cancelled_waiter_keeps_its_place():
+    box = Mailbox()
+    first, second = (asyncio.create_task(box.get("a")) for _ in range(2))
+    await waiting(box, 2)
+    first.cancel()
+    await asyncio.wait([first])
+    box.put("a", 1)
+    assert await asyncio.wait_for(second, 20) == 1
+    assert box.statistics() == (0, 0)
+
+
 async def test_waiters_cancelled_after_delivery_give_their_messages_back_in_order():
     box = Mailbox()
     tasks = [asyncio.create_task(box.get("a")) for _ in range(3)]
