@@ -15,6 +15,7 @@ from byzflow.engine.graph.ops import CallableOp, make_single_operator_graph
 from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import NodeContext
+from byzflow.engine.node.ending import end
 from byzflow.engine.node.router import MessageRouter
 from byzflow.operators.checks import acts, mapping
 
@@ -117,10 +118,7 @@ class DecentralizedNode:
             return
         self._running = False
         tasks = [*self._tasks.values(), *([self._listening] if self._listening else [])]
-        own = [task for task in tasks if task is not asyncio.current_task()]
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)
+        await end(task for task in tasks if task is not asyncio.current_task())
         self._tasks.clear()
         await self.context.shutdown()
         await self.application.shutdown()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from byzflow.engine.actor.ports import check_port
+from byzflow.engine.node.ending import end
 from byzflow.engine.node.local_context import QueuedContext, require_started
 from byzflow.engine.node.remote_client import RemoteNodeClient
 from byzflow.engine.node.remote_server import RemoteNodeServer
@@ -137,9 +138,7 @@ class MeshRemoteContext(QueuedContext):
         if not self._running:
             return
         dialling, self._dialling, self._links = self._dialling, [], {}
-        for task in dialling:
-            task.cancel()
-        await asyncio.gather(*dialling, return_exceptions=True)
+        await end(dialling)
         self._let_go()
         if self._server is not None:
             await self._server.shutdown()

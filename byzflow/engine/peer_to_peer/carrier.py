@@ -12,6 +12,7 @@ from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.cluster import DecentralizedCluster
 from byzflow.engine.node.context import InProcessContext, NodeContext
 from byzflow.engine.node.decentralized import DecentralizedNode
+from byzflow.engine.node.ending import end
 from byzflow.engine.peer_to_peer.letters import Came
 from byzflow.exceptions import DeadlineError
 
@@ -68,9 +69,8 @@ class Carrier:
                 node_id_map=names,
             )
         if self.carries:
-            self._loop = asyncio.get_running_loop()
             await self.cluster.start_all()
-            self._readers = [asyncio.create_task(self._read(index)) for index in range(self._n)]
+            self._listen()
 
     async def carry(self, number: int, letters: Edges, deadline: float | None) -> dict[tuple[int, int], Came]:
         """Send vectors along edges and wait for them at the other end.
@@ -92,13 +92,10 @@ class Carrier:
         Raises
         ------
         RuntimeError
-            In another event loop than the one that the contexts were started in.
+            In another event loop than the one that the contexts were started in, unless that is closed: then
+            they start again in this one.
         """
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "Contexts need the event loop they were started in; this is another one. "
-                "Await round() there, or leave context_factory away."
-            )
+        await self._move()
         tasks = {
             edge: asyncio.create_task(self._send(number, edge, vector)) for edge, vector in letters.items()
         }
@@ -113,13 +110,27 @@ class Carrier:
 
     async def close(self) -> None:
         """Stop the nodes."""
-        if self._loop is not asyncio.get_running_loop():
-            await self._pool.shutdown()
-            return
-        for reader in self._readers:
-            reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await end(self._readers)
         await self.cluster.shutdown_all()
+        await self._pool.shutdown()
+
+    def _listen(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._readers = [asyncio.create_task(self._read(index)) for index in range(self._n)]
+
+    async def _move(self) -> None:
+        """Start the nodes anew if the loop is gone that they ran in."""
+        if self._loop is asyncio.get_running_loop():
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise RuntimeError(
+                "Contexts need the event loop they were started in; this is another one. "
+                "Await round() there, or leave context_factory away."
+            )
+        for node in self.cluster.nodes.values():  # one by one, so that what they share has a user all along
+            await node.shutdown()
+            await node.start()
+        self._listen()
 
     async def _send(self, number: int, edge: tuple[int, int], vector: Any) -> Came:
         sender, receiver = edge

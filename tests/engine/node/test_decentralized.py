@@ -256,3 +256,28 @@ async def test_a_cluster_whose_start_is_cancelled_stops_who_was_started() -> Non
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert not quick._running
+
+
+@pytest.mark.parametrize("make", [InProcessContext, lambda: DaskContext("thread")], ids=["process", "dask"])
+def test_a_cluster_stops_and_starts_again_in_another_event_loop(make: Any) -> None:
+    cluster = asyncio.run(cluster_of(make, Topology.complete(3)))
+    asyncio.run(cluster.shutdown_all())
+    assert not any(node.context._running for node in cluster.nodes.values())
+
+    async def again() -> dict[str, Any]:
+        await cluster.start_all()
+        await cluster.nodes["a"].send_message("b", "value", {"v": 21})
+        answer = await asyncio.wait_for(cluster.nodes["b"].execute_pipeline("wait", {}), 30)
+        await cluster.shutdown_all()
+        return answer
+
+    assert asyncio.run(again()) == {"y": 42}
+
+
+async def test_a_cluster_stopped_from_another_thread_ends_its_tasks_in_their_loop() -> None:
+    cluster = await cluster_of(InProcessContext, Topology.complete(3))
+    node = cluster.nodes["a"]
+    task = await node.start_autonomous_task(asyncio.sleep(60))
+    await asyncio.to_thread(lambda: asyncio.run(cluster.shutdown_all()))
+    await asyncio.wait([task], timeout=30)
+    assert task.cancelled()

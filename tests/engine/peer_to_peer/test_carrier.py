@@ -134,3 +134,25 @@ async def test_contexts_of_another_loop_are_said():
         p2p.round_sync()
     await p2p.shutdown()
     assert not any(node._running for node in p2p._cluster.nodes.values())
+
+
+@pytest.mark.parametrize(
+    "make", [InProcessContext, lambda: DaskContext("thread")], ids=["in-process", "dask"]
+)
+def test_contexts_start_again_where_every_round_has_an_event_loop_of_its_own(make):
+    honest = nodes(3)
+    p2p = PeerToPeer(honest, [], Topology.ring(3), lr=0.5, context_factory=lambda name, i: make())
+    p2p.bootstrap_sync()
+    p2p.round_sync()
+    asyncio.run(p2p.round())
+    p2p.shutdown_sync()
+    want, _ = asyncio.run(play(nodes(3), [], Topology.ring(3), None))
+    assert [node.theta.tolist() for node in honest] == want
+    assert not any(node.context._running for node in p2p._cluster.nodes.values())
+
+
+async def test_contexts_stop_from_another_event_loop():
+    p2p = PeerToPeer(nodes(2), [], Topology.ring(2), context_factory=lambda name, i: InProcessContext())
+    await p2p.bootstrap()
+    p2p.shutdown_sync()
+    assert not any(node.context._running for node in p2p._cluster.nodes.values())
