@@ -50,21 +50,24 @@ class P2PHonestMixin:
         return nn.utils.parameters_to_vector(self.model.parameters()).detach().clone()
 
     def set_param_vector(self, vec: torch.Tensor) -> None:
-        """Write all parameters from a vector of shape ``(d,)``."""
-        first = next(self.model.parameters())
-        flat = torch.as_tensor(vec).to(device=first.device, dtype=first.dtype)
-        d = sum(parameter.numel() for parameter in self.model.parameters())
-        if flat.shape != (d,):
+        """Write all parameters from a vector of shape ``(d,)``.
+
+        Raises
+        ------
+        ValueError
+            If it has not one entry for each; then no parameter changes.
+        """
+        parameters = list(self.model.parameters())
+        flat = torch.as_tensor(vec).to(parameters[0].device)
+        sizes = [parameter.numel() for parameter in parameters]
+        if flat.numel() != sum(sizes):
             raise ValueError(
-                f"set_param_vector needs a vector of shape ({d},); got {tuple(flat.shape)}. "
+                f"set_param_vector needs a vector of shape ({sum(sizes)},); got {tuple(flat.shape)}. "
                 "Pass what get_param_vector of the same model returns."
             )
         with torch.no_grad():
-            start = 0
-            for parameter in self.model.parameters():
-                stop = start + parameter.numel()
-                parameter.copy_(flat[start:stop].view_as(parameter))
-                start = stop
+            for parameter, part in zip(parameters, torch.split(flat.reshape(-1), sizes), strict=True):
+                parameter.copy_(part.view_as(parameter))
 
     def p2p_half_step(self, lr: float) -> torch.Tensor:
         """Take one SGD step on the next batch and return the parameters, shape ``(d,)``."""

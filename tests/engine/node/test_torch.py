@@ -14,6 +14,7 @@ from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.aggregators.norm_wise import FoolsGold, StatefulCenteredClipping
 from byzflow.aggregators.pipeline import Pipeline
 from byzflow.attacks import LabelFlipAttack, OptimalEmpire, OptimalLittle
+from byzflow.engine.node.mixin import P2PHonestMixin
 from byzflow.engine.node.torch import TorchByzantineNode, TorchHonestNode
 from byzflow.pre_aggregators import Bucketing
 
@@ -305,6 +306,26 @@ def test_peers_get_parameters_also_from_an_attack_on_gradients() -> None:
     torch.testing.assert_close(sent, theta + 0.1 * own.honest_gradient_for_next_batch())
 
 
+@pytest.mark.parametrize("length", [25, 27])
+def test_parameters_stay_as_they_are_if_a_vector_does_not_fit(length: int) -> None:
+    node = TorchHonestNode(net, DATA)
+    before = node.get_param_vector()
+    with pytest.raises(ValueError, match=rf"shape \(26,\); got \({length},\)"):
+        node.set_param_vector(torch.zeros(length))
+    assert torch.equal(node.get_param_vector(), before)
+
+
+def test_parameters_of_two_dtypes_are_written_without_loss() -> None:
+    class Node(P2PHonestMixin):
+        model = nn.Sequential(nn.Linear(3, 4).bfloat16(), nn.Linear(4, 2))
+
+    node = Node()
+    theta = node.get_param_vector()
+    node.set_param_vector(theta)
+    assert theta.dtype == torch.float32
+    assert torch.equal(node.get_param_vector(), theta)
+
+
 def test_mixing_goes_on_from_the_state_of_the_rule() -> None:
     rule = StatefulCenteredClipping(c_tau=1.0, init="median")
     node = TorchHonestNode(net, DATA, p2p_agg=rule)
@@ -364,12 +385,3 @@ def test_what_is_no_attack_is_refused() -> None:
     for wrong in (SignFlip, CoordinateWiseMedian()):
         with pytest.raises(TypeError, match="attack must be an object with apply"):
             TorchByzantineNode(wrong, net, DATA)
-
-
-@pytest.mark.parametrize("d", [3, 27])
-def test_parameters_of_another_model_change_nothing(d: int) -> None:
-    node = TorchHonestNode(net, DATA)
-    before = node.get_param_vector()
-    with pytest.raises(ValueError, match=rf"of shape \(26,\); got \({d},\)"):
-        node.set_param_vector(torch.zeros(d))
-    assert torch.equal(node.get_param_vector(), before)
