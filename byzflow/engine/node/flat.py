@@ -123,6 +123,17 @@ class FlatModel:
         pairs = zip(self.parameters, parts, strict=True)
         return torch.cat([(torch.zeros_like(p) if part is None else part).reshape(-1) for p, part in pairs])
 
+    def spread(self, vec: torch.Tensor) -> torch.Tensor:
+        """Return a vector of all parameters: `vec` has the entries of the trained ones, others are 0."""
+        parts = iter(torch.split(vec, [parameter.numel() for parameter in self.parameters]))
+        trainable = {id(parameter) for parameter in self.parameters}
+        return torch.cat(
+            [
+                next(parts) if id(parameter) in trainable else vec.new_zeros(parameter.numel())
+                for parameter in self.module.parameters()
+            ]
+        )
+
 
 def _draws(layer: nn.Module) -> bool:
     """Whether a layer draws numbers while it is trained, as attention and recurrent ones with dropout do."""

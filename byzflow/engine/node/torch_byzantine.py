@@ -120,7 +120,8 @@ class TorchByzantineNode(P2PByzantineMixin, ByzantineNode):
             if not getattr(self.attack, "uses_honest_grads", False):
                 lr = self.learner.lr
                 step = lr(self.round) if callable(lr) else lr
-                vector = self.learner.get_param_vector().sub_(torch.as_tensor(vector), alpha=step)
+                change = self.learner.spread(torch.as_tensor(vector))
+                vector = self.learner.get_param_vector().sub_(change, alpha=step)
         if isinstance(like, torch.Tensor):
             return torch.as_tensor(vector).to(device=like.device, dtype=like.dtype)
         return vector

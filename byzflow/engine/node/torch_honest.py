@@ -143,6 +143,10 @@ class TorchHonestNode(P2PHonestMixin, HonestNode):
         self._step(self.honest_gradient_for_next_batch(), lr)
         return self.get_param_vector()
 
+    def spread(self, vec: torch.Tensor) -> torch.Tensor:
+        """Return a gradient with one entry for each parameter, those that are not trained included."""
+        return self._flat.spread(vec)
+
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
         """Return accuracy and loss on a data set; accuracy is NaN where y holds no classes."""
         x, y = torch.as_tensor(x).to(self.device), torch.as_tensor(y).to(self.device)

@@ -306,6 +306,21 @@ def test_peers_get_parameters_also_from_an_attack_on_gradients() -> None:
     torch.testing.assert_close(sent, theta + 0.1 * own.honest_gradient_for_next_batch())
 
 
+def test_an_attack_on_gradients_leaves_parameters_alone_that_are_not_trained() -> None:
+    def frozen() -> nn.Module:
+        model = net()
+        model[0].weight.requires_grad_(False)
+        return model
+
+    node = TorchByzantineNode(SignFlip(), frozen, DATA, lr=0.1)
+    theta = TorchHonestNode(net, DATA, seed=9).get_param_vector()
+    sent = node.p2p_broadcast_vector(neighbor_vectors=[theta, theta], like=theta)
+    own = TorchHonestNode(frozen, DATA)
+    own.set_param_vector(theta)
+    gradient = torch.cat([torch.zeros(12), own.honest_gradient_for_next_batch()])
+    torch.testing.assert_close(sent, theta + 0.1 * gradient)
+
+
 @pytest.mark.parametrize("length", [25, 27])
 def test_parameters_stay_as_they_are_if_a_vector_does_not_fit(length: int) -> None:
     node = TorchHonestNode(net, DATA)
