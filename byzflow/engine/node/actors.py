@@ -15,6 +15,7 @@ from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.rounds.attributes import State
 from byzflow.engine.rounds.making import build
 from byzflow.engine.rounds.moving import Move
+from byzflow.engine.rounds.seats import is_remote
 from byzflow.operators.checks import mapping, several
 
 __all__ = ("ByzantineNodeActor", "HonestNodeActor", "NodeActor", "Recipe")
@@ -120,9 +121,10 @@ class NodeActor:
         await self._ref._backend.close()
 
     @staticmethod
-    async def close_many(handles: Sequence[Any]) -> None:
-        """Close handles of nodes, with one rpc for each host."""
-        places = [node._ref._backend if isinstance(node, NodeActor) else node for node in handles]
+    async def close_many(nodes: Sequence[Any]) -> None:
+        """Close those nodes that are handles, an `ActorRef` among them, with one rpc for each host."""
+        refs = [node._ref if isinstance(node, NodeActor) else node for node in nodes]
+        places = [ref._backend if isinstance(ref, ActorRef) else ref for ref in refs if _has_place(ref)]
         await DaskActorBackend.close_many([place for place in places if isinstance(place, DaskActorBackend)])
         await asyncio.gather(*(p.close() for p in places if not isinstance(p, DaskActorBackend)))
 
@@ -153,6 +155,10 @@ class NodeActor:
         backend: Any = self._ref._backend
         recipe = (self._recipe.factory, self._recipe.args, self._recipe.kwargs)
         return Move(backend, recipe, state, patience)
+
+
+def _has_place(ref: Any) -> bool:
+    return isinstance(ref, ActorRef) or is_remote(ref)
 
 
 class HonestNodeActor(NodeActor):

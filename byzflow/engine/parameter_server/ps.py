@@ -190,7 +190,7 @@ class ParameterServer:
         self._roster.close()
         if self._cluster is not None:
             await self._cluster.shutdown()
-        await NodeActor.close_many([node for node in self._roster.nodes if is_remote(node)])
+        await NodeActor.close_many(self._roster.nodes)
 
 
 def _check(server: ParameterServer) -> None:

@@ -97,11 +97,6 @@ class Peers:
         return len(self.roster.nodes)
 
     @property
-    def handles(self) -> list[Any]:
-        """The handles among the nodes."""
-        return [node for node in self.roster.nodes if is_remote(node)]
-
-    @property
     def absent(self) -> set[int]:
         """Nodes that have not answered the last time they were asked."""
         return {*self._patience.late, *self.roster.silent(), *self.gone}
@@ -266,7 +261,7 @@ class Peers:
     async def close(self) -> None:
         """Close every handle and end the threads of the nodes in this process."""
         self.roster.close()
-        await NodeActor.close_many(self.handles)
+        await NodeActor.close_many(self.roster.nodes)
 
     def _note(self, index: int, methods: Iterable[str]) -> None:
         skills = frozenset(_METHODS).intersection(methods)

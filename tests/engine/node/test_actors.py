@@ -247,3 +247,15 @@ async def test_a_handle_closes_its_node_at_the_end_of_async_with() -> None:
         assert await node.honest_gradient_for_next_batch() == [1.0]
     with pytest.raises(RuntimeError):
         await node.honest_gradient_for_next_batch()
+
+
+async def test_runs_close_the_nodes_that_are_plain_references() -> None:
+    for run in (
+        lambda nodes: ParameterServer(nodes, [], CoordinateWiseMedian()),
+        lambda nodes: PeerToPeer(nodes, [], Topology.ring(2)),
+    ):
+        places = [ThreadActorBackend() for _ in range(2)]
+        for place in places:
+            await place.construct(Honest)
+        await run(list(map(ActorRef, places))).shutdown()
+        assert [place.runtime for place in places] == [None, None]
