@@ -180,3 +180,23 @@ async def test_a_node_that_nobody_awaited_is_named():
     ):
         with pytest.raises(TypeError, match=r"got a coroutine. Await what spawns it"):
             train([HonestNodeActor.spawn(Node, backend="thread")])
+
+
+def test_nodes_may_come_in_an_array():
+    class Liar:
+        def byzantine_gradient_for_next_batch(self, honest_grads):
+            return -honest_grads[0]
+
+        def p2p_broadcast_vector(self, neighbor_vectors=None, like=None):
+            return -like
+
+    class Peer:
+        def p2p_half_step(self, lr):
+            return np.ones(3)
+
+    liars = np.array([Liar(), Liar()], dtype=object)
+    honest = np.array([Node() for _ in range(3)], dtype=object)
+    assert ParameterServer(honest, liars, RULE).round_sync().tolist() == [1.0, 1.0, 1.0]
+    p2p = PeerToPeer([Peer(), Peer(), Peer()], liars, Topology.complete(5))
+    p2p.round_sync()
+    assert p2p.history[0].excluded == ()

@@ -15,8 +15,9 @@ from byzflow.engine.actor.backends.remote import RemoteActorBackend
 from byzflow.engine.actor.backends.thread import ThreadActorBackend
 from byzflow.engine.actor.base import ActorBackend
 from byzflow.exceptions import suggest
+from byzflow.operators.checks import acts
 
-__all__ = ("resolve_backend",)
+__all__ = ("check_backend", "resolve_backend")
 
 NAMED = {"gpu": GPUActorBackend, "process": ProcessActorBackend, "thread": ThreadActorBackend}
 SCHEMES = ("tcp", "tls", "ucx")
@@ -60,6 +61,16 @@ def resolve_backend(spec: str | Client | Cluster | ActorBackend) -> ActorBackend
         "A backend must be 'gpu', 'process', 'thread' or an address like tcp://, tls:// or ucx://host:port, "
         f"in this process inproc://host/pid/number; got {spec!r}.{suggest(spec, NAMED)}"
     )
+
+
+def check_backend(backend: object) -> None:
+    """Raise TypeError for what `resolve_backend` has let through without being a backend.
+
+    Examples
+    --------
+    >>> check_backend(ThreadActorBackend())
+    """
+    acts("backend", backend, "start", "Pass 'thread', 'process', an address, a Client or a Cluster.")
 
 
 def _address(spec: str) -> tuple[str, str | None, int | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorBackend
 from byzflow.engine.actor.calls import Recorder
-from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.actor.factory import check_backend, resolve_backend
 from byzflow.engine.graph.once import Once
 from byzflow.engine.graph.pool_channel import ActorPoolChannel, bound
 from byzflow.engine.graph.pool_workers import (
@@ -244,6 +244,7 @@ def _checked(configs: Any) -> tuple[ActorPoolConfig, ...]:
 def _backend(config: ActorPoolConfig, seen: list[Any]) -> ActorBackend:
     """Resolve a backend; one given as an object serves one worker, its likes serve the others."""
     backend = resolve_backend(config.backend)
+    check_backend(backend)
     if any(backend is other for other in seen) and isinstance(backend, DaskActorBackend):
         return backend.clone()
     seen.append(backend)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorRef
-from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.actor.factory import check_backend, resolve_backend
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.rounds.attributes import State
 from byzflow.engine.rounds.making import build
@@ -68,6 +68,8 @@ class NodeActor:
         ------
         ValueError
             If the backend string is none.
+        TypeError
+            If the backend is something else.
         """
         recipe = Recipe(node_cls, several("args", args), mapping("kwargs", kwargs))
         if not callable(node_cls):
@@ -76,6 +78,7 @@ class NodeActor:
                 "Pass the class, and what makes the node as args."
             )
         place = resolve_backend(backend)
+        check_backend(place)
         await place.start()
         try:
             await place.construct(build, args=(node_cls, recipe.args, recipe.kwargs), kwargs={})

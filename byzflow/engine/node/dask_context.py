@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from byzflow.engine.actor.factory import resolve_backend
+from byzflow.engine.actor.factory import check_backend, resolve_backend
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.postbox import Postbox
 from byzflow.engine.node.local_context import require_started, unknown
@@ -52,8 +52,10 @@ class DaskContext(MailedContext):
         """Make the node's mailbox on a worker; again is the same as once."""
         if self._running:
             return
+        backend = resolve_backend(self._spec)
+        check_backend(backend)
         self._box = Postbox(CHANNEL, self._settle)
-        await self._box.open(resolve_backend(self._spec))
+        await self._box.open(backend)
         self._node, self._running = node, True
         self._registry[node.node_id] = self
 

@@ -94,7 +94,7 @@ class ParameterServer:
         client: Any = None,
     ) -> None:
         self.hon = list(several("honest_nodes", honest_nodes))
-        self.byz = list(several("byzantine_nodes", byzantine_nodes or ()))
+        self.byz = list(several("byzantine_nodes", () if byzantine_nodes is None else byzantine_nodes))
         self.agg, self.pre = aggregator, pre_aggregator
         self.update_byz, self.pool = update_byzantines, actor_pool
         self.deadline = seconds("round.deadline") if deadline is None else deadline

@@ -74,7 +74,7 @@ class DecentralizedPeerToPeer:
         mixing: Scheme | None = None,
     ) -> None:
         honest = list(several("honest_nodes", honest_nodes))
-        byzantine = list(several("byzantine_nodes", byzantine_nodes or ()))
+        byzantine = list(several("byzantine_nodes", () if byzantine_nodes is None else byzantine_nodes))
         if not honest:
             raise ValueError("PeerToPeer needs at least one honest node; got none. Pass honest_nodes.")
         if not callable(lr):

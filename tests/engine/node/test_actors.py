@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.actor.backends.thread import ThreadActorBackend
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.hostref import HostRef
+from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, NodeActor, Recipe
+from byzflow.engine.node.context import DaskContext
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
@@ -259,3 +262,14 @@ async def test_runs_close_the_nodes_that_are_plain_references() -> None:
             await place.construct(Honest)
         await run(list(map(ActorRef, places))).shutdown()
         assert [place.runtime for place in places] == [None, None]
+
+
+@pytest.mark.parametrize("backend", [None, 3, ThreadActorBackend])
+async def test_what_is_no_backend_is_refused_by_name(backend: Any) -> None:
+    for start in (
+        lambda: HonestNodeActor.spawn(Honest, backend=backend),
+        lambda: ActorPool([ActorPoolConfig(backend)]).start(),
+        lambda: DaskContext(backend).start(SimpleNamespace(node_id="a")),
+    ):
+        with pytest.raises(TypeError, match="backend must be an object with start"):
+            await start()
