@@ -95,7 +95,7 @@ class Execution:
         lonely = {
             i: step for i, step in self.round.half_steps.items() if not self.round.topology.in_neighbors(i)
         }
-        known = {**lonely, **self._mixed} if self._mixed else {}
+        known = {**lonely, **self._mixed} if any(map(self._requests.tells, through)) else {}
         if self._holding is not None:
             self._holding.form = letters.usual or self._holding.form
         return PeerReport(

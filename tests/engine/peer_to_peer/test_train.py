@@ -58,6 +58,16 @@ async def test_models_mix_and_reach_consensus():
     np.testing.assert_allclose(nodes[0].theta, np.mean(goals, axis=0), atol=0.1)
 
 
+async def test_nodes_that_hear_nobody_count_with_their_half_steps():
+    empty, nodes = Topology(3, []), [Quadratic(np.full(2, float(i)), PlainGossip()) for i in range(3)]
+    p2p = PeerToPeer(nodes, [], [empty, Topology.complete(3)], lr=0.5)
+    await p2p.round()
+    await p2p.round()
+    first, second = p2p.history
+    assert first.consensus_distance == first.spread > 0
+    assert second.consensus_distance < 1e-12
+
+
 async def test_consensus_distance_is_that_of_what_the_nodes_hold():
     nodes = [Quadratic(goal, PlainGossip()) for goal in targets(4)]
     p2p = PeerToPeer(nodes, None, Topology.ring(4))
