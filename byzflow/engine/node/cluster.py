@@ -26,6 +26,7 @@ class DecentralizedCluster:
 
     def __init__(self) -> None:
         self.nodes: dict[str, DecentralizedNode] = {}
+        self._group: dict[str, NodeContext] = {}
 
     async def __aenter__(self) -> DecentralizedCluster:
         return self
@@ -63,9 +64,16 @@ class DecentralizedCluster:
             topology=topology,
             metadata=metadata,
         )
-        self.nodes[node_id] = node
+        self.take_in(node)
         self._update_node_id_maps()
         return node
+
+    def take_in(self, node: DecentralizedNode) -> None:
+        """Add a node as it is, with the names of the others that it has."""
+        self.nodes[node.node_id] = node
+        if isinstance(node.context, NodeContext):
+            self._group[node.node_id] = node.context
+            node.context.group = self._group
 
     async def start_all(self) -> None:
         """Start every node; if one fails, or this is cancelled, those that were started stop again."""
@@ -87,6 +95,7 @@ class DecentralizedCluster:
     async def remove_node(self, node_id: str) -> None:
         """Stop a node and take it out; an unknown id is ignored."""
         node = self.nodes.pop(node_id, None)
+        self._group.pop(node_id, None)
         if node is not None:
             await node.shutdown()
             self._update_node_id_maps()

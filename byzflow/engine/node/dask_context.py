@@ -68,8 +68,8 @@ class DaskContext(MailedContext):
             If the worker of that mailbox is gone, and as many messages as fit into one wait for the next.
         """
         require_started(self._running)
-        target = self._registry.get(to_node_id)
-        if target is None:
+        target = self.group.get(to_node_id, self._registry.get(to_node_id))
+        if not isinstance(target, DaskContext) or not target._running:
             raise unknown(to_node_id)
         await target._box.put({"from": self._node.node_id, "type": message_type, "payload": payload})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from byzflow.engine.config import setting
@@ -13,7 +14,16 @@ __all__ = ("InProcessContext", "NodeContext", "QueuedContext", "require_started"
 
 
 class NodeContext(ABC):
-    """Where a `DecentralizedNode` lives; carries messages ``{"from", "type", "payload"}``."""
+    """Where a `DecentralizedNode` lives; carries messages ``{"from", "type", "payload"}``.
+
+    Attributes
+    ----------
+    group : mapping of str to NodeContext
+        The contexts of the nodes of one cluster, by id. Those that find each other in this process look here
+        first: another cluster may have nodes of the same ids.
+    """
+
+    group: Mapping[str, NodeContext] = MappingProxyType({})
 
     @abstractmethod
     async def start(self, node: Any) -> None:
@@ -98,8 +108,8 @@ class InProcessContext(QueuedContext):
     async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
         """Put a message into the queue of another node, waiting while that is full."""
         require_started(self._running)
-        target = self._registry.get(to_node_id)
-        if target is None or not target._running:
+        target = self.group.get(to_node_id, self._registry.get(to_node_id))
+        if not isinstance(target, InProcessContext) or not target._running:
             raise unknown(to_node_id)
         await target._inbox.put({"from": self._node.node_id, "type": message_type, "payload": payload})
 

@@ -61,13 +61,14 @@ class Carrier:
         """Make the nodes and, if they are to carry anything, start them."""
         names = {index: str(index) for index in range(self._n)}
         for index, name in names.items():
-            self.cluster.nodes[name] = DecentralizedNode(
+            node = DecentralizedNode(
                 node_id=name,
                 application=NodeApplication(name=name, actor_pool=self._pool),
                 context=self._factory(name, index),
                 topology=self._topology,
                 node_id_map=names,
             )
+            self.cluster.take_in(node)
         if self.carries:
             await self.cluster.start_all()
             self._listen()

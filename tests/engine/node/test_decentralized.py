@@ -281,3 +281,30 @@ async def test_a_cluster_stopped_from_another_thread_ends_its_tasks_in_their_loo
     await asyncio.to_thread(lambda: asyncio.run(cluster.shutdown_all()))
     await asyncio.wait([task], timeout=30)
     assert task.cancelled()
+
+
+@pytest.mark.parametrize("make", [InProcessContext, lambda: DaskContext("thread")], ids=["process", "dask"])
+async def test_clusters_whose_nodes_have_the_same_ids_do_not_mix(make: Any) -> None:
+    first, second = [await cluster_of(make, Topology.complete(3)) for _ in range(2)]
+    for cluster, value in ((first, 1), (second, 2)):
+        await cluster.nodes["a"].send_message("b", "value", {"v": value})
+    for cluster, answer in ((first, 2), (second, 4)):
+        pipeline = cluster.nodes["b"].execute_pipeline("wait", {})
+        assert await asyncio.wait_for(pipeline, 30) == {"y": answer}
+    await second.nodes["b"].shutdown()
+    with pytest.raises(ValueError, match="'b' is unknown or has stopped"):
+        await second.nodes["a"].send_message("b", "value", {"v": 3})
+    await first.shutdown_all()
+    await second.shutdown_all()
+
+
+@pytest.mark.parametrize("make", [InProcessContext, lambda: DaskContext("thread")], ids=["process", "dask"])
+async def test_nodes_of_a_cluster_reach_a_node_outside(make: Any) -> None:
+    cluster = DecentralizedCluster()
+    await cluster.add_node("a", application(), context=make())
+    outside = DecentralizedNode(node_id="z", application=application(), context=make())
+    await cluster.start_all()
+    async with outside:
+        await cluster.nodes["a"].send_message("z", "value", {"v": 1})
+        assert await asyncio.wait_for(outside.execute_pipeline("wait", {}), 30) == {"y": 2}
+    await cluster.shutdown_all()

@@ -156,3 +156,20 @@ async def test_contexts_stop_from_another_event_loop():
     await p2p.bootstrap()
     p2p.shutdown_sync()
     assert not any(node.context._running for node in p2p._cluster.nodes.values())
+
+
+@pytest.mark.parametrize(
+    "make", [InProcessContext, lambda: DaskContext("thread")], ids=["in-process", "dask"]
+)
+async def test_two_runs_at_once_do_not_get_each_others_vectors(make):
+    teams = [nodes(3), nodes(5)[2:]]
+    wanted = [(await play(team, [], Topology.ring(3), None))[0] for team in (nodes(3), nodes(5)[2:])]
+    runs = [
+        PeerToPeer(team, [], Topology.ring(3), lr=0.5, context_factory=lambda name, i: make(), deadline=9.0)
+        for team in teams
+    ]
+    async with runs[0], runs[1]:
+        for run in runs * 2:
+            await run.round()
+    assert [[node.theta.tolist() for node in team] for team in teams] == wanted
+    assert not any(report.excluded for run in runs for report in run.history)
