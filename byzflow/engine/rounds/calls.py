@@ -16,6 +16,7 @@ from byzflow.engine.rounds.memo import UPDATE
 from byzflow.engine.rounds.moving import Move
 from byzflow.engine.rounds.outcomes import NodeOutcomes, unreached
 from byzflow.engine.rounds.repeat import sent
+from byzflow.engine.rounds.resident import ASKED
 from byzflow.engine.rounds.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
 from byzflow.engine.rounds.suspects import Suspects
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -277,4 +278,16 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
         if issubclass(type(raised), NodeLostError):
             text = "the node raised a NodeLostError; its own worker is there"
             outcomes.errors[position], outcomes.said[position] = RuntimeError(text), text
+        elif type(raised) is DeadlineError and position not in outcomes.said:  # its host gave it up
+            outcomes.errors[position] = _late(calls[position], deadline)
     return outcomes
+
+
+def _late(call: Call, deadline: float | None) -> DeadlineError:
+    """Return the error of a call that took too long, in the words of whoever reads reports."""
+    name = call.args[1] if call.method in ASKED else call.method
+    limit = "in time" if deadline is None else f"within {deadline} s"
+    return DeadlineError(
+        f"{name}() had to end {limit}; it is still running or queued. "
+        "Raise the deadline, or leave this node out."
+    )

@@ -146,23 +146,26 @@ def test_sync_rounds_work_without_a_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"),
+    ("how", "reason", "detail"),
     [
-        ("raises", Reason.RAISED),
-        ("times out", Reason.RAISED),
-        ("shape", Reason.SHAPE),
-        ("dtype", Reason.DTYPE),
-        ("type", Reason.TYPE),
-        ("non-finite", Reason.NONFINITE),
-        ("hangs", Reason.DEADLINE),
+        ("raises", Reason.RAISED, "disk full"),
+        ("times out", Reason.RAISED, "TimeoutError"),
+        ("shape", Reason.SHAPE, "expected"),
+        ("dtype", Reason.DTYPE, "expected"),
+        ("type", Reason.TYPE, "expected"),
+        ("non-finite", Reason.NONFINITE, "NaN"),
+        ("hangs", Reason.DEADLINE, "honest_gradient_for_next_batch() had to end within 1.0 s"),
     ],
 )
-async def test_a_failing_node_is_excluded_and_the_round_goes_on(how: str, reason: Reason) -> None:
+async def test_a_failing_node_is_excluded_and_the_round_goes_on(
+    how: str, reason: Reason, detail: str
+) -> None:
     honest = [Bad(0, how), *(Honest(i) for i in range(1, 5))]
     async with ParameterServer(honest, [], CoordinateWiseTrimmedMean(f=1), deadline=1.0) as ps:
         assert torch.equal(await ps.round(), CoordinateWiseTrimmedMean(f=1).aggregate(rows(n=5, liars=0)[1:]))
         excluded = ps.history[0].excluded
         assert (excluded[0].node, excluded[0].reason) == ("honest-0", reason)
+        assert detail in excluded[0].detail
         honest[0].release()
         while ps.history[-1].excluded:  # one that hung takes as long as it takes to come back
             await ps.round()

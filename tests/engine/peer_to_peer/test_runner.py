@@ -51,6 +51,7 @@ async def test_a_node_that_hangs_is_left_out_at_the_deadline_and_no_longer_waite
             await p2p.round()
         stuck.gate.set()
     assert all([str(e.reason) for e in report.excluded] == ["deadline"] for report in p2p.history)
+    assert "p2p_half_step() had to end within 1.0 s" in str(p2p.history[0].excluded[0])
     np.testing.assert_allclose(nodes[0].theta, [1.0, 1.0])
 
 
