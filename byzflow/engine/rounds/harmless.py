@@ -21,6 +21,7 @@ __all__ = ("guarded", "harmless", "harmless_error")
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 CAUSES = 10  # errors that one may have come of
+CAME_OF = (vars(BaseException)["__cause__"], vars(BaseException)["__context__"])  # whatever a class says
 HEAP = 1 << 9  # flag of a class that was made by Python code
 KNOWN = (
     asyncio.CancelledError,
@@ -57,7 +58,7 @@ def guarded(work: Callable[..., Any], *args: Any, made: Callable[[Any], Any] | N
             return made(answer)
         return harmless(answer)
     except BaseException as error:
-        stand_in = harmless_error(error)
+        stand_in = _unframed(error)
         if stand_in is error:
             raise
     finally:
@@ -111,27 +112,43 @@ def harmless_error(error: BaseException) -> BaseException:
     return stand_in
 
 
+def _unframed(error: BaseException) -> BaseException:
+    """Return what is harmless of an error, and let it and those it came of forget where they went through.
+
+    A node may raise the same one in every round, as `Future.result` does: it gathers more frames each time.
+    """
+    stand_in = harmless_error(error)
+    for one in _chain(error):
+        BaseException.with_traceback(one, None)
+    return stand_in
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and those it came of, one more than may be pickled at most."""
+    seen: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo and len(seen) <= CAUSES:
+        one = todo.pop()
+        if one is not None and not any(one is known for known in seen):
+            seen.append(one)
+            todo += (come_of.__get__(one) for come_of in CAME_OF)
+    return seen
+
+
 def _is_plain(error: BaseException) -> bool:
     """Whether an error, and those it came of, are of classes without foreign code, and hold few plain values.
 
     Those it came of are pickled with it.
     """
-    seen: list[BaseException] = []
-    todo: list[BaseException | None] = [error]
     size = 0
-    while todo:
-        one = todo.pop()
-        if one is None or any(one is known for known in seen):
-            continue
-        if len(seen) == CAUSES or not _is_known(type(one)):
+    for count, one in enumerate(_chain(error)):
+        if count == CAUSES or not _is_known(type(one)):
             return False
         more = [getattr(one, name, None) for name in ("filename", "filename2", "name", "path")]
         values = (*one.args, *one.__dict__.values(), *more)
         size += sum(map(getsizeof, values))
         if size > LONG or any(type(value) not in PLAIN for value in values):
             return False
-        seen.append(one)
-        todo += (one.__cause__, one.__context__)
     return True
 
 
@@ -146,4 +163,4 @@ async def _later(answer: Awaitable[Any]) -> Any:
         value = await answer
         return harmless(await value if is_awaitable(value) else value)  # a backend may hand on a coroutine
     assert record.error is not None
-    raise harmless_error(record.error)
+    raise _unframed(record.error)

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import pickle
+import traceback
 from typing import Any
 
 import distributed.utils  # noqa: F401  from here on, errors are pickled with traces, and what they came of
@@ -154,6 +156,24 @@ def test_the_trace_of_a_replaced_error_is_kept() -> None:
     with pytest.raises(NodeError) as caught:
         guarded(Node(LoadingError("no")).act)
     assert "in act" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), LoadingError("no")], ids=repr)
+@pytest.mark.parametrize("kind", [Node, AsyncNode])
+def test_an_error_that_is_raised_in_every_round_gathers_no_frames(kind: type[Node], error: Exception) -> None:
+    cause = error.__cause__ = KeyError("why")
+    frames = set[int]()
+    for _ in range(4):
+        with contextlib.suppress(KeyError):
+            raise cause
+        with pytest.raises((ValueError, NodeError)):
+            asyncio.run(answer_of(guarded(kind(error).act)))
+        frames.add(sum(len(list(traceback.walk_tb(e.__traceback__))) for e in (error, cause)))
+    assert len(frames) == 1
+
+
+async def answer_of(value: Any) -> Any:
+    return await value if asyncio.iscoroutine(value) else value
 
 
 @pytest.mark.parametrize(
