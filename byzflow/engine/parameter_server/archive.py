@@ -148,6 +148,12 @@ class Archive:
                 f"{self.checkpoint.path!s} must hold the nodes of this run, {len(names)} of them from "
                 f"{names[0]} to {names[-1]}; it holds {count} nodes. Make it with the same nodes."
             )
+        for name, state in nodes.items():
+            if not isinstance(state, tuple | None):
+                raise CheckpointError(
+                    f"{self.checkpoint.path!s} must hold the states of nodes; of {name} it holds a "
+                    f"{type(state).__name__}. Take the checkpoint of a run."
+                )
         known = {i: nodes[name] for i, name in enumerate(names) if nodes[name] is not None}
         error = NodeLostError("the checkpoint has no state of it; it did not answer when that was written")
         self.missing = {i: Outcome(error=error) for i in range(len(names)) if i not in known}
@@ -176,16 +182,17 @@ class Archive:
 
     def _check(self, tree: Mapping[str, Any], about: Callable[[int], Mapping[str, str]]) -> None:
         path = self.checkpoint.path
-        run, round, rule = tree.get("run", self._run), tree.get("round"), tree.get("rule")
+        run, round = tree.get("run", self._run), tree.get("round")
+        known = (tree.get("rule"), tree.get("about"))
         if run != self._run:  # files of earlier versions do not say
             raise CheckpointError(
                 f"{path!s} must be of a {self._run} run; it is of a {run} one. "
                 "Give this run a file of its own."
             )
-        if type(round) is not int or round < 0 or not isinstance(rule, dict | None):
+        if type(round) is not int or round < 0 or not all(isinstance(part, dict | None) for part in known):
             raise CheckpointError(
-                f"{path!s} must say how many rounds are done, and what the rule remembers; it does not. "
-                "Take the checkpoint of a run."
+                f"{path!s} must say how many rounds are done, what the rule remembers, and what the run is; "
+                "it does not. Take the checkpoint of a run."
             )
         other = differences(tree.get("about") or {}, about(round))
         if other:

@@ -279,7 +279,9 @@ async def test_peers_with_another_seed_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"round": "3"}, {"round": -1}, {"round": True}, {"round": None}, {"rule": [1]}], ids=str
+    "change",
+    [{"round": "3"}, {"round": -1}, {"round": True}, {"round": None}, {"rule": [1]}, {"about": 5}],
+    ids=str,
 )
 @pytest.mark.parametrize("make", [server, peers])
 async def test_a_tree_that_is_no_run_s_is_refused(make: Any, change: dict[str, Any], tmp_path: Path) -> None:
@@ -289,6 +291,21 @@ async def test_a_tree_that_is_no_run_s_is_refused(make: Any, change: dict[str, A
     store.write({**store.read(), **change})
     async with make([Learner(i) for i in range(N)], store) as resumed:
         with pytest.raises(CheckpointError, match="must say how many rounds are done"):
+            await resumed.resume()
+
+
+@pytest.mark.parametrize("state", [5, "text", {}, [1, 2]], ids=str)
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_tree_with_something_else_for_a_state_is_refused(
+    make: Any, state: Any, tmp_path: Path
+) -> None:
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with make([Learner(i) for i in range(N)], store) as run:
+        await run.round()
+    tree = store.read()
+    store.write({**tree, "nodes": {**tree["nodes"], "honest-1": state}})
+    async with make([Learner(i) for i in range(N)], store) as resumed:
+        with pytest.raises(CheckpointError, match="of honest-1 it holds"):
             await resumed.resume()
 
 
