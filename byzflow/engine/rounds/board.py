@@ -80,7 +80,8 @@ class Board:
             known = self._sheets[round] = self._blank(form, rows)
         self._current = known
         if drafts:
-            self._clear(form, drafts)
+            self._spare[:0] = [] if self._draft is None else [self._draft]
+            self._draft = self._blank(form, drafts)
         await self._forget()
         return await self._reached()
 
@@ -116,15 +117,6 @@ class Board:
         self._spare.remove(fitting)
         self._mirrors.blank(fitting.site)
         return fitting
-
-    def _clear(self, form: Signature, rows: int) -> None:
-        """Have the rows for drafts, with nothing on them."""
-        if self._draft is not None and _fits(self._draft, form, rows):
-            self._mirrors.blank(self._draft.site)
-            return
-        if self._draft is not None:
-            self._drop([self._draft])
-        self._draft = Arena(rows, form)
 
     def _drop(self, arenas: list[Arena]) -> None:
         self._dropped += [arena.site for arena in arenas]
