@@ -11,7 +11,7 @@ import torch
 from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, blocks
 from byzflow.kernels.intake import as_rows
-from byzflow.kernels.rows import Rows, Window
+from byzflow.kernels.rows import Rows
 
 __all__ = ("COLUMNS", "block_spreads", "consensus_distance", "total_spread")
 
@@ -56,8 +56,7 @@ def block_spreads(vectors: Sequence[Any], span: Span) -> list[float]:
     """
     rows, parts = _rows(vectors), []
     for lo, hi in blocks(span, COLUMNS):
-        seen = rows.window(Span(lo, hi))
-        window = Window.of(seen) if isinstance(seen, np.ndarray) else seen
+        window = rows.window(Span(lo, hi))
         parts.append(native.spread(window.addresses, window.start, hi - lo, np.empty(0, window.dtype)))
     return parts
 
@@ -77,11 +76,11 @@ def total_spread(parts: Iterable[float], h: int) -> float:
 
 
 def _rows(vectors: Sequence[Any]) -> Rows:
-    """Return vectors as rows in host memory, in the dtype that they share, or else in float64."""
-    if len({(type(vector), getattr(vector, "dtype", None)) for vector in vectors}) > 1:
-        return as_rows([_host(vector).astype(np.float64) for vector in vectors])
-    rows = as_rows(vectors)
-    return rows if rows.host else as_rows([_host(vector) for vector in vectors])
+    """Return vectors as rows that can be read where they lie; those that cannot, or differ, in float64."""
+    kinds = {(type(vector), getattr(vector, "dtype", None)) for vector in vectors}
+    if len(kinds) == 1 and (rows := as_rows(vectors)).addresses is not None:
+        return rows
+    return as_rows([_host(vector).astype(np.float64) for vector in vectors])
 
 
 def _host(vector: Any) -> np.ndarray:
