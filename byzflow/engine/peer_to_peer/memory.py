@@ -114,12 +114,10 @@ class PeerMemory:
                 self._pasts[index] = _Past(number, kept(outcome.value))
 
     def done(self, index: int, calls: Sequence[Call], vectors: Iterable[Any]) -> None:
-        """Note calls that changed a node, and the vectors that they hold."""
-        past = self._pasts.get(index)
-        if past is not None:
-            past.calls.extend(calls)
-            sizes = self._sizes.setdefault(self._number, {})
-            sizes.update({id(v): int(v.nbytes) for v in vectors if id(v) not in sizes})
+        """Note calls that changed a node that can be brought back, and the vectors that they hold."""
+        self._pasts[index].calls.extend(calls)
+        sizes = self._sizes.setdefault(self._number, {})
+        sizes.update({id(v): int(v.nbytes) for v in vectors if id(v) not in sizes})
 
     async def bring_back(
         self, indices: Collection[int], number: int, deadline: float | None, *, patient: bool = True

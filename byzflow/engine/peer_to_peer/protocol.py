@@ -74,7 +74,6 @@ class PeerRound:
         self._silent = set(range(topology.n))  # nobody knows yet what they send
         self._owed: set[tuple[int, int]] = set()  # senders that answer once per receiver, and who waits
         self._waiting: set[int] = set()
-        self._half_steps_due = n_honest
         self._through: set[int] = set()
         self._refusals: list[Exclusion] = []
 
@@ -112,12 +111,12 @@ class PeerRound:
         ToleranceError
             If no honest half step is left, or fewer than the quorum.
         """
-        due = self._half_steps_due
+        were_in = self._half_steps_are_in()
         for task, outcome in answers.items():
             if task in self.pending:
                 self._take(task, outcome)
-        are_all_in = due and not self._half_steps_due
-        return self._issue([*self._ready(), *(self._forgeries() if are_all_in else ())])
+        is_over = self._half_steps_are_in() and not were_in
+        return self._issue([*self._ready(), *(self._forgeries() if is_over else ())])
 
     def failure(self) -> ToleranceError | None:
         """Return why the finished round does not stand, or None."""
@@ -142,7 +141,6 @@ class PeerRound:
         match task:
             case HalfStep(node):
                 self.letters.post(node, outcome, HALF_STEP)
-                self._half_steps_due -= 1
                 self._silent.discard(node)
                 if self.letters.has(node):
                     is_alone = not self.topology.in_neighbors(node)
@@ -155,6 +153,9 @@ class PeerRound:
                     self._owed.remove((node, receiver))
             case Aggregate(node):
                 self._close(node, outcome)
+
+    def _half_steps_are_in(self) -> bool:
+        return self._silent.isdisjoint(range(self.n_honest))
 
     def _forgeries(self) -> list[Forge]:
         """Return what Byzantine nodes are asked, now that all half steps are known that will be."""
