@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from byzflow.engine.actor.factory import check_backend, resolve_backend
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.postbox import Postbox
-from byzflow.engine.node.local_context import require_started, unknown
+from byzflow.engine.node.local_context import reached, require_started
 from byzflow.engine.node.mailed_context import MailedContext
 from byzflow.engine.node.remote_client import WAIT
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -68,9 +68,7 @@ class DaskContext(MailedContext):
             If the worker of that mailbox is gone, and as many messages as fit into one wait for the next.
         """
         require_started(self._running)
-        target = self.group.get(to_node_id, self._registry.get(to_node_id))
-        if not isinstance(target, DaskContext) or not target._running:
-            raise unknown(to_node_id)
+        target = reached(DaskContext, self, to_node_id, self._registry)
         await target._box.put({"from": self._node.node_id, "type": message_type, "payload": payload})
 
     async def _fetch(self) -> Callable[[], dict[str, Any]] | None:

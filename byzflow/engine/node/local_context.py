@@ -6,11 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from byzflow.engine.config import setting
 
-__all__ = ("InProcessContext", "NodeContext", "QueuedContext", "require_started", "unknown")
+__all__ = ("InProcessContext", "NodeContext", "QueuedContext", "reached", "require_started")
+
+C = TypeVar("C", bound="NodeContext")
 
 
 class NodeContext(ABC):
@@ -108,9 +110,7 @@ class InProcessContext(QueuedContext):
     async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
         """Put a message into the queue of another node, waiting while that is full."""
         require_started(self._running)
-        target = self.group.get(to_node_id, self._registry.get(to_node_id))
-        if not isinstance(target, InProcessContext) or not target._running:
-            raise unknown(to_node_id)
+        target = reached(InProcessContext, self, to_node_id, self._registry)
         await target._inbox.put({"from": self._node.node_id, "type": message_type, "payload": payload})
 
     async def shutdown(self) -> None:
@@ -133,14 +133,24 @@ def require_started(running: bool) -> None:
         raise RuntimeError("send_message() needs a started context; this one is not started. Await start().")
 
 
-def unknown(node_id: str) -> ValueError:
-    """Return the error for a message to a node that is not there.
+def reached(kind: type[C], context: NodeContext, node_id: str, registry: Mapping[str, C]) -> C:
+    """Return the started context of another node, one of the same cluster if there is one of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this kind.
 
     Examples
     --------
-    >>> type(unknown("nobody")).__name__
-    'ValueError'
+    >>> reached(InProcessContext, InProcessContext(), "nobody", {})
+    Traceback (most recent call last):
+        ...
+    ValueError: A message needs a node that runs; 'nobody' is unknown or has stopped. Start it first.
     """
-    return ValueError(
-        f"A message needs a node that runs; {node_id!r} is unknown or has stopped. Start it first."
-    )
+    target: Any = context.group.get(node_id, registry.get(node_id))
+    if not isinstance(target, kind) or not getattr(target, "_running", False):
+        raise ValueError(
+            f"A message needs a node that runs; {node_id!r} is unknown or has stopped. Start it first."
+        )
+    return target
