@@ -224,17 +224,18 @@ def is_awaitable(value: Any) -> bool:
     return inspect.isawaitable(value)
 
 
-def late(call: Call, deadline: float | None) -> DeadlineError:
-    """Return the error of a call that did not end within `deadline` [seconds].
+def late(call: Call, deadline: float | None, *, said: str | None = None) -> DeadlineError:
+    """Return the error of a call that did not end within `deadline` [seconds]; `said` tells what was called.
 
     Examples
     --------
     >>> late(Call("node-3", "gradient"), 2.0)  # doctest: +ELLIPSIS
     DeadlineError("gradient() of 'node-3' had to end within 2.0 s; it is still running or queued. ...")
     """
+    limit = "in time" if deadline is None else f"within {deadline} s"
     return DeadlineError(
-        f"{call.method}() of {call.object_id!r} had to end within {deadline} s; it is still running or "
-        "queued. Raise the deadline, or leave this object out."
+        f"{said or f'{call.method}() of {call.object_id!r}'} had to end {limit}; it is still running or "
+        "queued. Raise the deadline, or leave it out."
     )
 
 

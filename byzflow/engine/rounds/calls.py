@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
-from byzflow.engine.actor.calls import Call, Outcome, Sweep, swept
+from byzflow.engine.actor.calls import Call, Outcome, Sweep, late, swept
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.attributes import State
@@ -279,15 +279,7 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
             text = "the node raised a NodeLostError; its own worker is there"
             outcomes.errors[position], outcomes.said[position] = RuntimeError(text), text
         elif type(raised) is DeadlineError and position not in outcomes.said:  # its host gave it up
-            outcomes.errors[position] = _late(calls[position], deadline)
+            call = calls[position]
+            method = call.args[1] if call.method in ASKED else call.method
+            outcomes.errors[position] = late(call, deadline, said=f"{method}()")
     return outcomes
-
-
-def _late(call: Call, deadline: float | None) -> DeadlineError:
-    """Return the error of a call that took too long, in the words of whoever reads reports."""
-    name = call.args[1] if call.method in ASKED else call.method
-    limit = "in time" if deadline is None else f"within {deadline} s"
-    return DeadlineError(
-        f"{name}() had to end {limit}; it is still running or queued. "
-        "Raise the deadline, or leave this node out."
-    )
