@@ -19,7 +19,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     Examples
     --------
     >>> async def example():
-    ...     task = asyncio.create_task(asyncio.sleep(60))
+    ...     task = asyncio.create_task(asyncio.Event().wait())
     ...     await end([task])
     ...     return task.cancelled()
     >>> asyncio.run(example())

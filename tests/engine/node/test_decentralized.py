@@ -277,7 +277,7 @@ def test_a_cluster_stops_and_starts_again_in_another_event_loop(make: Any) -> No
 async def test_a_cluster_stopped_from_another_thread_ends_its_tasks_in_their_loop() -> None:
     cluster = await cluster_of(InProcessContext, Topology.complete(3))
     node = cluster.nodes["a"]
-    task = await node.start_autonomous_task(asyncio.sleep(60))
+    task = await node.start_autonomous_task(asyncio.Event().wait())
     await asyncio.to_thread(lambda: asyncio.run(cluster.shutdown_all()))
     await asyncio.wait([task], timeout=30)
     assert task.cancelled()
