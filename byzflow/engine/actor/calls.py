@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
 from types import MappingProxyType, TracebackType
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,8 @@ __all__ = (
     "Call",
     "Outcome",
     "Recorder",
-    "Sweep",
-    "asks_of",
     "is_awaitable",
     "late",
-    "names_of",
-    "swept",
     "text_of",
 )
 
@@ -56,98 +52,6 @@ class Call:
     def ask(self) -> Callable[[Any], Any]:
         """Return what makes the call on the object itself."""
         return methodcaller(self.method, *self.args, **self.kwargs)
-
-
-class Sweep(Sequence[Call]):
-    """One method call on many objects of a host: the list of their names, and the call once.
-
-    Parameters
-    ----------
-    object_ids : sequence of str
-        The objects.
-    method : str
-        What is called on each.
-    args : tuple, optional
-        What all calls are given.
-    each : mapping of str to sequence, optional
-        Keyword arguments that differ: a value for each object.
-
-    Examples
-    --------
-    >>> sweep = Sweep(["node-1", "node-2"], "gradient", (0.1,), each={"row": [5, 7]})
-    >>> len(sweep), sweep[1]
-    (2, Call(object_id='node-2', method='gradient', args=(0.1,), kwargs={'row': 7}))
-    """
-
-    __slots__ = ("args", "each", "method", "object_ids")
-
-    def __init__(
-        self,
-        object_ids: Sequence[str],
-        method: str,
-        args: tuple[Any, ...] = (),
-        each: Mapping[str, Sequence[Any]] | None = None,
-    ) -> None:
-        self.object_ids, self.method, self.args, self.each = object_ids, method, args, dict(each or {})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Sweep, (self.object_ids, self.method, self.args, self.each)
-
-    def __len__(self) -> int:
-        return len(self.object_ids)
-
-    @overload
-    def __getitem__(self, index: int) -> Call: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sweep: ...
-
-    def __getitem__(self, index: int | slice) -> Call | Sweep:
-        each = {name: values[index] for name, values in self.each.items()}
-        if isinstance(index, slice):
-            return Sweep(self.object_ids[index], self.method, self.args, each)
-        return Call(self.object_ids[index], self.method, self.args, each or _NOTHING)
-
-
-def swept(calls: Sequence[Call]) -> Sequence[Call]:
-    """Return calls of several objects as a `Sweep`, if what is called is the very same for all.
-
-    Examples
-    --------
-    >>> args = (0.1,)
-    >>> type(swept([Call("node-1", "step", args), Call("node-2", "step", args)])).__name__
-    'Sweep'
-    """
-    if isinstance(calls, Sweep) or len(calls) < 2 or calls[0].kwargs:
-        return calls
-    method, args = calls[0].method, calls[0].args
-    if any(call.args is not args or call.method != method or call.kwargs for call in calls):
-        return calls
-    return Sweep([call.object_id for call in calls], method, args)
-
-
-def names_of(calls: Sequence[Call]) -> Sequence[str]:
-    """Return the name of the object of each of the calls.
-
-    Examples
-    --------
-    >>> names_of([Call("node-3", "upper")]), names_of(Sweep(["node-1", "node-2"], "upper"))
-    (['node-3'], ['node-1', 'node-2'])
-    """
-    return calls.object_ids if isinstance(calls, Sweep) else [call.object_id for call in calls]
-
-
-def asks_of(calls: Sequence[Call]) -> list[Callable[[Any], Any]]:
-    """Return what makes each of the calls on the object itself.
-
-    Examples
-    --------
-    >>> [ask("a") for ask in asks_of([Call("node-3", "upper"), Call("node-3", "lower")])]
-    ['A', 'a']
-    """
-    if isinstance(calls, Sweep) and calls and not calls.each:
-        return [calls[0].ask()] * len(calls)
-    return [call.ask() for call in calls]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from distributed import get_worker
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Recorder, asks_of, late, names_of
+from byzflow.engine.actor.calls import Call, Recorder, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.dial import dialled
@@ -24,6 +24,7 @@ from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.sendable import portable, sendable
 from byzflow.engine.actor.shared import Spot
+from byzflow.engine.actor.sweeps import asks_of, names_of
 from byzflow.engine.actor.tray import Left, Waiter
 
 __all__ = ("NodeHost",)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from distributed.protocol.serialize import to_serialize
 
-from byzflow.engine.actor.calls import Call, Sweep
+from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.deadline import until
@@ -18,6 +18,7 @@ from byzflow.engine.actor.dial import Bell
 from byzflow.engine.actor.line import METHODS, Caller, LineCutError
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
+from byzflow.engine.actor.sweeps import Chain, Sweep
 from byzflow.engine.actor.tray import Trays
 from byzflow.engine.config import seconds, setting
 from byzflow.exceptions import ConfigError, DeadlineError, NodeLostError
@@ -85,8 +86,9 @@ class HostRef:
         Parameters
         ----------
         calls : sequence of Call
-            A `Sweep`, where they are all the same. Calls of different objects run side by side, those of one
-            object in the order given. Equal arguments (``is``) travel once and are one object on the host.
+            A `Sweep`, where they are all the same, or a `Chain`. Calls of different objects run side by
+            side, those of one object in the order given. Equal arguments (``is``) travel once and are one
+            object on the host.
         deadline : float, optional
             After this many seconds a call that is not done counts as failed with `DeadlineError`; the
             others keep their outcomes. Default: ``byzflow.host.call-deadline``.
@@ -107,7 +109,8 @@ class HostRef:
         """
         deadline = seconds("host.call-deadline") if deadline is None else deadline
         allowed = None if deadline is None else deadline + (seconds("host.grace") or 0.0)
-        blob = self.pack(calls) if isinstance(calls, Sweep) else self.pack(list(calls), gathered=True)
+        known = calls if isinstance(calls, Sweep | Chain) else list(calls)
+        blob = self.pack(known, gathered=not isinstance(calls, Sweep))
         with self._trays.lent() as tray:
             spot = None if tray is None else tray.spot
             try:

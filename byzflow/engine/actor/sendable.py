@@ -26,11 +26,13 @@ def sendable(outcomes: Columns) -> Parcel:
     with Recorder() as record:
         return Parcel(outcomes).sealed()
     if record.error is not None:  # one of them cannot be pickled: find it, and keep the others
-        for position, value in tuple(outcomes.others.items()):
+        others, outcomes.others = outcomes.others, {}
+        for position, value in others.items():
             with Recorder() as one:
                 seal(value)
-            if one.error is not None:
-                del outcomes.others[position]
+            if one.error is None:
+                outcomes.others[position] = value
+            else:
                 outcomes.errors[position] = portable(one.error)
     return Parcel(outcomes).sealed()
 

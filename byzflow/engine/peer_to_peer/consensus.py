@@ -12,6 +12,7 @@ from byzflow.kernels import native
 from byzflow.kernels.blocks import Span, blocks
 from byzflow.kernels.intake import as_rows
 from byzflow.kernels.rows import Rows
+from byzflow.kernels.sheets import Sheets
 
 __all__ = ("COLUMNS", "block_spreads", "consensus_distance", "total_spread")
 
@@ -77,6 +78,8 @@ def total_spread(parts: Iterable[float], h: int) -> float:
 
 def _rows(vectors: Sequence[Any]) -> Rows:
     """Return vectors as rows that can be read where they lie; those that cannot, or differ, in float64."""
+    if isinstance(vectors, Sheets) and vectors.is_readable:
+        return as_rows(vectors)
     kinds = {(type(vector), getattr(vector, "dtype", None)) for vector in vectors}
     if len(kinds) == 1 and (rows := as_rows(vectors)).addresses is not None:
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
@@ -10,12 +10,10 @@ from byzflow.engine.peer_to_peer.memory import PeerMemory
 from byzflow.engine.peer_to_peer.messages import Instruction
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.engine.rounds.mirrors import VectorLostError
-from byzflow.engine.rounds.outcomes import unreached
-from byzflow.exceptions import NodeLostError
+from byzflow.engine.rounds.outcomes import errors_of
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Delivery",)
-
-CHANGING = ("resident_call", "resident_hold")
 
 
 class Delivery:
@@ -45,9 +43,9 @@ class Delivery:
     async def outcomes(
         self,
         tasks: Sequence[Instruction],
-        calls_of: Callable[[Instruction], list[Call]],
-        shown_to: Callable[[Instruction], list[Any]],
-    ) -> dict[Instruction, list[Outcome]]:
+        calls_of: Callable[[Sequence[Instruction]], Mapping[Instruction, Sequence[Call]]],
+        shown_to: Callable[[Sequence[Instruction]], Sequence[Any]],
+    ) -> dict[Instruction, Sequence[Outcome]]:
         """Return what the calls of every instruction came to; one that needs no call is left out.
 
         Parameters
@@ -55,28 +53,22 @@ class Delivery:
         tasks : sequence of Instruction
             What to do, side by side.
         calls_of : callable
-            The calls of an instruction, as the nodes sit now.
+            The calls of instructions, as the nodes sit now.
         shown_to : callable
-            The vectors in those calls.
+            The vectors that may be in those calls.
         """
-        found: dict[Instruction, list[Outcome]] = {}
+        found: dict[Instruction, Sequence[Outcome]] = {}
         todo = list(tasks)
         while todo:
-            queues = ((task, (task.node, calls_of(task))) for task in todo)
-            calls = {task: queue for task, queue in queues if queue[1]}
+            calls = {task: (task.node, queue) for task, queue in calls_of(todo).items()}
             outcomes = await self._peers.call(calls, self._deadline)
-            for task, (node, queue) in calls.items():
-                if self._memory.knows(node) and unreached(outcomes[task]) is None:
-                    acts = [call for call in queue if call.method in CHANGING]
-                    self._memory.done(node, acts, shown_to(task))
+            errors = {task: raised for task in calls if (raised := errors_of(outcomes[task]))}
+            missed = {task for task, raised in errors.items() if _has(raised, NodeLostError | DeadlineError)}
+            done = [queue for task, queue in calls.items() if task not in missed]
+            self._memory.done(done, shown_to(todo))
             found |= outcomes
-            failed = [task for task in calls if any(o.error is not None for o in outcomes[task])]
-            lost = {
-                task for task in failed if any(isinstance(o.error, NodeLostError) for o in outcomes[task])
-            }
-            waiting = {
-                task for task in lost if any(isinstance(o.error, VectorLostError) for o in outcomes[task])
-            }
+            lost = {task for task in missed if _has(errors[task], NodeLostError)}
+            waiting = {task for task in lost if _has(errors[task], VectorLostError)}
             back = await self.bring_back({task.node for task in lost - waiting}) if lost else set()
             given_up = {task: self._peers.gone[task.node] for task in lost if task.node in self._peers.gone}
             found |= {task: [outcome] * len(found[task]) for task, outcome in given_up.items()}
@@ -101,3 +93,7 @@ class Delivery:
         self._peers.gone |= failed
         self.respawned |= known - failed.keys()
         return known - failed.keys()
+
+
+def _has(errors: Iterable[BaseException], kind: Any) -> bool:
+    return any(isinstance(error, kind) for error in errors)

@@ -24,6 +24,7 @@ from byzflow.engine.peer_to_peer.requests import Requests
 from byzflow.engine.peer_to_peer.weights import Scheme
 from byzflow.engine.rounds.answers import Answered, judge
 from byzflow.engine.rounds.forms import Digest, digest_of, norm_of
+from byzflow.engine.rounds.outcomes import errors_of
 
 __all__ = ("Execution",)
 
@@ -85,9 +86,10 @@ class Execution:
         if requests.holding is not None and any(map(requests.needs_template, tasks)):
             await requests.holding.here(list(self.round.half_steps.values())[:1])
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
-        await self._fetch_odd(outcomes)
+        latest = {task: queue[-1] for task, queue in outcomes.items()}
+        await self._fetch_odd(latest)
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - begin
-        return self._vectors(tasks, outcomes) | self._mixes(tasks, outcomes)
+        return self._vectors(tasks, latest) | self._mixes(tasks, outcomes, latest)
 
     async def report(self) -> PeerReport:
         """Close the round."""
@@ -126,13 +128,13 @@ class Execution:
         if await holding.open(self.round.number, oldest, self._deadline):
             requests.holding = holding
 
-    async def _fetch_odd(self, outcomes: dict[Instruction, list[Outcome]]) -> None:
+    async def _fetch_odd(self, latest: dict[Instruction, Outcome]) -> None:
         """Ask for vectors themselves that had another form than the rows, where they are needed.
 
         None is needed that is far larger than most were before, unless most are now.
         """
-        odd = [task for task, found in outcomes.items() if found and self._is_odd(task, found[-1].value)]
-        steps = sum(isinstance(task, HalfStep) for task in outcomes)
+        odd = [task for task, outcome in latest.items() if self._is_odd(task, outcome.value)]
+        steps = sum(isinstance(task, HalfStep) for task in latest)
         if 2 * sum(isinstance(task, HalfStep) for task in odd) > steps:
             self._requests.most = None
         elif self._requests.holding is None:
@@ -142,7 +144,7 @@ class Execution:
             outcome = self.peers.taken(task.node, outcome)
             if self._requests.holding is not None:
                 outcome = replace(outcome, value=_digest(outcome.value))
-            outcomes[task] = [*outcomes[task][:-1], outcome]
+            latest[task] = outcome
 
     def _is_odd(self, task: Instruction, answer: Any) -> bool:
         if not isinstance(answer, Digest) or answer.signature is None or answer.row is not None:
@@ -168,12 +170,10 @@ class Execution:
                 letters.undelivered(*edge, came.error)
 
     def _vectors(
-        self, tasks: Iterable[Instruction], outcomes: Mapping[Instruction, Sequence[Outcome]]
+        self, tasks: Iterable[Instruction], latest: Mapping[Instruction, Outcome]
     ) -> dict[Instruction, Answered]:
         """Return what came of what is for a vector."""
-        came = {
-            task: self._taken(task, outcomes[task][0]) for task in tasks if not isinstance(task, Aggregate)
-        }
+        came = {task: self._taken(task, latest[task]) for task in tasks if not isinstance(task, Aggregate)}
         return dict(zip(came, measured(list(came.values())), strict=True))
 
     def _taken(self, task: HalfStep | Forge, outcome: Outcome) -> Outcome | Kept:
@@ -182,7 +182,10 @@ class Execution:
         return Kept(outcome.value, outcome.error, outcome.said)
 
     def _mixes(
-        self, tasks: Iterable[Instruction], outcomes: Mapping[Instruction, Sequence[Outcome]]
+        self,
+        tasks: Iterable[Instruction],
+        outcomes: Mapping[Instruction, Sequence[Outcome]],
+        latest: Mapping[Instruction, Outcome],
     ) -> dict[Instruction, Answered]:
         """Return how aggregating went; what nodes then tell of their parameters is for the report only."""
         ended: dict[Instruction, Answered] = {}
@@ -190,17 +193,19 @@ class Execution:
         for task in tasks:
             if not isinstance(task, Aggregate):
                 continue
-            queue = outcomes.get(task, ())
+            ended[task] = _DONE
+            if (queue := outcomes.get(task)) is None:
+                continue
             self._requests.learn(task.node, queue)
-            steps = queue[:-1] if (tells := queue and self._requests.tells(task.node)) else queue
-            failed = next((out for out in steps if out.error is not None), None)
-            ended[task] = failed or _DONE
-            if failed and isinstance(failed.error, AttributeError) and failed.error.name == AGGREGATE:
-                self.peers.unlearn(task.node, AGGREGATE)
-                ended[task] = _DONE
-            elif tells and failed is None:
-                out = queue[-1]
+            tells = self._requests.tells(task.node)
+            failed = _failed(queue[:-1] if tells else queue) if errors_of(queue) else None
+            if failed is None and tells:
+                out = latest[task]
                 told[task.node] = out if self._requests.holding is None else Kept(out.value, out.error)
+            elif failed and isinstance(failed.error, AttributeError) and failed.error.name == AGGREGATE:
+                self.peers.unlearn(task.node, AGGREGATE)
+            elif failed:
+                ended[task] = failed
         rows = zip(told, map(_row, measured(list(told.values()))), strict=True)
         self._mixed |= {node: row for node, row in rows if row is not None}
         return ended
@@ -218,6 +223,10 @@ class Execution:
         came = sum(size for (i, _), size in self.round.letters.sizes.items() if not self.peers.is_here(i))
         told = sum(int(theta.nbytes) for i, theta in self._mixed.items() if not self.peers.is_here(i))
         return came + self._requests.bytes_sent + told
+
+
+def _failed(outcomes: Iterable[Outcome]) -> Outcome | None:
+    return next((out for out in outcomes if out.error is not None), None)
 
 
 def _row(came: Answered) -> Any:

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from byzflow.engine.actor.stack import SMALL
 from byzflow.engine.peer_to_peer.consensus import COLUMNS, block_spreads, consensus_distance, total_spread
 from byzflow.engine.peer_to_peer.peers import FORGE, Peers
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.board import Board
 from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.picks import Places, sheets_of
 from byzflow.engine.rounds.showing import resolved
 from byzflow.engine.rounds.staff import Clerk, Staff
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -66,16 +68,19 @@ class Holding:
         rows = len(self._peers) + len(self._two_faced) * n_honest
         return self.form is not None and await self._board.open(number, self.form, rows, drafts=n_honest)
 
-    def place(self, sender: int, receiver: int | None = None) -> RowRef:
-        """Return the row for what a node sends, to one receiver or to all."""
-        if receiver is None:
-            return self._board.place(sender)
-        before = len(self._peers) + self._two_faced.index(sender) * self._peers.n_honest
-        return self._board.place(before + receiver)
+    def places(self, senders: Sequence[int], receivers: Sequence[int | None] | None = None) -> Places:
+        """Return the rows for what nodes send: each to its receiver, or (None) to all."""
+        if receivers is None:
+            return self._board.places(senders)
+        n, honest = len(self._peers), self._peers.n_honest
+        first = {node: n + at * honest for at, node in enumerate(self._two_faced)}
+        return self._board.places(
+            [j if i is None else first[j] + i for j, i in zip(senders, receivers, strict=True)]
+        )
 
-    def mixed(self, node: int) -> RowRef:
-        """Return the row for what an honest node holds at the end of the round."""
-        return self._board.draft(node)
+    def mixed(self, nodes: Sequence[int]) -> Places:
+        """Return the rows for what honest nodes hold at the end of the round."""
+        return self._board.drafts(nodes)
 
     async def spread(self, rows: Sequence[Any]) -> float | None:
         """Return the consensus distance of vectors, measured on the hosts if all of them are there.
@@ -85,19 +90,24 @@ class Holding:
         if not all(isinstance(row, RowRef) for row in rows):
             is_here = await self.here(rows)
             return await asyncio.to_thread(consensus_distance, resolved(list(rows))) if is_here else None
-        d, surveyors = rows[0].site.signature.length, self._board.readers(rows)
+        form: Signature = rows[0].site.signature
+        found = [] if form.nbytes <= SMALL else await self._surveyed(rows, form.length)
+        if not found and await self.here(rows):
+            found = [await asyncio.to_thread(block_spreads, sheets_of(rows), Span(0, form.length))]
+        return total_spread([part for parts in found for part in parts], len(rows)) if found else None
+
+    async def _surveyed(self, rows: Sequence[RowRef], d: int) -> list[list[float]]:
+        """Have hosts measure; for small vectors the messages would take longer. Nothing, if one is lost."""
+        surveyors = self._board.readers(rows)
         spans = shards(d, max(1, len(surveyors)), COLUMNS)
         try:
             work = [
                 (await self._board.bring(rows, host), span)
                 for host, span in zip(surveyors, spans, strict=False)
             ]
-            found = await self._staff.ask("survey", work, surveyors)
+            return list(await self._staff.ask("survey", work, surveyors))
         except (NodeLostError, DeadlineError):
-            found = []
-        if not found and await self.here(rows):
-            found = [await asyncio.to_thread(block_spreads, resolved(list(rows)), Span(0, d))]
-        return total_spread([part for parts in found for part in parts], len(rows)) if found else None
+            return []
 
     async def here(self, rows: Sequence[Any]) -> bool:
         """Have rows where this process can read them; False if one of them is lost."""

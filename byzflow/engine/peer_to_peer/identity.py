@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+from byzflow.engine.actor.sweeps import shares
 from byzflow.engine.identity import described
 from byzflow.engine.peer_to_peer.peers import RULES, Peers
 from byzflow.engine.peer_to_peer.schedule import TopologySchedule
@@ -49,7 +50,8 @@ class Identity:
         if self._rules is None:
             peers = self._peers
             able = [i for i in range(peers.n_honest) if peers.can(i, RULES)]
-            asks = {i: (i, [peers.tell(i, 0, RULES)]) for i in able}
+            queues = shares([peers.tells(able, 0, RULES)])
+            asks = {i: (i, queue) for i, queue in zip(able, queues, strict=True)}
             answers = await peers.call(asks, deadline)
             told = {i: outcome.value for i, (outcome,) in answers.items() if outcome.error is None}
             self._rules = {f"rule of honest-{i}": str(told[i]) for i in sorted(told)}

@@ -129,6 +129,12 @@ class Letters:
         return senders if len(fit) == len(senders) else tuple(fit)
 
     @property
+    def everything(self) -> list[Any]:
+        """Every fit vector that was sent."""
+        letters = (*self._letters.values(), *self._private.values())
+        return [letter.row for letter in letters if letter.row is not None]
+
+    @property
     def forms(self) -> frozenset[Signature]:
         """The forms of the half steps."""
         return frozenset(self._forms.values())

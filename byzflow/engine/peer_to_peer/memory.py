@@ -20,6 +20,9 @@ from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("PeerMemory",)
 
+CHANGING = ("resident_call", "resident_hold")
+"""Methods of a `Resident` after which a node is another one."""
+
 
 @dataclass(slots=True)
 class _Past:
@@ -27,7 +30,7 @@ class _Past:
 
     since: int
     state: State | None
-    calls: list[Call] = field(default_factory=list)
+    queues: list[Sequence[Call]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -113,11 +116,16 @@ class PeerMemory:
             if outcome.error is None:
                 self._pasts[index] = _Past(number, kept(outcome.value))
 
-    def done(self, index: int, calls: Sequence[Call], vectors: Iterable[Any]) -> None:
-        """Note calls that changed a node that can be brought back, and the vectors that they hold."""
-        self._pasts[index].calls.extend(calls)
-        sizes = self._sizes.setdefault(self._number, {})
-        sizes.update({id(v): int(v.nbytes) for v in vectors if id(v) not in sizes})
+    def done(self, queues: Iterable[tuple[int, Sequence[Call]]], vectors: Iterable[Any]) -> None:
+        """Note calls of nodes, for those that can be brought back, and the vectors that may be in them."""
+        known = False
+        for index, queue in queues:
+            if (past := self._pasts.get(index)) is not None:
+                past.queues.append(queue)
+                known = True
+        if known:
+            sizes = self._sizes.setdefault(self._number, {})
+            sizes.update({id(v): int(v.nbytes) for v in vectors if id(v) not in sizes})
 
     async def bring_back(
         self, indices: Collection[int], number: int, deadline: float | None, *, patient: bool = True
@@ -153,4 +161,5 @@ class PeerMemory:
 
     def _replay(self, index: int) -> list[Call]:
         object_id = self._peers.roster.seat(index).object_id
-        return [dataclasses.replace(call, object_id=object_id) for call in self._pasts[index].calls]
+        calls = (call for queue in self._pasts[index].queues for call in queue if call.method in CHANGING)
+        return [dataclasses.replace(call, object_id=object_id) for call in calls]

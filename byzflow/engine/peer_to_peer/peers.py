@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.sweeps import Sweep
 from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.calls import Roster, on_host
 from byzflow.engine.rounds.duties import distinct, lacks, made
 from byzflow.engine.rounds.isolation import owned
-from byzflow.engine.rounds.outcomes import unreached
+from byzflow.engine.rounds.outcomes import errors_of, unreached
 from byzflow.engine.rounds.patience import Patience
 from byzflow.engine.rounds.seats import Seat, by_host, is_remote
 from byzflow.engine.rounds.suspects import Send
@@ -61,6 +61,7 @@ class Peers:
 
     Examples
     --------
+    >>> from byzflow.engine.actor.sweeps import shares
     >>> class Node:
     ...     def p2p_half_step(self, lr):
     ...         return lr
@@ -69,7 +70,8 @@ class Peers:
     {}
     >>> peers.can(0, "p2p_half_step"), peers.can(0, "p2p_aggregate_and_set")
     (True, False)
-    >>> outcomes = asyncio.run(peers.call({"any key": (0, [peers.ask(0, 0, "p2p_half_step", 0.5)])}, 5.0))
+    >>> (queue,) = shares([peers.asks([0], 0, "p2p_half_step", (0.5,))])
+    >>> outcomes = asyncio.run(peers.call({"any key": (0, queue)}, 5.0))
     >>> outcomes["any key"][0].value
     0.5
     """
@@ -100,6 +102,10 @@ class Peers:
     def absent(self) -> set[int]:
         """Nodes that have not answered the last time they were asked."""
         return {*self._patience.late, *self.roster.silent(), *self.gone}
+
+    def methods(self, index: int) -> frozenset[str]:
+        """Return the methods of rounds that a node has."""
+        return self._skills[index]
 
     def can(self, index: int, method: str) -> bool:
         """Whether a node has a method."""
@@ -132,43 +138,56 @@ class Peers:
                 self._note(index, outcome.unwrap())
         return lost
 
-    def ask(
+    def asks(
         self,
-        index: int,
+        nodes: Sequence[int],
         number: int,
         method: str,
-        *args: Any,
-        purpose: str = "",
+        args: tuple[Any, ...] = (),
+        *,
+        each: Mapping[str, Sequence[Any]] | None = None,
         most: int | None = None,
-        **kwargs: Any,
-    ) -> Call:
-        """Return the call of a node's method for a round: asked twice, a node answers twice and acts once.
+    ) -> Sweep:
+        """Return the calls of a method of nodes for a round: asked twice, a node answers twice and acts once.
 
-        Of a vector of more than `most` bytes the answer is what is known of it.
+        Parameters
+        ----------
+        nodes : sequence of int
+            Whom to ask.
+        number : int
+            Number of the round.
+        method : str
+            Name of the nodes' method.
+        args : tuple, optional
+            What all are given.
+        most : int, optional
+            Of a vector of more bytes the answer is what is known of it.
+        each : mapping of str to sequence, optional
+            For each node, in place of what all are given: ``args``, ``kwargs``, ``purpose``.
         """
-        asked = (number, method, args, kwargs or None, purpose or None, False, self.roster.run, most)
-        return Call(self.roster.seat(index).object_id, "resident_call", asked)
+        common = {"run": self.roster.run, "most": most} | ({} if each else {"args": args})
+        return Sweep(self._ids(nodes), "resident_call", (number, method), each, common)
 
-    def alike(self, index: int, call: Call) -> Call:
-        """Return a call of `ask` as another node gets it, with the very same arguments."""
-        return Call(self.roster.seat(index).object_id, call.method, call.args)
+    def held(self, asks: Sweep, places: Sequence[RowRef] | None) -> Sweep:
+        """Return calls of `asks` for the digests of the vectors, which go into rows, if there are any."""
+        each = asks.each if places is None else {**asks.each, "place": places}
+        kwargs = {name: value for name, value in asks.kwargs.items() if name != "most"}
+        return Sweep(asks.object_ids, "resident_hold", asks.args, each, kwargs)
+
+    def tells(self, nodes: Sequence[int], number: int, method: str, most: int | None = None) -> Sweep:
+        """Return the calls of a method of nodes that changes nothing; `most` as in `asks`."""
+        return Sweep(self._ids(nodes), "resident_tell", (number, method, most))
+
+    def leaves(self, nodes: Sequence[int], number: int, method: str, places: Sequence[RowRef]) -> Sweep:
+        """Return the calls of a method that changes nothing, the vectors of which go into rows."""
+        return Sweep(self._ids(nodes), "resident_read", (number, method), {"place": places})
 
     def read(self, index: int, method: str) -> Call:
         """Return the call of a resident's method that changes nothing."""
         return Call(self.roster.seat(index).object_id, method)
 
-    def tell(self, index: int, number: int, method: str, most: int | None = None) -> Call:
-        """Return the call of a node's method that changes nothing; `most` as in `ask`."""
-        return Call(self.roster.seat(index).object_id, "resident_tell", (number, method, most))
-
-    def read_held(self, index: int, number: int, method: str, place: RowRef) -> Call:
-        """Return the call of a method that changes nothing, whose vector goes into a row."""
-        return Call(self.roster.seat(index).object_id, "resident_read", (number, method), {"place": place})
-
-    def held(self, call: Call, place: RowRef | None) -> Call:
-        """Return a call of `ask` for the digest of the vector, which goes into a row, if there is one."""
-        *asked, _ = call.args
-        return replace(call, method="resident_hold", args=tuple(asked), kwargs={"place": place})
+    def _ids(self, nodes: Iterable[int]) -> list[str]:
+        return [self.roster.seat(index).object_id for index in nodes]
 
     def is_here(self, index: int) -> bool:
         """Whether a node lives in this process, so that what it gives and gets is passed by reference."""
@@ -182,7 +201,7 @@ class Peers:
 
     async def call(
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], deadline: float | None
-    ) -> dict[Key, list[Outcome]]:
+    ) -> dict[Key, Sequence[Outcome]]:
         """Make the calls, one rpc for each host; return the outcomes of every key's calls.
 
         A node that was late last time, or whose host was silent, is waited for only as long as the others
@@ -225,7 +244,7 @@ class Peers:
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], outcomes: Mapping[Key, Sequence[Outcome]]
     ) -> None:
         for key, (index, _) in calls.items():
-            if any(out.error is not None and isinstance(out.error, DeadlineError) for out in outcomes[key]):
+            if any(isinstance(error, DeadlineError) for error in errors_of(outcomes[key])):
                 self._patience.late.add(index)
             else:
                 self._patience.late.discard(index)
@@ -233,7 +252,7 @@ class Peers:
 
     async def _call(
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], deadline: float | None
-    ) -> dict[Key, list[Outcome]]:
+    ) -> dict[Key, Sequence[Outcome]]:
         keys = list(calls)
         seats: dict[int, Seat] = {p: self.roster.seat(calls[key][0]) for p, key in enumerate(keys)}
         groups = [
@@ -273,7 +292,7 @@ class Peers:
         self._skills[index] = skills
 
 
-def _latest(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
+def _latest(outcomes: Sequence[Outcome], count: int) -> Sequence[Outcome]:
     """Return the last outcomes of a queue, if what came before them was gone through."""
     before = outcomes[: len(outcomes) - count]
     found = unreached(before)

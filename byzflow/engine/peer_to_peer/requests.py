@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.sweeps import Sweep, shares
 from byzflow.engine.node.streams import torch_seed
 from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
@@ -22,9 +23,19 @@ from byzflow.engine.peer_to_peer.peers import (
 )
 from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.weights import Scheme, local_weights, own_first
+from byzflow.engine.rounds.picks import picked
 from byzflow.engine.rounds.showing import resolved
 
 __all__ = ("Requests",)
+
+Queues = dict[Instruction, Sequence[Call]]
+"""The calls of instructions, in order."""
+
+Plan = tuple[Sequence[Instruction], Sequence[Sweep]]
+"""Instructions, and sweeps of which each of them has its share."""
+
+_ORDER = (SET_NEIGHBORS, SET_MIXING, SET_SEED, AGGREGATE, PARAMETERS)
+"""What a node is told and asked, one after another, when it aggregates."""
 
 
 class Requests:
@@ -68,54 +79,29 @@ class Requests:
         self.most: int | None = None
         self.arrived: dict[tuple[int, int], Any] | None = None
         self._parcels: dict[object, dict[int, Any]] = {}
-        self._told: set[int] = set()
-        self._step: Call | None = None
+        self._informed: set[int] = set()
 
-    def calls(self, task: Instruction) -> list[Call]:
-        """Return the calls of an instruction; the vectors they give stay where they are made, if they can."""
-        holding, calls = self.holding, self.plain(task)
-        if holding is None or not calls:
-            return calls
-        match task:
-            case HalfStep(node):
-                return [self._peers.held(calls[0], holding.place(node))]
-            case Forge(node, receiver):
-                return [self._peers.held(calls[0], holding.place(node, receiver))]
-            case Aggregate(node) if self.tells(node):
-                told = self._peers.read_held(node, self._round.number, PARAMETERS, holding.mixed(node))
-                return [*calls[:-1], told]
-        return calls
+    def calls(self, tasks: Iterable[Instruction]) -> Queues:
+        """Return the calls of instructions; the vectors they give stay where they are made, if they can.
 
-    def probes(self, task: Instruction) -> list[Call]:
-        """Return the calls of an instruction, for what is known of the vectors only."""
-        return [self._peers.held(call, None) for call in self.plain(task)]
+        An instruction that needs none is left out.
+        """
+        return self._queues(tasks, self.holding)
 
-    def again(self, task: Instruction) -> list[Call]:
-        """Return the call for the vector itself that an instruction's last call was about."""
-        return self.plain(task)[-1:]
+    def probes(self, tasks: Iterable[Instruction]) -> Queues:
+        """Return the calls for half steps, for what is known of the vectors only."""
+        steps = [task for task in tasks if isinstance(task, HalfStep)]
+        return dict(zip(steps, shares([self._peers.held(self._step(steps), None)]), strict=True))
 
-    def plain(self, task: Instruction) -> list[Call]:
-        """Return the calls of an instruction that give vectors as they are."""
-        number = self._round.number
-        match task:
-            case HalfStep(node):
-                if self._step is None or self._step.args[-1] != self.most:
-                    self._step = self._peers.ask(node, number, STEP, self._lr, most=self.most)
-                return [self._peers.alike(node, self._step)]
-            case Forge(node, receiver):
-                return [self._forge(node, receiver)]
-            case Aggregate(node, senders):
-                return self._aggregate(node, senders) if self._peers.can(node, AGGREGATE) else []
+    def again(self, tasks: Iterable[Instruction]) -> Queues:
+        """Return the calls for the vectors themselves that the last calls of instructions were about."""
+        return {task: queue[-1:] for task, queue in self._queues(tasks, None).items()}
 
-    def shown(self, task: Instruction) -> list[Any]:
-        """Return the vectors that an instruction's calls hold."""
-        match task:
-            case HalfStep():
-                return []
-            case Forge(node):
-                return self._reached(node, self._round.heard(node))[1]
-            case Aggregate(node, senders):
-                return [self._round.letters.vector(node), *self._reached(node, senders)[1]]
+    def shown(self, tasks: Iterable[Instruction]) -> list[Any]:
+        """Return the vectors that may be in the calls of instructions."""
+        if all(type(task) is HalfStep for task in tasks):
+            return []
+        return [*self._round.letters.everything, *(self.arrived or {}).values()]
 
     def tells(self, node: int) -> bool:
         """Whether a node is asked for its parameters after it has mixed."""
@@ -127,7 +113,7 @@ class Requests:
 
     def learn(self, node: int, outcomes: Sequence[Outcome]) -> None:
         """Note whether a node wants to be told whom it hears in every round, as it answers when it is."""
-        if node in self._told and outcomes[0].error is None and outcomes[0].value is False:
+        if node in self._informed and outcomes[0].error is None and outcomes[0].value is False:
             self._peers.incurious.add(node)
 
     @property
@@ -142,36 +128,106 @@ class Requests:
         came = [j for j in senders if (j, node) in self.arrived]
         return came, [self.arrived[j, node] for j in came]
 
-    def _forge(self, node: int, receiver: int | None) -> Call:
-        number = self._round.number
-        heard = dict(zip(*self._reached(node, self._round.heard(node)), strict=True))  # it is shown copies
-        vectors = list(heard.values()) or [resolved(next(iter(self._round.half_steps.values()))) * 0]
-        like = vectors[0] if receiver is None else heard.get(receiver, vectors[0])
-        self._sent(node, vectors)
-        shown = {"neighbor_vectors": vectors, "like": like}
-        if receiver is None:
-            return self._peers.ask(node, number, BROADCAST, most=self.most, **shown)
-        purpose = f"{FORGE}-{receiver}"
-        return self._peers.ask(node, number, FORGE, receiver, purpose=purpose, most=self.most, **shown)
+    def _queues(self, tasks: Iterable[Instruction], holding: Holding | None) -> Queues:
+        kinds: dict[type, list[Any]] = {HalfStep: [], Forge: [], Aggregate: []}
+        for task in tasks:
+            kinds[type(task)].append(task)
+        plans = [*self._half_steps(kinds[HalfStep], holding), *self._forgeries(kinds[Forge], holding)]
+        plans += self._aggregations(kinds[Aggregate], holding)
+        return {
+            task: share for group, sweeps in plans for task, share in zip(group, shares(sweeps), strict=True)
+        }
 
-    def _aggregate(self, node: int, senders: Sequence[int]) -> list[Call]:
-        number, peers, calls = self._round.number, self._peers, []
-        came, vectors = self._reached(node, senders)
-        expected = self._round.topology.in_neighbors(node)
-        everybody = len(came) == len(expected)
-        if peers.can(node, SET_NEIGHBORS) and not (everybody and node in peers.incurious):
-            missing = () if everybody else tuple(sorted({*expected} - {*came}))
-            calls.append(peers.ask(node, number, SET_NEIGHBORS, node, expected, missing))
-            self._told.add(node)
-        if self._mixing is not None and peers.can(node, SET_MIXING):
-            weights = self._weights(node, came, self._mixing)
-            calls.append(peers.ask(node, number, SET_MIXING, weights))
-        if self._seed is not None and peers.can(node, SET_SEED):
-            calls.append(peers.ask(node, number, SET_SEED, torch_seed(self._seed, node, number, "rule")))
-        own = self._round.letters.vector(node)
-        self._sent(node, [own, *vectors])
-        calls.append(peers.ask(node, number, AGGREGATE, own, vectors, most=0))
-        return [*calls, peers.tell(node, number, PARAMETERS, self.most)] if self.tells(node) else calls
+    def _half_steps(self, tasks: Sequence[HalfStep], holding: Holding | None) -> Iterator[Plan]:
+        if not tasks:
+            return
+        sweep = self._step(tasks)
+        if holding is not None:
+            sweep = self._peers.held(sweep, holding.places([node for (node,) in tasks]))
+        yield tasks, [sweep]
+
+    def _step(self, tasks: Iterable[HalfStep]) -> Sweep:
+        nodes = [node for (node,) in tasks]
+        return self._peers.asks(nodes, self._round.number, STEP, (self._lr,), most=self.most)
+
+    def _forgeries(self, tasks: Sequence[Forge], holding: Holding | None) -> Iterator[Plan]:
+        for method in (BROADCAST, FORGE):
+            group = [task for task in tasks if (task.receiver is None) == (method == BROADCAST)]
+            if not group:
+                continue
+            each: dict[str, Any] = {"kwargs": [self._shown_to(task) for task in group]}
+            if method == FORGE:
+                each["args"] = [(receiver,) for _, receiver in group]
+                each["purpose"] = [f"{FORGE}-{receiver}" for _, receiver in group]
+            nodes = [node for node, _ in group]
+            sweep = self._peers.asks(nodes, self._round.number, method, each=each, most=self.most)
+            if holding is not None:
+                receivers = [receiver for _, receiver in group]
+                sweep = self._peers.held(sweep, holding.places(nodes, receivers))
+            yield group, [sweep]
+
+    def _shown_to(self, task: Forge) -> dict[str, Any]:
+        """Return what a Byzantine node is shown; it gets copies."""
+        heard = dict(zip(*self._reached(task.node, self._round.heard(task.node)), strict=True))
+        vectors = list(heard.values()) or [resolved(next(iter(self._round.half_steps.values()))) * 0]
+        like = vectors[0] if task.receiver is None else heard.get(task.receiver, vectors[0])
+        self._sent(task.node, vectors)
+        return {"neighbor_vectors": vectors, "like": like}
+
+    def _aggregations(self, tasks: Sequence[Aggregate], holding: Holding | None) -> Iterator[Plan]:
+        """Yield instructions for nodes that want to be told the same before they aggregate, and the calls."""
+        groups: dict[tuple[str, ...], list[tuple[Aggregate, Sequence[int], list[Any]]]] = {}
+        for task in tasks:
+            reached = self._reached(*task)
+            if wants := self._wants(task.node, len(reached[0])):
+                groups.setdefault(wants, []).append((task, *reached))
+        for wants, members in groups.items():
+            plan = [self._told(method, members, holding) for method in wants]
+            yield [task for task, _, _ in members], plan
+
+    def _wants(self, node: int, heard: int) -> tuple[str, ...]:
+        """Return the methods of a node that are called in turn: nothing, or what it has of those."""
+        can = self._peers.methods(node)
+        if AGGREGATE not in can:
+            return ()
+        hears_all = heard == len(self._round.topology.in_neighbors(node))
+        is_wanted = {
+            SET_NEIGHBORS: not (hears_all and node in self._peers.incurious),
+            SET_MIXING: self._mixing is not None,
+            SET_SEED: self._seed is not None,
+        }
+        return tuple(method for method in _ORDER if method in can and is_wanted.get(method, True))
+
+    def _told(
+        self,
+        method: str,
+        members: Sequence[tuple[Aggregate, Sequence[int], list[Any]]],
+        holding: Holding | None,
+    ) -> Sweep:
+        """Return the calls of one of the methods that nodes want to be called."""
+        peers, number, topology = self._peers, self._round.number, self._round.topology
+        nodes = [task.node for task, _, _ in members]
+        if method == PARAMETERS:
+            if holding is None:
+                return peers.tells(nodes, number, method, self.most)
+            return peers.leaves(nodes, number, method, holding.mixed(nodes))
+        args: list[tuple[Any, ...]] = []
+        for (node, _), came, vectors in members:
+            if method == AGGREGATE:
+                own = self._round.letters.vector(node)
+                self._sent(node, [own, *vectors])
+                args.append((own, vectors))
+            elif method == SET_NEIGHBORS:
+                expected = topology.in_neighbors(node)
+                args.append((node, expected, tuple(sorted({*expected} - {*came}))))
+                self._informed.add(node)
+            elif method == SET_MIXING and self._mixing is not None:
+                args.append((self._weights(node, came, self._mixing),))
+            elif method == SET_SEED and self._seed is not None:
+                args.append((torch_seed(self._seed, node, number, "rule"),))
+        most = 0 if method == AGGREGATE else None
+        each = {"args": picked(args) if method == AGGREGATE else args}
+        return peers.asks(nodes, number, method, each=each, most=most)
 
     def _weights(self, node: int, senders: Sequence[int], scheme: Scheme) -> tuple[float, ...]:
         """Mixing weights of the own row and of the senders; the own row takes those of the missing."""

@@ -105,6 +105,8 @@ class Topology:
 
     def in_neighbors(self, node: int) -> tuple[int, ...]:
         """Different nodes that send to `node`, ascending."""
+        if type(node) is int and 0 <= node < self.n:  # rounds ask for each node
+            return self._senders[node]
         return self._senders[self._inside(node)]
 
     def _inside(self, node: int) -> int:

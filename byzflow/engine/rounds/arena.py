@@ -11,7 +11,7 @@ import torch
 
 from byzflow.engine.actor.shared import Shared
 from byzflow.engine.rounds.forms import Signature
-from byzflow.engine.rounds.sites import Site, mapped, rows_in
+from byzflow.engine.rounds.sites import Site, copies, mapped, rows_in, site_of, take
 
 __all__ = ("Arena", "RowRef")
 
@@ -36,7 +36,7 @@ class Arena:
 
     def __init__(self, rows: int, signature: Signature) -> None:
         self._shared = Shared(rows * signature.nbytes, "arena")
-        self.site = Site(self._shared.spot, rows, signature)
+        self.site = site_of(*self._shared.spot, rows, signature)
         self._matrix = rows_in(self._shared.memory, self.site)
 
     def write(self, row: int, vector: Any) -> None:
@@ -71,6 +71,14 @@ class RowRef:
     def open(self) -> Any:
         """Return the vector, to be read only."""
         return self.flat().reshape(self.shape)
+
+    def copy(self) -> Any:
+        """Return the vector as one of the caller's own."""
+        return copies(self.site, (self.row,))[0]
+
+    def take(self, vector: Any) -> float:
+        """Copy a vector of the row's form into it, from whatever process, and return its norm."""
+        return take(self.site, self.row, vector)
 
     def write(self, lo: int, hi: int, values: Any) -> None:
         """Copy values into columns ``lo`` to ``hi``, from whatever process."""

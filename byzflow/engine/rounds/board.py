@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.actor.hostref import HostRef
@@ -13,9 +14,10 @@ from byzflow.engine.rounds.arena import Arena, RowRef
 from byzflow.engine.rounds.calls import Roster, on_host
 from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.mirrors import Domain, Mirrors, references
-from byzflow.engine.rounds.seats import Host
+from byzflow.engine.rounds.picks import Places
+from byzflow.engine.rounds.seats import Host, is_away
 from byzflow.engine.rounds.showing import rewritten
-from byzflow.engine.rounds.sites import Site, stay
+from byzflow.engine.rounds.sites import Site, shareable, stay
 from byzflow.engine.rounds.staff import Staff
 from byzflow.exceptions import DeadlineError, NodeLostError
 
@@ -43,7 +45,7 @@ class Board:
     >>> board, form = Board(Roster([object()]), Staff()), Signature("torch", "float32", (2_000_000,))
     >>> asyncio.run(board.open(0, form, rows=2))
     True
-    >>> hold(torch.ones(2_000_000), board.place(1)).row.open()[:2]
+    >>> hold(torch.ones(2_000_000), board.places([1])[0]).row.open()[:2]
     tensor([1., 1.])
     >>> asyncio.run(board.close())
     """
@@ -60,7 +62,7 @@ class Board:
         self._mirrors = Mirrors(staff)
 
     async def open(self, round: int, form: Signature, rows: int, drafts: int = 0) -> bool:
-        """Have a sheet for a round; False if the vectors are small, or cannot stay for other reasons.
+        """Have a sheet for a round; False if the vectors cannot stay, or are small and do better without.
 
         Parameters
         ----------
@@ -71,7 +73,8 @@ class Board:
         rows, drafts : int
             Rows that stay until they are released, and those that are free again in the next round.
         """
-        if not stay(len(self._roster.nodes), form):
+        is_small = not stay(len(self._roster.nodes), form)
+        if not shareable(form) or (is_small and not self._suits_small(form)):
             return False
         known = self._sheets.get(round)
         if known is None or not _fits(known, form, rows):
@@ -83,17 +86,17 @@ class Board:
             self._spare[:0] = [] if self._draft is None else [self._draft]
             self._draft = self._blank(form, drafts)
         await self._forget()
-        return await self._reached()
+        return await self._reached(by_all=is_small)
 
-    def place(self, row: int) -> RowRef:
-        """Return a row of the sheet that was opened last."""
+    def places(self, rows: Sequence[int]) -> Places:
+        """Return rows of the sheet that was opened last."""
         assert self._current is not None
-        return RowRef(self._current.site, row)
+        return Places(self._current.site, rows)
 
-    def draft(self, row: int) -> RowRef:
-        """Return a row that is free again in the next round."""
+    def drafts(self, rows: Sequence[int]) -> Places:
+        """Return rows that are free again in the next round."""
         assert self._draft is not None
-        return RowRef(self._draft.site, row)
+        return Places(self._draft.site, rows)
 
     def release(self, oldest: int) -> None:
         """Take back the sheets of rounds before `oldest`; not the last one, which late nodes may read."""
@@ -107,6 +110,11 @@ class Board:
         self._sheets, self._spare, self._current, self._draft = {}, [], None, None
         await self._forget()
         await self._staff.close()
+
+    def _suits_small(self, form: Signature) -> bool:
+        """Whether a sheet may be worth it for small vectors: not where all are here, or some far away."""
+        some_away = any(is_away(host) for host, _ in self._roster.hosts())
+        return form.length > 0 and some_away and not self._mirrors.is_needed
 
     def _blank(self, form: Signature, rows: int) -> Arena:
         fitting = next((arena for arena in self._spare if _fits(arena, form, rows)), None)
@@ -127,7 +135,7 @@ class Board:
 
     async def send(
         self, host: Host, queues: Sequence[Sequence[Call]], deadline: float | None
-    ) -> list[list[Outcome]]:
+    ) -> Sequence[Sequence[Outcome]]:
         """As `on_host`, for calls that name rows; what a far host lacks of them is brought there first."""
         if self._current is None:
             return await on_host(host, queues, deadline)
@@ -136,8 +144,8 @@ class Board:
             if domain is None and not self._mirrors.is_needed:
                 return await on_host(host, queues, deadline)
             calls = [call for queue in queues for call in queue]
-            rows = references([call.args for call in calls])
-            places = references([call.kwargs for call in calls])
+            places = [place for call in calls if (place := call.kwargs.get("place")) is not None]
+            rows = references([[call.args, _shown(call)] for call in calls])
             if domain is not None:
                 await self._mirrors.sheets(domain, {row.site for row in (*rows, *places)})
             await self._mirrors.bring(domain, rows, lasting=True)
@@ -173,8 +181,8 @@ class Board:
         self._mirrors.wrote(place, domain)
         return replace(outcome, value=replace(digest, row=place))
 
-    async def _reached(self) -> bool:
-        """Whether all hosts can read the board, or mirror it beside another one."""
+    async def _reached(self, *, by_all: bool) -> bool:
+        """Whether hosts can read the board; those that cannot may mirror it, if there are others."""
         domains: set[Domain] = set()
         for host, indices in self._roster.hosts():
             if not isinstance(host, HostRef) and not all(map(self._roster.shares_memory, indices)):
@@ -187,7 +195,7 @@ class Board:
                 return False
         with suppress(NodeLostError, DeadlineError):  # the calls that need the host will find it out
             await self._mirrors.protect()
-        return domains <= {None} or len(domains) > 1
+        return domains <= {None} or (len(domains) > 1 and not by_all)
 
     async def _domain(self, host: Host) -> Domain:
         """Return where a host reads and writes rows."""
@@ -201,6 +209,11 @@ class Board:
                 if not reached:
                     self._mirrors.join(host)
         return None if self._reaches.get(host, True) else host
+
+
+def _shown(call: Call) -> list[Any]:
+    """Return what a call is given by name, but for the row to write."""
+    return [value for name, value in call.kwargs.items() if name != "place"]
 
 
 def _fits(arena: Arena, form: Signature, rows: int) -> bool:

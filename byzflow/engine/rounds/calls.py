@@ -8,13 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 from byzflow.engine.actor.backends.dask import DaskActorBackend
-from byzflow.engine.actor.calls import Call, Outcome, Sweep, late, swept
+from byzflow.engine.actor.calls import Call, Outcome, late
 from byzflow.engine.actor.columns import Columns
+from byzflow.engine.actor.sweeps import Sweep, joined
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.attributes import State
 from byzflow.engine.rounds.memo import UPDATE
 from byzflow.engine.rounds.moving import Move
-from byzflow.engine.rounds.outcomes import NodeOutcomes, unreached
+from byzflow.engine.rounds.outcomes import NodeOutcomes, Replies, unreached
 from byzflow.engine.rounds.repeat import sent
 from byzflow.engine.rounds.resident import ASKED
 from byzflow.engine.rounds.seats import Host, LocalHost, Seat, by_host, finder, is_away, is_remote, place_of
@@ -259,14 +260,15 @@ def _result(outcomes: Sequence[Outcome], counts: Sequence[bool]) -> Outcome:
 
 async def on_host(
     host: Host, queues: Sequence[Sequence[Call]], deadline: float | None
-) -> list[list[Outcome]]:
+) -> list[Sequence[Outcome]]:
     """Run queues of calls on one host with one rpc; return the outcomes of each queue.
 
     If the host is gone or says nothing in time, that is the outcome of all. What a node itself raises never
     looks like that.
     """
-    outcomes = iter(await _answers(host, swept([call for queue in queues for call in queue]), deadline))
-    return [[next(outcomes) for _ in queue] for queue in queues]
+    calls, places = joined(queues)
+    outcomes = await _answers(host, calls, deadline)
+    return [Replies(outcomes, at) for at in places]
 
 
 async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) -> Columns:

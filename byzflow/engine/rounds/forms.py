@@ -46,8 +46,7 @@ class Signature:
     @property
     def nbytes(self) -> int:
         """Size of a vector [bytes]."""
-        known = getattr(torch, self.dtype) if self.library == "torch" else np.dtype(self.dtype)
-        return self.length * int(known.itemsize)
+        return self.length * _itemsize(self.library, self.dtype)
 
     @property
     def ceiling(self) -> int:
@@ -198,6 +197,12 @@ def _form(array: Any) -> Signature | None:
             return None
         return Signature("numpy", array.dtype.name, array.shape)
     return Signature("cupy", str(array.dtype), tuple(array.shape), f"cuda:{array.device.id}")
+
+
+@lru_cache(maxsize=64)
+def _itemsize(library: str, dtype: str) -> int:
+    known = getattr(torch, dtype) if library == "torch" else np.dtype(dtype)
+    return int(known.itemsize)
 
 
 @lru_cache(maxsize=64)

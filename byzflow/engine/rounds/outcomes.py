@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.stack import Stack
+from byzflow.engine.listed import Listed
 from byzflow.exceptions import DeadlineError, NodeLostError
 
-__all__ = ("NodeOutcomes", "unreached")
+__all__ = ("NodeOutcomes", "Replies", "errors_of", "unreached")
 
 
 class NodeOutcomes(Mapping[int, Outcome]):
@@ -90,7 +91,57 @@ class NodeOutcomes(Mapping[int, Outcome]):
         return self._places
 
 
-def unreached(outcomes: Iterable[Outcome]) -> Outcome | None:
+class Replies(Listed[Outcome]):
+    """What the calls of one node came to, as they came in columns with those of others.
+
+    Parameters
+    ----------
+    columns : Columns
+        The outcomes of all.
+    at : range
+        Where those of this node are.
+
+    Examples
+    --------
+    >>> columns = Columns(["a", "b", None], {2: ValueError()})
+    >>> replies = Replies(columns, range(0, 3, 2))
+    >>> len(replies), replies[0].value, replies.errors
+    (2, 'a', [ValueError()])
+    """
+
+    __slots__ = ("_at", "_columns")
+
+    def __init__(self, columns: Columns, at: range) -> None:
+        self._columns, self._at = columns, at
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def item(self, position: int) -> Outcome:
+        """Return what one of the calls came to."""
+        return self._columns.item(self._at[position])
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What was raised, in order."""
+        errors = self._columns.errors
+        return [errors[position] for position in self._at if position in errors] if errors else []
+
+
+def errors_of(outcomes: Sequence[Outcome]) -> list[BaseException]:
+    """Return what was raised, in order.
+
+    Examples
+    --------
+    >>> errors_of([Outcome("a"), Outcome(error=ValueError())])
+    [ValueError()]
+    """
+    if type(outcomes) is Replies:
+        return outcomes.errors
+    return [out.error for out in outcomes if out.error is not None]
+
+
+def unreached(outcomes: Sequence[Outcome]) -> Outcome | None:
     """Return the first outcome of a call that a node may not have gone through; None if there is none.
 
     Examples
@@ -99,7 +150,6 @@ def unreached(outcomes: Iterable[Outcome]) -> Outcome | None:
     >>> unreached([Outcome("a"), Outcome(error=ValueError()), late]) is late
     True
     """
-    for out in outcomes:
-        if out.error is not None and isinstance(out.error, NodeLostError | DeadlineError):
-            return out
-    return None
+    if not any(isinstance(error, NodeLostError | DeadlineError) for error in errors_of(outcomes)):
+        return None
+    return next(out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError))

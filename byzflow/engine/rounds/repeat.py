@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from byzflow.engine.actor.calls import Call, Outcome, Sweep
+from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.actor.line import LineCutError
+from byzflow.engine.actor.sweeps import Chain, Sweep
 from byzflow.engine.rounds.resident import ASKED
 
 __all__ = ("repeatable", "sent")
@@ -29,6 +30,8 @@ def repeatable(calls: Sequence[Call]) -> bool:
     """
     if isinstance(calls, Sweep):
         return calls.method in HARMLESS
+    if isinstance(calls, Chain):
+        return all(map(repeatable, calls.parts))
     return all(call.method in HARMLESS for call in calls)
 
 

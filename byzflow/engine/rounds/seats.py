@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from dask.system import CPU_COUNT
 
 from byzflow.engine.actor.batch import Batch
-from byzflow.engine.actor.calls import Call, Outcome, Recorder, Sweep, asks_of, late, names_of
+from byzflow.engine.actor.calls import Call, Outcome, Recorder, late
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.crew import Crew
 from byzflow.engine.actor.lane import Lane, stop_all
+from byzflow.engine.actor.sweeps import asks_of, kinds_of, names_of
 from byzflow.engine.rounds.resident import ASKED, Resident
 
 __all__ = ("Host", "LocalHost", "Seat", "by_host", "finder", "is_away", "is_remote", "place_of")
@@ -60,12 +61,11 @@ class LocalHost:
 
     async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> Columns:
         """Run calls, different nodes side by side, those of one node in the order given."""
-        names, same = names_of(calls), calls[0] if isinstance(calls, Sweep) and calls else None
-        awaiting = {name for i, name in enumerate(names) if self._is_awaited(name, same or calls[i])}
+        awaiting = {name for name, call in kinds_of(calls) if self._is_awaited(name, call)}
         batch = Batch(len(calls), asks_of(calls))
         moves: list[Callable[[], None]] = []
         queues: dict[str, list[int]] = {}
-        for position, name in enumerate(names):
+        for position, name in enumerate(names_of(calls)):
             if name in awaiting:
                 queues.setdefault(name, []).append(position)
             elif (lane := self._lane(name)).queue(batch, position):

@@ -13,9 +13,11 @@ from byzflow.engine.actor.stack import Stack
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.isolation import is_bare, isolated
 from byzflow.engine.rounds.panes import Pane
+from byzflow.engine.rounds.picks import Picked
 
 __all__ = ("Showing", "copied", "resolved", "rewritten", "show")
 
+PLAIN = (type(None), bool, int, float, str)
 COPIED = 1 << 17  # [bytes] up to which a copy costs less than a pane; malloc takes fresh pages for more
 
 
@@ -54,7 +56,7 @@ class Showing:
             self._lent.append((value, memory))
             return copy.rows()
         if value.nbytes <= COPIED:
-            return isolated(value.open())
+            return value.copy()
         pane = next((p for p in self._panes if p.site == value.site and value.row not in p), None)
         if pane is None:
             pane = Pane.lent(value.site)
@@ -71,13 +73,15 @@ class Showing:
 
 
 def copied(args: Sequence[Any]) -> list[Any] | None:
-    """Return copies of what is shown, if it is nothing but plain vectors, small rows, and lists of those.
+    """Return copies of what is shown, if it is nothing but numbers, vectors, small rows, and lists of those.
 
     Examples
     --------
-    >>> copied((torch.ones(2), [torch.zeros(1)])), copied(("text",)) is None
-    ([tensor([1., 1.]), [tensor([0.])]], True)
+    >>> copied((torch.ones(2), [torch.zeros(1)], 0.5)), copied((object(),)) is None
+    ([tensor([1., 1.]), [tensor([0.])], 0.5], True)
     """
+    if type(args) is Picked and args.site.signature.nbytes <= COPIED:
+        return args.copies()
     own: list[Any] = []
     for value in args:
         if type(value) is torch.Tensor and not value.requires_grad:
@@ -85,9 +89,11 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
         elif is_bare(value):
             own.append(isolated(value))
         elif isinstance(value, RowRef) and value.nbytes <= COPIED:
-            own.append(isolated(value.open()))
+            own.append(value.copy())
         elif type(value) in (list, tuple) and (parts := copied(value)) is not None:
             own.append(type(value)(parts))
+        elif type(value) in PLAIN:
+            own.append(value)
         else:
             return None
     return own
@@ -150,6 +156,8 @@ def _each(change: Callable[[RowRef | Stack], Any], value: Any) -> Any:
     """Change references and stacks, in tuples, lists and dictionaries too."""
     if isinstance(value, RowRef | Stack):
         return change(value)
+    if type(value) is Picked:
+        value = tuple(value)
     if type(value) in (tuple, list):
         return type(value)(_each(change, item) for item in value)
     return {key: _each(change, item) for key, item in value.items()} if type(value) is dict else value

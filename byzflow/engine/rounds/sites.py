@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,11 +16,27 @@ import torch
 
 from byzflow.engine.actor.shared import TOKEN, Spot, opened
 from byzflow.engine.actor.stack import SMALL
-from byzflow.engine.rounds.forms import Signature
+from byzflow.engine.rounds.forms import Signature, norm_of
+from byzflow.kernels.native import taken
+from byzflow.kernels.sheets import split
 
-__all__ = ("Site", "mapped", "mapping", "reachable", "rows_in", "shareable", "stay", "unmap", "vectors_in")
+__all__ = (
+    "Site",
+    "copies",
+    "mapped",
+    "mapping",
+    "reachable",
+    "rows_in",
+    "shareable",
+    "site_of",
+    "stay",
+    "take",
+    "unmap",
+    "vectors_in",
+)
 
 LARGE = 2_000_000  # entries of all vectors from which those stay where they are made
+AT_ONCE = 128  # rows of which views are made at once; most arenas have fewer
 TIMES = 16  # so many more if they are short: the reply of a host then has them as one stack, left in a tray
 
 
@@ -30,8 +48,11 @@ class Site:
     rows: int
     signature: Signature
 
+    def __hash__(self) -> int:  # often asked for, and no two arenas have one token
+        return hash(self.spot.token)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _site, (*self.spot, self.rows, self.signature)
+        return site_of, (*self.spot, self.rows, self.signature)
 
     @property
     def size(self) -> int:
@@ -80,6 +101,8 @@ def unmap(sites: Iterable[Site]) -> None:
     """Let go of what this process has mapped of arenas, but for what somebody holds."""
     with _Maps.lock:
         for site in sites:
+            _Maps.views.pop(site, None)
+            _Maps.starts.pop(site, None)
             for access in (mmap.ACCESS_COPY, mmap.ACCESS_WRITE):
                 _Maps.matrices.pop((site, access), None)
                 if (descriptor := _Maps.descriptors.pop((site, access), None)) is not None:
@@ -91,6 +114,8 @@ class _Maps:
 
     lock = threading.RLock()
     matrices: ClassVar[dict[tuple[Site, int], Any]] = {}
+    views: ClassVar[dict[Site, list[tuple[Any, ...]]]] = {}
+    starts: ClassVar[dict[Site, tuple[Any, int, Any]]] = {}
     descriptors: ClassVar[dict[tuple[Site, int], int]] = {}
 
 
@@ -100,6 +125,50 @@ def mapped(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
         if (site, access) not in _Maps.matrices:
             _Maps.matrices[site, access] = rows_in(mapping(site, access, 0, TOKEN + site.size), site)
         return _Maps.matrices[site, access]
+
+
+def copies(site: Site, rows: Collection[int]) -> list[Any]:
+    """Return rows as vectors of the caller's own."""
+    copy = torch.Tensor.clone if site.signature.library == "torch" else np.ndarray.copy
+    return [copy(view) for view in _views(site, rows)]
+
+
+def take(site: Site, row: int, vector: Any) -> float:
+    """Copy a vector of the rows' form into a row, from whatever process, and return its norm."""
+    matrix, start, like = _Maps.starts.get(site) or _started(site)
+    if like is None or not _is_plain(vector):
+        matrix[row] = vector.reshape(-1)
+        return norm_of(vector)
+    address = vector.data_ptr() if isinstance(vector, torch.Tensor) else vector.__array_interface__["data"][0]
+    length = site.signature.length
+    norm = taken(np.uintp(address), np.uintp(start + row * length * like.itemsize), length, like) ** 0.5
+    return norm if math.isfinite(norm) else norm_of(vector)
+
+
+def _is_plain(vector: Any) -> bool:
+    return bool(vector.is_contiguous() if isinstance(vector, torch.Tensor) else vector.flags.c_contiguous)
+
+
+def _started(site: Site) -> tuple[Any, int, Any]:
+    """Return the rows to be written, where they begin, and an array of their dtype, if loops know that."""
+    matrix = mapped(site, mmap.ACCESS_WRITE)
+    is_known = site.signature.dtype in ("float32", "float64")
+    start = matrix.data_ptr() if isinstance(matrix, torch.Tensor) else matrix.__array_interface__["data"][0]
+    found = matrix, start, np.empty(0, site.signature.dtype) if is_known else None
+    return _Maps.starts.setdefault(site, found)
+
+
+def _views(site: Site, rows: Collection[int]) -> list[Any]:
+    """Return rows as vectors that all callers in this process share."""
+    known = _Maps.views.get(site)
+    if known is None:
+        known = _Maps.views.setdefault(site, [()] * (site.rows // AT_ONCE + 1))
+    parts = [divmod(row, AT_ONCE) for row in rows]
+    for part, _ in parts:
+        if not known[part]:
+            some = mapped(site)[part * AT_ONCE : (part + 1) * AT_ONCE]
+            known[part] = split(some.reshape(-1, *site.signature.shape))
+    return [known[part][at] for part, at in parts]
 
 
 def mapping(site: Site, access: int, start: int, size: int) -> mmap.mmap:
@@ -126,5 +195,7 @@ def vectors_in(memory: Any, site: Site, count: int, offset: int) -> Any:
     return np.frombuffer(memory, dtype=np.dtype(site.signature.dtype), count=count, offset=offset)
 
 
-def _site(pid: int, descriptor: int, token: bytes, rows: int, signature: Signature) -> Site:
+@lru_cache(maxsize=256)
+def site_of(pid: int, descriptor: int, token: bytes, rows: int, signature: Signature) -> Site:
+    """Return the site that is at a spot: the same object each time, so that rows of it are soon compared."""
     return Site(Spot(pid, descriptor, token), rows, signature)

@@ -15,7 +15,7 @@ from byzflow.exceptions import NodeLostError
 
 __all__ = ("Send", "Suspects", "is_loss")
 
-Send = Callable[[Any, Sequence[Sequence[Call]], float | None], Awaitable[list[list[Outcome]]]]
+Send = Callable[[Any, Sequence[Sequence[Call]], float | None], Awaitable[Sequence[Sequence[Outcome]]]]
 """Takes a host, queues of calls and a deadline, as `on_host` does."""
 
 STRIKES = 2  # workers that go when a node is called, or made anew, alone; one may be an accident
@@ -71,7 +71,7 @@ class Suspects:
         indices: Sequence[int],
         queues: Sequence[Sequence[Call]],
         deadline: float | None,
-    ) -> list[list[Outcome]]:
+    ) -> Sequence[Sequence[Outcome]]:
         """Send the queues of nodes to their host: those of suspects one by one, after all others.
 
         Parameters
@@ -89,7 +89,7 @@ class Suspects:
         """
         if self.isdisjoint(indices):
             return await send(host, queues, deadline)
-        answers: dict[int, list[Outcome]] = {}
+        answers: dict[int, Sequence[Outcome]] = {}
         end = None if deadline is None else time.monotonic() + deadline
         trusted = [at for at, index in enumerate(indices) if index not in self]
         for group in (trusted, *([at] for at, index in enumerate(indices) if index in self)):

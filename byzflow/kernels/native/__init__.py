@@ -5,7 +5,7 @@ Every loop over columns is element-wise, hence the bits do not depend on where a
 
 from __future__ import annotations
 
-from byzflow.kernels.native.addresses import TILE, addresses_of, combine, gather, squared_norms_at
+from byzflow.kernels.native.addresses import TILE, addresses_of, combine, gather, squared_norms_at, taken
 from byzflow.kernels.native.centre import is_finite, pick_centre, squared_norms
 from byzflow.kernels.native.columns import majority, mean_std
 from byzflow.kernels.native.gram import accept_gram, centred_gram, small_gram
@@ -32,6 +32,7 @@ __all__ = (
     "spread",
     "squared_norms",
     "squared_norms_at",
+    "taken",
     "write_normals",
     "write_products",
     "ziggurat",

@@ -20,6 +20,7 @@ __all__ = (
     "pointer",
     "squared_norm",
     "squared_norms_at",
+    "taken",
 )
 
 FAST = {"reassoc", "contract", "nsz"}
@@ -129,6 +130,15 @@ def squared_norm(row: Any) -> Any:
         value = np.float64(row[c])
         total += value * value
     return total
+
+
+@loop()
+def taken(source: Any, target: Any, width: Any, like: Any) -> Any:
+    """Copy a row of `like`'s dtype from one address to another; return its squared norm."""
+    row, copy = carray(pointer(source, like), width), carray(pointer(target, like), width)
+    for c in range(width):
+        copy[c] = row[c]
+    return squared_norm(copy)
 
 
 @loop(fastmath=FAST)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from byzflow.engine.actor.calls import Call, Outcome, Sweep, asks_of
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.parcel import Parcel
 from byzflow.engine.actor.sendable import portable, sendable
@@ -87,19 +86,3 @@ def test_what_cannot_travel_costs_the_others_nothing() -> None:
     assert isinstance(got[1].error, TypeError)
     assert isinstance(got[3].error, RuntimeError)
     assert "odd" in str(got[3].error)
-
-
-def test_a_sweep_is_the_calls_it_stands_for() -> None:
-    calls = [Call(name, "step", (1,)) for name in ("a", "b", "c")]
-    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,))).sealed().open()
-    assert list(sweep) == calls
-    assert list(sweep[1:]) == calls[1:]
-
-
-def test_a_sweep_gives_each_object_its_own_value() -> None:
-    calls = [Call(name, "step", (1,), {"row": row}) for name, row in (("a", 7), ("b", 5), ("c", 6))]
-    sweep = Parcel(Sweep(["a", "b", "c"], "step", (1,), {"row": [7, 5, 6]})).sealed().open()
-    assert list(sweep) == calls
-    assert list(sweep[1:]) == calls[1:]
-    made = [ask(SimpleNamespace(step=lambda x, row: (x, row))) for ask in asks_of(sweep)]
-    assert made == [(1, 7), (1, 5), (1, 6)]

@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from byzflow.engine.actor.calls import Call, Sweep
+from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.dial import Bell
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.line import BACKLOG, SMALL, Caller, LineCutError
 from byzflow.engine.actor.runtime import Runtime
+from byzflow.engine.actor.sweeps import Sweep
 from byzflow.engine.actor.tray import WORTH
 from byzflow.exceptions import DeadlineError, NodeLostError
 from tests.engine.actor.subjects import Subject

@@ -11,7 +11,7 @@ from byzflow.engine.peer_to_peer.holding import Holding
 from byzflow.engine.rounds import sites
 from byzflow.engine.rounds.staff import Clerk
 from tests.engine.peer_to_peer.far import share_no_memory
-from tests.engine.peer_to_peer.held import NEVER, trained
+from tests.engine.peer_to_peer.held import let_none_stay, trained
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def carried(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     async def run(*args: Any, **options: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(sites, "LARGE", NEVER)
+            let_none_stay(patch)
             return await trained(None, *args, **options)
 
     return run

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from distributed import LocalCluster
 
@@ -14,6 +15,7 @@ from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Reci
 from byzflow.engine.peer_to_peer.gossip import NearestNeighborAveraging, PlainGossip
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds import board
 from tests.engine.peer_to_peer.nodes import (
     Constant,
     Coroutines,
@@ -24,7 +26,6 @@ from tests.engine.peer_to_peer.nodes import (
 
 HONEST, D = 5, 20_000  # columns: three blocks of the consensus distance
 GOALS = [torch.from_numpy(row) for row in np.random.default_rng(3).normal(size=(HONEST, D))]
-NEVER = 10**12
 SHORT = slice(0, D - 1)
 
 
@@ -37,6 +38,11 @@ async def workers(n: int) -> Any:
     options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "memory_limit": 0}
     async with LocalCluster(n_workers=n, threads_per_worker=1, asynchronous=True, **options) as cluster:
         yield cluster
+
+
+def let_none_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every vector travel, however large it is."""
+    monkeypatch.setattr(board, "shareable", lambda form: False)
 
 
 def recipes() -> list[Recipe]:

@@ -19,11 +19,11 @@ from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Reci
 from byzflow.engine.peer_to_peer import gossip
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
-from byzflow.engine.rounds import sites
 from byzflow.exceptions import CheckpointError
 from byzflow.pre_aggregators.nnm import NearestNeighborMixing
 from tests.cases import CASES
 from tests.engine.peer_to_peer.far import share_no_memory
+from tests.engine.peer_to_peer.held import let_none_stay
 from tests.engine.peer_to_peer.mortal import CountingLiar, MortalPeer
 from tests.engine.peer_to_peer.nodes import Constant, Quadratic, Stub, TwoFaced, Vandal, by_hand
 
@@ -159,7 +159,7 @@ async def test_the_number_of_calls_to_a_host_does_not_grow_with_the_nodes():
 @pytest.mark.parametrize("way", ["sent", "shared", "fetched"])
 async def test_kills_in_every_phase_leave_the_bits_alone(tmp_path: Path, monkeypatch, held, way: str):
     if way == "sent":
-        monkeypatch.setattr(sites, "LARGE", 10**9)
+        let_none_stay(monkeypatch)
     if way == "fetched":
         share_no_memory(monkeypatch)
     topology, flags = Topology.complete(6), str(tmp_path)

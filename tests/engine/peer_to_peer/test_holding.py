@@ -12,6 +12,7 @@ from dask.sizeof import sizeof
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds import sites
 from byzflow.engine.rounds.board import Board
 from byzflow.engine.rounds.calls import Roster
 from byzflow.engine.rounds.forms import Signature
@@ -41,6 +42,20 @@ async def test_nodes_of_this_process_leave_their_vectors_there_too(backend, held
     got = await trained(backend, recipes(), LIARS, TOPOLOGIES["complete"])
     assert held == [False, True, True, True]  # the first round shows what the vectors look like
     assert_same(got, await carried(recipes(), LIARS, TOPOLOGIES["complete"]))
+
+
+@pytest.mark.parametrize("reach", ["all", "none", "here"])
+async def test_small_vectors_stay_where_all_hosts_reach_the_memory(
+    reach, held, carried, request, monkeypatch
+):
+    monkeypatch.setattr(sites, "LARGE", 10**9)
+    if reach == "none":
+        request.getfixturevalue("far")
+    async with workers(2) as cluster:
+        backend = "thread" if reach == "here" else cluster
+        got = await trained(backend, recipes(), LIARS, TOPOLOGIES["ring"])
+    assert held == [reach == "all"] * 4
+    assert_same(got, await carried(recipes(), LIARS, TOPOLOGIES["ring"]))
 
 
 @pytest.mark.processes
@@ -135,8 +150,8 @@ async def test_drafts_lie_in_the_same_memory_in_every_round_and_other_rows_do_no
     places, drafts = set(), set()
     for number in range(3):
         assert await board.open(number, form, rows=1, drafts=1)
-        places.add(board.place(0))
-        drafts.add(board.draft(0))
+        places.add(board.places([0])[0])
+        drafts.add(board.drafts([0])[0])
     assert (len(places), len(drafts)) == (3, 1)
     assert not places & drafts
     await board.close()

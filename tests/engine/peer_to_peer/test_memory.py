@@ -56,7 +56,7 @@ async def test_a_peer_that_raises_again_what_it_raised_has_caught_up_but_not_one
         [TimeoutError("no data in time"), DeadlineError("it is running"), NodeLostError("gone")]
     )
     memory = PeerMemory(peers, 25)
-    memory._pasts = {i: _Past(0, b"state", [Call(str(i), "resident_call")]) for i in range(3)}
+    memory._pasts = {i: _Past(0, b"state", [[Call(str(i), "resident_call")]]) for i in range(3)}
     assert set(await memory._catch_up([0, 1, 2], None)) == {2}
     assert set(peers.behind) == {1}
 
@@ -70,7 +70,7 @@ async def test_states_are_kept_sooner_when_the_vectors_since_take_too_much_memor
         await memory.keep(number, None)
         saved.append(peers.saved)
         vector = np.zeros(8)  # 64 bytes
-        memory.done(0, [Call("0", "step", (vector,))], [vector])
+        memory.done([(0, [Call("0", "step", (vector,))])], [vector])
     assert saved == [1, 1, 2, 2, 3]
     assert memory.oldest(5) == 4
 
@@ -87,7 +87,7 @@ async def test_heavy_states_are_kept_in_turns_and_the_oldest_sooner_for_the_sake
         saved.append(peers.saved - before)
         oldest.append(memory.oldest(number))
         vector = np.zeros(8)  # 64 bytes
-        memory.done(0, [Call("0", "step", (vector,))], [vector])
+        memory.done([(0, [Call("0", "step", (vector,))])], [vector])
     assert saved == [4, 0, 1, 0, 3, 0, 1, 0, 3]
     assert oldest == [0, 0, 0, 0, 2, 2, 4, 4, 6]
 
@@ -105,7 +105,7 @@ async def test_what_brings_a_peer_back_is_kept_while_it_may_come(size, rounds):
     for number in range(1, 11):
         await memory.keep(number, None)
         vector = np.zeros(size)
-        memory.done(0, [Call("0", "step", (vector,))], [vector])
+        memory.done([(0, [Call("0", "step", (vector,))])], [vector])
         known.append([i for i in range(3) if memory.knows(i)])
     assert known == [[0, 1]] * rounds + [[0]] * (10 - rounds)
     assert memory.returns.stranded == set()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.sweeps import shares
 from byzflow.engine.parameter_server.attendance import Attendance
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.engine.rounds.calls import Ask, Roster
@@ -58,7 +59,8 @@ def peers(nodes: list[Any]) -> Any:
 
     async def ask(round: int, asked: Sequence[int]) -> dict[int, bool]:
         run.number = round
-        outcomes = await run.call({i: (i, [run.ask(i, round, "step")]) for i in asked}, 60.0)
+        queues = shares([run.asks(asked, round, "step")])
+        outcomes = await run.call({i: (i, queue) for i, queue in zip(asked, queues, strict=True)}, 60.0)
         return {i: outcomes[i][0].error is None for i in asked}
 
     return ask

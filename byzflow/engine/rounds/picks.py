@@ -1,0 +1,139 @@
+"""Rows of one arena that many nodes are shown, as numbers: who is shown which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from byzflow.engine.actor.sweeps import part_of
+from byzflow.engine.listed import Listed
+from byzflow.engine.rounds.arena import RowRef
+from byzflow.engine.rounds.sites import Site, copies, mapped
+from byzflow.kernels.sheets import Sheets
+
+__all__ = ("Picked", "Picks", "Places", "picked", "sheets_of")
+
+
+class Places(Listed[RowRef]):
+    """Rows of one arena.
+
+    Examples
+    --------
+    >>> from byzflow.engine.rounds.arena import Arena
+    >>> from byzflow.engine.rounds.forms import Signature
+    >>> places = Places(Arena(3, Signature("numpy", "float32", (2,))).site, [2, 0])
+    >>> [place.row for place in places], len(places.part([1]))
+    ([2, 0], 1)
+    """
+
+    __slots__ = ("rows", "site")
+
+    def __init__(self, site: Site, rows: Sequence[int]) -> None:
+        self.site, self.rows = site, rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Places, (self.site, self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def item(self, position: int) -> RowRef:
+        """Return one of the rows."""
+        return RowRef(self.site, self.rows[position])
+
+    def part(self, positions: Sequence[int]) -> Places:
+        """Return the rows at some positions."""
+        return Places(self.site, part_of(self.rows, positions))
+
+
+class Picked(Listed[Any]):
+    """What one node is shown: a row of its own, and a list of others."""
+
+    __slots__ = ("rows", "site")
+
+    def __init__(self, site: Site, rows: Sequence[int]) -> None:
+        self.site, self.rows = site, rows
+
+    def __len__(self) -> int:
+        return 2
+
+    def item(self, position: int) -> RowRef | list[RowRef]:
+        """Return the node's own row (0), or the others (1)."""
+        own, *others = Places(self.site, self.rows)
+        return others if position else own
+
+    def copies(self) -> list[Any]:
+        """Return the same as vectors of the node's own."""
+        own, *others = copies(self.site, self.rows)
+        return [own, others]
+
+
+class Picks(Listed[Picked]):
+    """What many nodes are shown.
+
+    Parameters
+    ----------
+    site : Site
+        The arena.
+    rows : sequence of sequence of int
+        For each node the number of its own row, then those of the others.
+    """
+
+    __slots__ = ("rows", "site")
+
+    def __init__(self, site: Site, rows: Sequence[Sequence[int]]) -> None:
+        self.site, self.rows = site, rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Picks, (self.site, self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Picked]:
+        return (Picked(self.site, rows) for rows in self.rows)
+
+    def item(self, position: int) -> Picked:
+        """Return what one of the nodes is shown."""
+        return Picked(self.site, self.rows[position])
+
+    def part(self, positions: Sequence[int]) -> Picks:
+        """Return what the nodes at some positions are shown."""
+        return Picks(self.site, part_of(self.rows, positions))
+
+
+def picked(shown: Sequence[tuple[Any, Sequence[Any]]]) -> Sequence[Sequence[Any]]:
+    """Return what nodes are shown, a vector of their own and others each, as `Picks` if all is in one arena.
+
+    Examples
+    --------
+    >>> picked([("no", ["rows"])])
+    [('no', ['rows'])]
+    """
+    site = getattr(shown[0][0], "site", None) if shown else None
+    rows: list[tuple[int, ...]] = []
+    for own, others in shown:
+        vectors = (own, *others)
+        if any(type(vector) is not RowRef or vector.site is not site for vector in vectors):
+            return shown
+        rows.append(tuple([vector.row for vector in vectors]))
+    return Picks(site, rows) if site is not None else shown
+
+
+def sheets_of(rows: Sequence[RowRef]) -> Sequence[Any]:
+    """Return the vectors that lie in rows, flat, to be read only: as `Sheets`, if that is in one arena.
+
+    Examples
+    --------
+    >>> from byzflow.engine.rounds.arena import Arena
+    >>> from byzflow.engine.rounds.forms import Signature
+    >>> arena = Arena(3, Signature("numpy", "float32", (2,)))
+    >>> sheets_of(Places(arena.site, [2, 0]))[1]
+    array([0., 0.], dtype=float32)
+    """
+    site = rows[0].site if rows else None
+    if site is None or any(row.site is not site for row in rows):
+        return [row.flat() for row in rows]
+    return Sheets([mapped(site)], np.array([row.row for row in rows]))
