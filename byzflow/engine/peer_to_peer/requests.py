@@ -23,7 +23,7 @@ from byzflow.engine.peer_to_peer.peers import (
 )
 from byzflow.engine.peer_to_peer.protocol import PeerRound
 from byzflow.engine.peer_to_peer.weights import Scheme, local_weights, own_first
-from byzflow.engine.rounds.picks import picked
+from byzflow.engine.rounds.picks import picked, placed
 from byzflow.engine.rounds.showing import resolved
 
 __all__ = ("Requests",)
@@ -172,7 +172,7 @@ class Requests:
         vectors = list(heard.values()) or [resolved(next(iter(self._round.half_steps.values()))) * 0]
         like = vectors[0] if task.receiver is None else heard.get(task.receiver, vectors[0])
         self._sent(task.node, vectors)
-        return {"neighbor_vectors": vectors, "like": like}
+        return {"neighbor_vectors": placed(vectors), "like": like}
 
     def _aggregations(self, tasks: Sequence[Aggregate], holding: Holding | None) -> Iterator[Plan]:
         """Yield instructions for nodes that want to be told the same before they aggregate, and the calls."""

@@ -15,7 +15,7 @@ from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.neighbour import Neighbour
 from byzflow.engine.config import seconds
 from byzflow.engine.rounds.arena import RowRef
-from byzflow.engine.rounds.picks import Picked
+from byzflow.engine.rounds.picks import Picked, Places
 from byzflow.engine.rounds.sites import Site
 from byzflow.engine.rounds.staff import Pull, Staff
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -212,6 +212,6 @@ def references(value: Any) -> list[RowRef]:
         return [value]
     if type(value) is dict:
         value = tuple(value.values())
-    if type(value) is Picked:
+    if type(value) in (Picked, Places):
         value = tuple(value)
     return [ref for item in value for ref in references(item)] if type(value) in (tuple, list) else []

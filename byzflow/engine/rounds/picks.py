@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.sites import Site, copies, mapped
 from byzflow.kernels.sheets import Sheets
 
-__all__ = ("Picked", "Picks", "Places", "picked", "sheets_of")
+__all__ = ("Picked", "Picks", "Places", "picked", "placed", "sheets_of")
 
 
 class Places(Listed[RowRef]):
@@ -46,6 +47,10 @@ class Places(Listed[RowRef]):
     def part(self, positions: Sequence[int]) -> Places:
         """Return the rows at some positions."""
         return Places(self.site, part_of(self.rows, positions))
+
+    def copies(self) -> list[Any]:
+        """Return the vectors as ones of the caller's own."""
+        return copies(self.site, self.rows)
 
 
 class Picked(Listed[Any]):
@@ -112,14 +117,21 @@ def picked(shown: Sequence[tuple[Any, Sequence[Any]]]) -> Sequence[Sequence[Any]
     >>> picked([("no", ["rows"])])
     [('no', ['rows'])]
     """
-    site = getattr(shown[0][0], "site", None) if shown else None
-    rows: list[tuple[int, ...]] = []
-    for own, others in shown:
-        vectors = (own, *others)
-        if any(type(vector) is not RowRef or vector.site is not site for vector in vectors):
-            return shown
-        rows.append(tuple([vector.row for vector in vectors]))
-    return Picks(site, rows) if site is not None else shown
+    whole = [(own, *others) for own, others in shown]
+    site = _site_of(chain.from_iterable(whole))
+    return shown if site is None else Picks(site, [_numbers(vectors) for vectors in whole])
+
+
+def placed(vectors: Sequence[Any]) -> Sequence[Any]:
+    """Return vectors as `Places`, if all of them lie in rows of one arena.
+
+    Examples
+    --------
+    >>> placed(["no", "rows"])
+    ['no', 'rows']
+    """
+    site = _site_of(vectors)
+    return vectors if site is None else Places(site, _numbers(vectors))
 
 
 def sheets_of(rows: Sequence[RowRef]) -> Sequence[Any]:
@@ -133,7 +145,18 @@ def sheets_of(rows: Sequence[RowRef]) -> Sequence[Any]:
     >>> sheets_of(Places(arena.site, [2, 0]))[1]
     array([0., 0.], dtype=float32)
     """
-    site = rows[0].site if rows else None
-    if site is None or any(row.site is not site for row in rows):
-        return [row.flat() for row in rows]
-    return Sheets([mapped(site)], np.array([row.row for row in rows]))
+    site = _site_of(rows)
+    return [row.flat() for row in rows] if site is None else Sheets([mapped(site)], np.array(_numbers(rows)))
+
+
+def _site_of(vectors: Iterable[Any]) -> Site | None:
+    """Return the one arena in the rows of which all vectors lie, if there is one."""
+    site = None
+    for vector in vectors:
+        if type(vector) is not RowRef or vector.site is not (site := site or vector.site):
+            return None
+    return site
+
+
+def _numbers(rows: Iterable[RowRef]) -> tuple[int, ...]:
+    return tuple([row.row for row in rows])

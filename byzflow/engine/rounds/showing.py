@@ -13,9 +13,12 @@ from byzflow.engine.actor.stack import Stack
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.isolation import is_bare, isolated
 from byzflow.engine.rounds.panes import Pane
-from byzflow.engine.rounds.picks import Picked
+from byzflow.engine.rounds.picks import Picked, Places
 
 __all__ = ("Showing", "copied", "resolved", "rewritten", "show")
+
+Shown = RowRef | Places | Stack
+"""What stands for vectors."""
 
 PLAIN = (type(None), bool, int, float, str)
 COPIED = 1 << 17  # [bytes] up to which a copy costs less than a pane; malloc takes fresh pages for more
@@ -50,7 +53,10 @@ class Showing:
         """Replace references and stacks by vectors of the receiver's own; each occurrence is another copy."""
         return _each(self._own, value)
 
-    def _own(self, value: RowRef | Stack) -> Any:
+    def _own(self, value: Shown) -> Any:
+        if isinstance(value, Places):
+            is_small = value.site.signature.nbytes <= COPIED
+            return value.copies() if is_small else [self._own(row) for row in value]
         if isinstance(value, Stack):
             memory, copy = value.lend()
             self._lent.append((value, memory))
@@ -138,7 +144,7 @@ def resolved(value: Any) -> Any:
     >>> resolved((1, ["x"]))
     (1, ['x'])
     """
-    return _each(lambda known: known.open() if isinstance(known, RowRef) else known.rows(), value)
+    return _each(_read, value)
 
 
 def rewritten(change: Callable[[RowRef], RowRef], value: Any) -> Any:
@@ -149,12 +155,24 @@ def rewritten(change: Callable[[RowRef], RowRef], value: Any) -> Any:
     >>> rewritten(lambda ref: ref, {"x": [1]})
     {'x': [1]}
     """
-    return _each(lambda known: change(known) if isinstance(known, RowRef) else known, value)
+
+    def changed(known: Shown) -> Any:
+        if isinstance(known, Places):
+            return [change(row) for row in known]
+        return change(known) if isinstance(known, RowRef) else known
+
+    return _each(changed, value)
 
 
-def _each(change: Callable[[RowRef | Stack], Any], value: Any) -> Any:
+def _read(known: Shown) -> Any:
+    if isinstance(known, Places):
+        return [row.open() for row in known]
+    return known.open() if isinstance(known, RowRef) else known.rows()
+
+
+def _each(change: Callable[[Shown], Any], value: Any) -> Any:
     """Change references and stacks, in tuples, lists and dictionaries too."""
-    if isinstance(value, RowRef | Stack):
+    if isinstance(value, Shown):
         return change(value)
     if type(value) is Picked:
         value = tuple(value)

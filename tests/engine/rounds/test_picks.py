@@ -14,9 +14,9 @@ from byzflow.engine.rounds.arena import Arena, RowRef
 from byzflow.engine.rounds.forms import Digest, Signature, norm_of
 from byzflow.engine.rounds.holding import Held, hold
 from byzflow.engine.rounds.mirrors import references
-from byzflow.engine.rounds.picks import Picked, Picks, Places, picked, sheets_of
+from byzflow.engine.rounds.picks import Picked, Picks, Places, picked, placed, sheets_of
 from byzflow.engine.rounds.resident import Resident
-from byzflow.engine.rounds.showing import COPIED, copied, resolved
+from byzflow.engine.rounds.showing import COPIED, copied, resolved, rewritten
 
 FORMS = [
     Signature(library, dtype, shape)
@@ -110,6 +110,29 @@ def test_a_node_may_do_with_its_picks_what_it_likes(form: Signature) -> None:
     assert resident.seen == [float(vectors[i].sum()) for i in (3, 1, 1)]
     for row, vector in enumerate(vectors):
         assert (RowRef(arena.site, row).open() == vector).all()
+
+
+@pytest.mark.parametrize("length", [3, COPIED // 4 + 1])
+def test_a_list_of_rows_is_shown_as_one_of_vectors_of_the_nodes_own(length: int) -> None:
+    class Vandal:
+        def forge(self, heard: list[Any], like: Any) -> None:
+            self.seen = [type(heard), *(float(vector[0]) for vector in heard)]
+            for vector in (*heard, like):
+                vector[:] = -1.0
+
+    arena = Arena(3, Signature("torch", "float32", (length,)))
+    rows = [RowRef(arena.site, row) for row in range(3)]
+    for row in rows:
+        row.take(torch.full((length,), float(row.row)))
+    heard = placed([rows[2], rows[0], rows[2]])
+    assert isinstance(heard, Places)
+    assert references({"heard": heard}) == [rows[2], rows[0], rows[2]]
+    assert rewritten(lambda row: rows[1], {"heard": heard}) == {"heard": [rows[1]] * 3}
+    resident = Resident(Vandal())
+    resident.resident_call(0, "forge", kwargs={"heard": heard, "like": rows[1]})
+    assert resident.seen == [list, 2.0, 0.0, 2.0]
+    assert [float(vector[0]) for vector in resolved(heard)] == [2.0, 0.0, 2.0]
+    assert [float(row.open()[-1]) for row in rows] == [0.0, 1.0, 2.0]
 
 
 def test_large_picks_are_shown_by_panes_and_read_where_they_lie() -> None:
