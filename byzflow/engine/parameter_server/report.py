@@ -77,7 +77,7 @@ class RoundReport:
     round: int
     nodes: tuple[str, ...]
     n_honest: int
-    seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     bytes_moved: int = 0
     excluded: tuple[Exclusion, ...] = ()
     weights: tuple[float, ...] | None = None

@@ -176,9 +176,8 @@ class Sharding:
 
 def _slices(refs: Sequence[RowRef], span: Span) -> list[Any]:
     """Return columns of rows, (w,) each."""
-    sites = {id(ref.site): ref.site for ref in refs}  # to hash a thousand of them takes longer than the rest
-    parts = {key: _split(mapped(site)[:, span.lo : span.hi]) for key, site in sites.items()}
-    return [parts[id(ref.site)][ref.row] for ref in refs]
+    parts = {site: _split(mapped(site)[:, span.lo : span.hi]) for site in {ref.site for ref in refs}}
+    return [parts[ref.site][ref.row] for ref in refs]
 
 
 def _split(matrix: Any) -> Sequence[Any]:

@@ -148,11 +148,12 @@ def test_lowering_leaves_what_has_no_f_alone() -> None:
 
 @pytest.mark.parametrize("kind", [RoundReport, PeerReport])
 @pytest.mark.parametrize("again", [lambda it: pickle.loads(pickle.dumps(it)), copy.deepcopy])
-def test_reports_can_be_pickled_and_copied_and_stay_frozen(kind: Any, again: Any) -> None:
+def test_reports_can_be_pickled_copied_and_hashed_and_stay_frozen(kind: Any, again: Any) -> None:
     told = Exclusion("honest-0", "gradients", Reason.RAISED, "oops")
     report = kind(3, ("honest-0",), 1, seconds=MappingProxyType({"attack": 0.5}), excluded=(told,))
     other = again(report)
     assert other == report
     assert other is not report
+    assert {report: "kept"}[other] == "kept"
     with pytest.raises(TypeError):
         other.seconds["attack"] = 1.0
