@@ -76,7 +76,7 @@ class Board:
         is_small = not stay(len(self._roster.nodes), form)
         if not shareable(form) or (is_small and not self._suits_small(form)):
             return False
-        known = self._sheets.get(round)
+        known, before = self._sheets.get(round), self._current
         if known is None or not _fits(known, form, rows):
             if known is not None:
                 self._drop([known])
@@ -86,7 +86,10 @@ class Board:
             self._spare[:0] = [] if self._draft is None else [self._draft]
             self._draft = self._blank(form, drafts)
         await self._forget()
-        return await self._reached(by_all=is_small)
+        is_open = await self._reached(by_all=is_small)
+        if is_small and not is_open:  # it was all for nothing, and calls need not be looked through for rows
+            self._current = before
+        return is_open
 
     def places(self, rows: Sequence[int]) -> Places:
         """Return rows of the sheet that was opened last."""

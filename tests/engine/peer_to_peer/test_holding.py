@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dask.sizeof import sizeof
 
+from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor
 from byzflow.engine.peer_to_peer.train import PeerToPeer
@@ -49,12 +50,15 @@ async def test_small_vectors_stay_where_all_hosts_reach_the_memory(
     reach, held, carried, request, monkeypatch
 ):
     monkeypatch.setattr(sites, "LARGE", 10**9)
+    looked_through: list[Call] = []
+    monkeypatch.setattr(Board, "_sent", lambda self, call, domain: looked_through.append(call) or call)
     if reach == "none":
         request.getfixturevalue("far")
     async with workers(2) as cluster:
         backend = "thread" if reach == "here" else cluster
         got = await trained(backend, recipes(), LIARS, TOPOLOGIES["ring"])
     assert held == [reach == "all"] * 4
+    assert not looked_through
     assert_same(got, await carried(recipes(), LIARS, TOPOLOGIES["ring"]))
 
 
