@@ -110,7 +110,7 @@ class HostRef:
         deadline = seconds("host.call-deadline") if deadline is None else deadline
         allowed = None if deadline is None else deadline + (seconds("host.grace") or 0.0)
         known = calls if isinstance(calls, Sweep | Chain) else list(calls)
-        blob = self.pack(known, gathered=not isinstance(calls, Sweep))
+        blob = self.pack(known, gathered=not isinstance(calls, Sweep) or bool(calls.each))
         with self._trays.lent() as tray:
             spot = None if tray is None else tray.spot
             try:

@@ -80,6 +80,22 @@ async def test_small_calls_go_by_the_line_and_large_ones_by_dask(host: HostRef, 
     assert len(by_line) == 2
 
 
+@pytest.mark.parametrize("each", [None, {"amount": [np.ones(2), np.zeros(2)]}], ids=["same", "different"])
+async def test_vectors_that_differ_in_a_sweep_are_gathered(
+    host: HostRef, monkeypatch: pytest.MonkeyPatch, each: Any
+) -> None:
+    gathered: list[bool] = []
+    pack = HostRef.pack
+
+    def watched(self: HostRef, value: Any, **how: bool) -> Any:
+        gathered.append(how["gathered"])
+        return pack(self, value, **how)
+
+    monkeypatch.setattr(HostRef, "pack", watched)
+    await host.call_many(Sweep(["one"] * 2, "add", () if each else (1.0,), each=each))
+    assert gathered == [each is not None]
+
+
 async def test_large_answers_come_by_tray_and_by_dask_when_there_is_none(
     host: HostRef, by_line: list[str]
 ) -> None:
