@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Letters
 from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -66,10 +67,7 @@ class PeerRound:
         self.number = number
         self.quorum = quorum
         self.pending: set[Instruction] = set()
-        byzantine = range(topology.n - n_honest)
-        self.letters = Letters(
-            (*(f"honest-{i}" for i in range(n_honest)), *(f"byzantine-{i}" for i in byzantine))
-        )
+        self.letters = Letters(Cohort(n_honest, topology.n - n_honest).names)
         self._equivocal = frozenset(equivocal)
         self._silent = set(range(topology.n))  # nobody knows yet what they send
         self._owed: set[tuple[int, int]] = set()  # senders that answer once per receiver, and who waits

@@ -205,6 +205,12 @@ def test_norms_are_those_of_what_was_sent():
     assert peers.letters.norms == (0.0, pytest.approx(2**0.5), 5.0)
 
 
+def test_all_rounds_of_a_run_have_the_same_names():
+    first, second = (PeerRound(Topology.complete(3), n_honest=2, number=t) for t in range(2))
+    assert first.letters.names == ("honest-0", "honest-1", "byzantine-0")
+    assert first.letters.names is second.letters.names
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_any_order_of_answers_and_any_part_of_them_at_once_lead_to_the_same_aggregations(seed):
     topology = Topology.erdos_renyi(8, 0.5, seed=seed, directed=True)
