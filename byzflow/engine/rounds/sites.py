@@ -105,8 +105,8 @@ def unmap(sites: Iterable[Site]) -> None:
             _Maps.starts.pop(site, None)
             for access in (mmap.ACCESS_COPY, mmap.ACCESS_WRITE):
                 _Maps.matrices.pop((site, access), None)
-                if (descriptor := _Maps.descriptors.pop((site, access), None)) is not None:
-                    os.close(descriptor)
+            if (descriptor := _Maps.descriptors.pop(site, None)) is not None:
+                os.close(descriptor)
 
 
 class _Maps:
@@ -116,7 +116,7 @@ class _Maps:
     matrices: ClassVar[dict[tuple[Site, int], Any]] = {}
     views: ClassVar[dict[Site, list[tuple[Any, ...]]]] = {}
     starts: ClassVar[dict[Site, tuple[Any, int, Any]]] = {}
-    descriptors: ClassVar[dict[tuple[Site, int], int]] = {}
+    descriptors: ClassVar[dict[Site, int]] = {}
 
 
 def mapped(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
@@ -159,14 +159,14 @@ def _started(site: Site) -> tuple[Any, int, Any]:
 
 
 def _views(site: Site, rows: Collection[int]) -> list[Any]:
-    """Return rows as vectors that all callers in this process share."""
+    """Return rows to be copied: through the mapping that writes, so that there need be no other."""
     known = _Maps.views.get(site)
     if known is None:
         known = _Maps.views.setdefault(site, [()] * (site.rows // AT_ONCE + 1))
     parts = [divmod(row, AT_ONCE) for row in rows]
     for part, _ in parts:
         if not known[part]:
-            some = mapped(site)[part * AT_ONCE : (part + 1) * AT_ONCE]
+            some = mapped(site, mmap.ACCESS_WRITE)[part * AT_ONCE : (part + 1) * AT_ONCE]
             known[part] = split(some.reshape(-1, *site.signature.shape))
     return [known[part][at] for part, at in parts]
 
@@ -174,9 +174,9 @@ def _views(site: Site, rows: Collection[int]) -> list[Any]:
 def mapping(site: Site, access: int, start: int, size: int) -> mmap.mmap:
     """Map some bytes of an arena, from a page's start, for one use."""
     with _Maps.lock:
-        descriptor = _Maps.descriptors.get((site, access))
+        descriptor = _Maps.descriptors.get(site)
         if descriptor is None:
-            descriptor = _Maps.descriptors[site, access] = opened(site.spot, access)
+            descriptor = _Maps.descriptors[site] = opened(site.spot, mmap.ACCESS_WRITE)
         return mmap.mmap(descriptor, size, access=access, offset=start)
 
 
