@@ -118,7 +118,7 @@ def stackable(value: Any) -> tuple[Any, ...] | None:
     return ("torch", value.dtype, value.shape) if 0 < value.nbytes <= SMALL else None
 
 
-def stacked(vectors: Sequence[Any]) -> Any:
+def stacked(vectors: Sequence[Any]) -> Stack | Sequence[Any]:
     """Return vectors as a `Stack` if they have one form that allows it, else as they are.
 
     Examples

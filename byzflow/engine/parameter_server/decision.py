@@ -102,8 +102,9 @@ class Decision:
             answers = run.without_states(await self._ask(lies), light)
             if not light >= {*away}:
                 # A stack is a copy already; other vectors hold the tray that they came in.
-                keep, seen = (_opened, plan.shown) if run.held else (isolated, told[0])
-                run.lies = (Ask(LIE_OF, (await asyncio.to_thread(keep, seen),), most=0),)
+                keep: Callable[[Any], Any] = _opened if run.held else isolated
+                kept = await asyncio.to_thread(keep, plan.shown if run.held else told[0])
+                run.lies = (Ask(LIE_OF, (kept,), most=0),)
             if raised := [i for i in light if _raised(answers[i].error)]:
                 await self._save_raised(run, raised)
             mine = {i: owned(answers[i]) for i in liars if not self._roster.is_away(i)}

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from byzflow.engine.actor.stack import Stack, stacked
 from byzflow.engine.rounds.arena import Arena, RowRef
 from byzflow.engine.rounds.forms import digest_of
 from byzflow.engine.rounds.panes import forget
+from byzflow.engine.rounds.showing import COPIED
 from byzflow.engine.rounds.sites import shareable
 
 __all__ = ("Gallery",)
@@ -25,9 +27,8 @@ class Gallery:
     --------
     >>> import numpy as np
     >>> gallery = Gallery()
-    >>> small = (np.ones(2),)
-    >>> asyncio.run(gallery.hang(small, viewers=5)) is small
-    True
+    >>> asyncio.run(gallery.hang((np.ones(2), np.zeros(2)), viewers=5)).matrix.shape
+    (2, 2)
     >>> large = (np.ones(1 << 20),)
     >>> asyncio.run(gallery.hang(large, viewers=5))[0].open()[:2]
     array([1., 1.])
@@ -37,8 +38,10 @@ class Gallery:
     def __init__(self) -> None:
         self._arena: Arena | None = None
 
-    async def hang(self, vectors: Sequence[Any], viewers: int) -> Sequence[Any]:
-        """Return what to show: references, or the vectors themselves if a copy for each viewer costs less.
+    async def hang(self, vectors: Sequence[Any], viewers: int) -> Sequence[Any] | Stack:
+        """Return what to show: references, or the vectors if a copy for each viewer costs less.
+
+        Small ones are in one stack, so that they are copied at once.
 
         Parameters
         ----------
@@ -50,6 +53,8 @@ class Gallery:
         if viewers < 2 or not vectors:
             return vectors
         form = digest_of(vectors[0]).signature
+        if form is not None and form.nbytes <= COPIED:
+            return stacked(vectors)
         size = sum(int(vector.nbytes) for vector in vectors)
         if form is None or not shareable(form) or size < LARGE:
             return vectors
