@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from byzflow.engine.actor.columns import Columns
 from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.deadline import until
 from byzflow.engine.actor.dial import Bell
+from byzflow.engine.actor.fetching import fetched
 from byzflow.engine.actor.line import METHODS, Caller, LineCutError
 from byzflow.engine.actor.mail import Mail
 from byzflow.engine.actor.parcel import Parcel
@@ -272,15 +274,15 @@ class HostRef:
             workers=[self.address], allow_other_workers=False,
         )  # fmt: skip
         try:
-            await self._actor
+            await fetched(lambda: self._actor)
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"Every worker must be able to import byzflow; {self.address} is not ({error}). "
                 "Install the same version there as here."
             ) from error
-        except RuntimeError as error:  # as Dask says where a worker goes that should have made it
+        except (RuntimeError, CancelledError) as error:  # of a worker that goes, Dask says this
             await asyncio.wait([self._lost], timeout=seconds("host.settle"))
-            if not self.lost:
+            if not self.lost and isinstance(error, RuntimeError):
                 raise
             raise self._gone(str(error)) from error
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 from distributed import Future, KilledWorker
 from distributed.comm.core import CommClosedError
 
+from byzflow.engine.actor.fetching import fetched
 from byzflow.engine.actor.vec import unwrap, wrap
 from byzflow.engine.config import setting
 from byzflow.engine.graph import shards as work
@@ -213,7 +214,7 @@ class Cluster:
         for wave in waves(compiled.graph, compiled.keys):
             held.update(zip(wave.keys, client.get(wave.graph, list(wave.keys), sync=False), strict=True))
         futures = [held[key] for key in compiled.keys]
-        answers = await client.gather(futures, asynchronous=True) if compute else futures
+        answers = await self._gather(futures) if compute else futures
         return compiled, dict(zip(compiled.keys, answers, strict=True))
 
     async def _source(self, value: Any, rows: Rows | None, threads: Mapping[str, int]) -> Source:
@@ -265,7 +266,7 @@ class Cluster:
         return list(self.runtime.client.compute(list(collections)))
 
     async def _gather(self, value: Any) -> Any:
-        return await self.runtime.client.gather(value, asynchronous=True)
+        return await fetched(lambda: self.runtime.client.gather(value, asynchronous=True))
 
 
 def _value(op: Any, answers: list[Any]) -> Any:
