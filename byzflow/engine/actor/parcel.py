@@ -12,6 +12,7 @@ import pickle
 import sys
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
@@ -133,7 +134,7 @@ def _tensor(header: Any, frame: Any) -> Any:
     return unpack(header, frame)
 
 
-def _rows(header: Header, frame: Any) -> tuple[Any, ...]:
+def _rows(header: Header, frame: Any) -> Sequence[Any]:
     library, dtype, shape, device, graded = header
     return Stack(unpack((library, dtype, (-1, *shape), device, graded), frame)).rows()
 

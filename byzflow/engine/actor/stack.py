@@ -13,6 +13,7 @@ from byzflow.engine.actor.vec import is_numeric, is_tensor
 __all__ = ("Stack", "stackable", "stacked")
 
 _DTYPE, _REQUIRES_GRAD = attrgetter("dtype"), attrgetter("requires_grad")
+ALIGNED = 64  # [bytes], as torch aligns what it allocates
 SMALL = 64 * 1024  # [bytes] up to which one more copy of a vector costs less than an object of its own
 
 
@@ -23,37 +24,40 @@ class Stack:
     ----------
     matrix : array
         NumPy or torch on the CPU, shape ``(n, *shape)``.
+    kind : {tuple, list}
+        What its rows come as.
 
     Examples
     --------
-    >>> stack = Stack.of([np.zeros(2), np.ones(2)])
+    >>> stack = Stack.of((np.zeros(2), np.ones(2)))
     >>> stack.rows()
     (array([0., 0.]), array([1., 1.]))
-    >>> memory, copy = stack.lend()
-    >>> copy.rows()[1][:] = 7.0
-    >>> del copy
+    >>> memory, rows = stack.lend()
+    >>> rows[1][:] = 7.0
+    >>> del rows
     >>> stack.take_back(memory)
-    >>> stack.lend()[1].rows()
+    >>> stack.lend()[1]
     (array([0., 0.]), array([1., 1.]))
     """
 
-    __slots__ = ("_spare", "matrix")
+    __slots__ = ("_kind", "_spare", "matrix")
 
-    def __init__(self, matrix: Any) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Any, kind: type[tuple[Any, ...]] | type[list[Any]] = tuple) -> None:
+        self.matrix, self._kind = matrix, kind
         self._spare: list[bytearray] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stack, (self.matrix,)
+        return Stack, (self.matrix, self._kind)
 
     @classmethod
     def of(cls, vectors: Sequence[Any]) -> Stack:
-        """Stack vectors that have one `stackable` form."""
+        """Stack vectors that have one `stackable` form; the rows of a list come as a list."""
+        kind = list if type(vectors) is list else tuple
         if isinstance(vectors[0], np.ndarray):
-            return cls(np.stack(vectors))
+            return cls(np.stack(vectors), kind)
         import torch
 
-        return cls(torch.stack(tuple(vectors)))
+        return cls(torch.stack(tuple(vectors)), kind)
 
     @classmethod
     def tried(cls, vectors: Sequence[Any]) -> Stack | None:
@@ -68,24 +72,32 @@ class Stack:
         except (RuntimeError, ValueError):  # they differ in shape, or in where and how they lie
             return None
 
-    def rows(self) -> tuple[Any, ...]:
+    def rows(self) -> Sequence[Any]:
         """Return the vectors, which share the memory of the stack, but nothing that autograd notes."""
         from byzflow.kernels.sheets import split
 
-        return split(self.matrix)
+        return self._kind(split(self.matrix))
 
-    def lend(self) -> tuple[bytearray, Stack]:
-        """Return a copy, and its memory for `take_back`: fresh pages cost more than filling used ones."""
-        memory = self._spare.pop() if self._spare else bytearray(self.matrix.nbytes)
-        flat = np.frombuffer(memory, dtype=np.uint8)
-        if isinstance(self.matrix, np.ndarray):
-            copy = flat.view(self.matrix.dtype).reshape(self.matrix.shape)
-            copy[...] = self.matrix
-            return memory, Stack(copy)
-        import torch
+    def lend(self) -> tuple[bytearray, Sequence[Any]]:
+        """Return the rows of a copy, and its memory for `take_back`: fresh pages cost more than used ones.
 
-        tensor = torch.from_numpy(flat).view(self.matrix.dtype).reshape(self.matrix.shape)
-        return memory, Stack(tensor.copy_(self.matrix))
+        Each row begins where the memory of a tensor of its own would: last bits of what MKL computes depend
+        on that.
+        """
+        n, of_torch = len(self.matrix), not isinstance(self.matrix, np.ndarray)
+        flat = self.matrix.reshape(n, -1)
+        numbers = flat.view(_bytes()).numpy() if of_torch else flat.view(np.uint8)
+        size = numbers.shape[1]
+        pitch = -(-size // ALIGNED) * ALIGNED
+        memory = self._spare.pop() if self._spare else bytearray(n * pitch + ALIGNED)
+        whole = np.frombuffer(memory, np.uint8)
+        start = -whole.__array_interface__["data"][0] % ALIGNED
+        block = whole[start : start + n * pitch].reshape(n, pitch)
+        block[:, :size] = numbers
+        if of_torch:
+            return memory, self._kind(_torch_rows(block, self.matrix, size))
+        shape, dtype = self.matrix.shape[1:], self.matrix.dtype
+        return memory, self._kind(row[:size].view(dtype).reshape(shape) for row in block)
 
     def take_back(self, memory: bytearray) -> None:
         """Use the memory again, unless somebody still holds a part of the copy."""
@@ -95,6 +107,25 @@ class Stack:
             return
         memory.pop()
         self._spare.append(memory)
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+def _torch_rows(block: np.ndarray, like: Any, size: int) -> Sequence[Any]:
+    """Return the first `size` bytes of each row of a block as a vector like those in `like`."""
+    import torch
+
+    shape = like.shape[1:]
+    length = shape.numel()
+    rest = (block.shape[1] - size) * length // size
+    numbers = torch.from_numpy(block.reshape(-1)).view(like.dtype)
+    parts = numbers.unsafe_split_with_sizes(([length, rest] if rest else [length]) * len(block))
+    rows = parts[::2] if rest else parts
+    return rows if len(shape) == 1 else [row.reshape(shape) for row in rows]
 
 
 def stackable(value: Any) -> tuple[Any, ...] | None:

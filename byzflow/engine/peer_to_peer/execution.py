@@ -83,7 +83,7 @@ class Execution:
             await self._find_place(tasks)
         await self._carry(tasks)
         requests = self._requests
-        if requests.holding is not None and any(map(requests.needs_template, tasks)):
+        if requests.holding is not None and requests.needs_template(tasks):
             await requests.holding.here(list(self.round.half_steps.values())[:1])
         outcomes = await self.delivery.outcomes(tasks, requests.calls, requests.shown)
         latest = {task: queue[-1] for task, queue in outcomes.items()}

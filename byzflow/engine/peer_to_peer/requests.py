@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
+from byzflow.engine.actor.stack import Stack
 from byzflow.engine.actor.sweeps import Sweep, shares
 from byzflow.engine.node.streams import torch_seed
 from byzflow.engine.peer_to_peer.holding import Holding
@@ -79,6 +80,8 @@ class Requests:
         self.most: int | None = None
         self.arrived: dict[tuple[int, int], Any] | None = None
         self._parcels: dict[object, dict[int, Any]] = {}
+        self._lists: dict[tuple[int, ...], Sequence[Any] | Stack] = {}
+        self._heard: dict[int, tuple[Mapping[int | None, Any], Any]] = {}
         self._informed: set[int] = set()
 
     def calls(self, tasks: Iterable[Instruction]) -> Queues:
@@ -101,15 +104,18 @@ class Requests:
         """Return the vectors that may be in the calls of instructions."""
         if all(type(task) is HalfStep for task in tasks):
             return []
-        return [*self._round.letters.everything, *(self.arrived or {}).values()]
+        stacks = [shown.matrix for shown in self._lists.values() if isinstance(shown, Stack)]
+        return [*self._round.letters.everything, *(self.arrived or {}).values(), *stacks]
 
     def tells(self, node: int) -> bool:
         """Whether a node is asked for its parameters after it has mixed."""
         return self._peers.can(node, AGGREGATE) and self._peers.can(node, PARAMETERS)
 
-    def needs_template(self, task: Instruction) -> bool:
-        """Whether a liar that hears nobody is to be told what vectors look like."""
-        return isinstance(task, Forge) and not self._round.heard(task.node)
+    def needs_template(self, tasks: Iterable[Instruction]) -> bool:
+        """Whether there is a liar that hears nobody, and is to be told what vectors look like."""
+        return any(
+            not self._round.heard(node) for node in {task.node for task in tasks if type(task) is Forge}
+        )
 
     def learn(self, node: int, outcomes: Sequence[Outcome]) -> None:
         """Note whether a node wants to be told whom it hears in every round, as it answers when it is."""
@@ -160,6 +166,8 @@ class Requests:
                 each["args"] = [(receiver,) for _, receiver in group]
                 each["purpose"] = [f"{FORGE}-{receiver}" for _, receiver in group]
             nodes = [node for node, _ in group]
+            for node in dict.fromkeys(nodes):
+                self._sent(node, list(self._hears(node)[0].values()))
             sweep = self._peers.asks(nodes, self._round.number, method, each=each, most=self.most)
             if holding is not None:
                 receivers = [receiver for _, receiver in group]
@@ -168,11 +176,22 @@ class Requests:
 
     def _shown_to(self, task: Forge) -> dict[str, Any]:
         """Return what a Byzantine node is shown; it gets copies."""
-        heard = dict(zip(*self._reached(task.node, self._round.heard(task.node)), strict=True))
-        vectors = list(heard.values()) or [resolved(next(iter(self._round.half_steps.values()))) * 0]
-        like = vectors[0] if task.receiver is None else heard.get(task.receiver, vectors[0])
-        self._sent(task.node, vectors)
-        return {"neighbor_vectors": placed(vectors), "like": like}
+        heard, shown = self._hears(task.node)
+        return {"neighbor_vectors": shown, "like": heard.get(task.receiver, next(iter(heard.values())))}
+
+    def _hears(self, node: int) -> tuple[Mapping[int | None, Any], Any]:
+        """Return what a Byzantine node hears, by sender, and as it is shown for each of its receivers."""
+        if node not in self._heard:
+            came = self._reached(node, self._round.heard(node))
+            heard: dict[int | None, Any] = dict(zip(*came, strict=True))
+            if not heard:
+                heard = {node: resolved(next(iter(self._round.half_steps.values()))) * 0}
+            vectors = list(heard.values())
+            key = tuple(map(id, vectors))
+            if key not in self._lists:  # several may hear the same
+                self._lists[key] = placed(vectors)
+            self._heard[node] = heard, self._lists[key]
+        return self._heard[node]
 
     def _aggregations(self, tasks: Sequence[Aggregate], holding: Holding | None) -> Iterator[Plan]:
         """Yield instructions for nodes that want to be told the same before they aggregate, and the calls."""

@@ -50,11 +50,11 @@ class Gallery:
         viewers : int
             How many nodes will look at them.
         """
-        if viewers < 2 or not vectors:
-            return vectors
-        form = digest_of(vectors[0]).signature
+        form = digest_of(vectors[0]).signature if vectors else None
         if form is not None and form.nbytes <= COPIED:
             return stacked(vectors)
+        if viewers < 2:
+            return vectors
         size = sum(int(vector.nbytes) for vector in vectors)
         if form is None or not shareable(form) or size < LARGE:
             return vectors

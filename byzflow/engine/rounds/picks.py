@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from byzflow.engine.actor.stack import Stack, stacked
 from byzflow.engine.actor.sweeps import part_of
 from byzflow.engine.listed import Listed
 from byzflow.engine.rounds.arena import RowRef
-from byzflow.engine.rounds.sites import Site, copies, mapped
+from byzflow.engine.rounds.sites import Site, copies, gathered, mapped
 from byzflow.kernels.sheets import Sheets
 
 __all__ = ("Picked", "Picks", "Places", "picked", "placed", "sheets_of")
@@ -29,10 +30,11 @@ class Places(Listed[RowRef]):
     ([2, 0], 1)
     """
 
-    __slots__ = ("rows", "site")
+    __slots__ = ("_stack", "rows", "site")
 
     def __init__(self, site: Site, rows: Sequence[int]) -> None:
         self.site, self.rows = site, rows
+        self._stack: Stack | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Places, (self.site, self.rows)
@@ -48,9 +50,11 @@ class Places(Listed[RowRef]):
         """Return the rows at some positions."""
         return Places(self.site, part_of(self.rows, positions))
 
-    def copies(self) -> list[Any]:
-        """Return the vectors as ones of the caller's own."""
-        return copies(self.site, self.rows)
+    def stack(self) -> Stack:
+        """Return the vectors as a stack that comes as a list, the same one each time."""
+        if self._stack is None:
+            self._stack = Stack(gathered(self.site, self.rows), list)
+        return self._stack
 
 
 class Picked(Listed[Any]):
@@ -122,16 +126,16 @@ def picked(shown: Sequence[tuple[Any, Sequence[Any]]]) -> Sequence[Sequence[Any]
     return shown if site is None else Picks(site, [_numbers(vectors) for vectors in whole])
 
 
-def placed(vectors: Sequence[Any]) -> Sequence[Any]:
-    """Return vectors as `Places`, if all of them lie in rows of one arena.
+def placed(vectors: Sequence[Any]) -> Sequence[Any] | Stack:
+    """Return vectors as `Places`, if all lie in rows of one arena, or as a `Stack`, if they can be stacked.
 
     Examples
     --------
-    >>> placed(["no", "rows"])
-    ['no', 'rows']
+    >>> placed(["no", "rows"]), placed([np.zeros(1), np.ones(1)]).rows()
+    (['no', 'rows'], [array([0.]), array([1.])])
     """
     site = _site_of(vectors)
-    return vectors if site is None else Places(site, _numbers(vectors))
+    return stacked(vectors) if site is None else Places(site, _numbers(vectors))
 
 
 def sheets_of(rows: Sequence[RowRef]) -> Sequence[Any]:

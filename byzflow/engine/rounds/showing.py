@@ -56,11 +56,11 @@ class Showing:
     def _own(self, value: Shown) -> Any:
         if isinstance(value, Places):
             is_small = value.site.signature.nbytes <= COPIED
-            return value.copies() if is_small else [self._own(row) for row in value]
+            return self._own(value.stack()) if is_small else [self._own(row) for row in value]
         if isinstance(value, Stack):
-            memory, copy = value.lend()
+            memory, rows = value.lend()
             self._lent.append((value, memory))
-            return copy.rows()
+            return rows
         if value.nbytes <= COPIED:
             return value.copy()
         pane = next((p for p in self._panes if p.site == value.site and value.row not in p), None)
@@ -72,8 +72,8 @@ class Showing:
     def close(self) -> None:
         """Let go of the vectors; those that somebody still holds become copies."""
         while self._lent:
-            stack, copy = self._lent.pop()
-            stack.take_back(copy)
+            stack, memory = self._lent.pop()
+            stack.take_back(memory)
         while self._panes:
             self._panes.pop().give_back()
 
@@ -166,7 +166,8 @@ def rewritten(change: Callable[[RowRef], RowRef], value: Any) -> Any:
 
 def _read(known: Shown) -> Any:
     if isinstance(known, Places):
-        return [row.open() for row in known]
+        is_small = known.site.signature.nbytes <= COPIED
+        return known.stack().rows() if is_small else [row.open() for row in known]
     return known.open() if isinstance(known, RowRef) else known.rows()
 
 

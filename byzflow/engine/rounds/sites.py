@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from byzflow.kernels.sheets import split
 __all__ = (
     "Site",
     "copies",
+    "gathered",
     "mapped",
     "mapping",
     "reachable",
@@ -131,6 +132,14 @@ def copies(site: Site, rows: Collection[int]) -> list[Any]:
     """Return rows as vectors of the caller's own."""
     copy = torch.Tensor.clone if site.signature.library == "torch" else np.ndarray.copy
     return [copy(view) for view in _views(site, rows)]
+
+
+def gathered(site: Site, rows: Sequence[int]) -> Any:
+    """Return a copy of rows, one below the other, shape ``(k, *shape)``."""
+    matrix = mapped(site, mmap.ACCESS_WRITE)
+    is_torch = site.signature.library == "torch"
+    block = torch.index_select(matrix, 0, torch.tensor(rows)) if is_torch else matrix.take(rows, axis=0)
+    return block.reshape(-1, *site.signature.shape)
 
 
 def take(site: Site, row: int, vector: Any) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from byzflow.engine.actor.parcel import Parcel
-from byzflow.engine.actor.stack import stacked
+from byzflow.engine.actor.stack import Stack, stacked
 from byzflow.engine.rounds.resident import Resident
 
 VECTORS = {
@@ -57,13 +57,13 @@ def test_writing_to_a_row_of_a_stack_is_no_news_to_the_gradient_of_another(shape
 @pytest.mark.parametrize("library", VECTORS)
 def test_memory_is_lent_again_only_if_nobody_holds_a_part(library):
     stack = stacked(VECTORS[library])
-    first, copy = stack.lend()
-    del copy
+    first, rows = stack.lend()
+    del rows
     stack.take_back(first)
-    second, copy = stack.lend()
+    second, rows = stack.lend()
     assert second is first
-    kept = copy.rows()[1][1:]
-    del copy
+    kept = rows[1][1:]
+    del rows
     stack.take_back(second)
     assert stack.lend()[0] is not first
     assert kept.tolist() == [1.0, 1.0]
@@ -82,3 +82,35 @@ def test_memory_is_lent_again_only_if_nobody_holds_a_part(library):
 )
 def test_vectors_without_one_small_form_stay_a_tuple(vectors):
     assert stacked(vectors) is vectors
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int8, np.float32, np.int16]
+)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (16,), (1000,)])
+def test_rows_that_are_lent_begin_where_memory_of_their_own_would(dtype, shape):
+    of_torch = isinstance(dtype, torch.dtype)
+    vectors = [
+        (torch.full(shape, i, dtype=dtype) if of_torch else np.full(shape, i, dtype)) for i in range(3)
+    ]
+    if not of_torch:
+        vectors = [np.asarray(vector) for vector in vectors]
+    stack = Stack.of(vectors)
+    for _ in range(2):
+        memory, rows = stack.lend()
+        assert type(rows) is list
+        for row, vector in zip(rows, vectors, strict=True):
+            assert (row.data_ptr() if of_torch else row.ctypes.data) % 64 == 0
+            assert row.dtype == vector.dtype
+            assert row.shape == vector.shape
+            assert (row == vector).all()
+            row[...] = 7
+        del rows, row
+        stack.take_back(memory)
+    assert all((row == vector).all() for row, vector in zip(stack.rows(), vectors, strict=True))
+
+
+def test_what_was_a_list_comes_as_a_list_on_the_other_side_too():
+    shown = Parcel(stacked([torch.ones(2), torch.zeros(2)])).sealed().open()
+    assert type(shown.rows()) is type(shown.lend()[1]) is list
+    assert type(stacked((torch.ones(2), torch.zeros(2))).rows()) is tuple
