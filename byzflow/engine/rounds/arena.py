@@ -11,7 +11,7 @@ import torch
 
 from byzflow.engine.actor.shared import Shared
 from byzflow.engine.rounds.forms import Signature
-from byzflow.engine.rounds.sites import Site, copies, mapped, rows_in, site_of, take
+from byzflow.engine.rounds.sites import Site, copies, mapped, pitch_of, rows_in, site_of, take
 
 __all__ = ("Arena", "RowRef")
 
@@ -35,7 +35,7 @@ class Arena:
     """
 
     def __init__(self, rows: int, signature: Signature) -> None:
-        self._shared = Shared(rows * signature.nbytes, "arena")
+        self._shared = Shared(rows * pitch_of(signature), "arena")
         self.site = site_of(*self._shared.spot, rows, signature)
         self._matrix = rows_in(self._shared.memory, self.site)
 

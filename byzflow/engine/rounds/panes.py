@@ -76,7 +76,7 @@ class Pane:
         """Return a row as a vector of the receiver's own."""
         form = self.site.signature
         # Whoever keeps the vector keeps this; of a memoryview or an array NumPy keeps only what is below.
-        view = (ctypes.c_char * form.nbytes).from_buffer(self._memory, TOKEN + row * form.nbytes)
+        view = (ctypes.c_char * form.nbytes).from_buffer(self._memory, TOKEN + row * self.site.pitch)
         self._views[row] = weakref.ref(view)
         return vectors_in(view, self.site, form.length, 0).reshape(form.shape)
 
@@ -96,8 +96,9 @@ class Pane:
 
     def _bytes(self, first: int, last: int | None = None) -> np.ndarray:
         """Return the bytes of a row, or of some in a row."""
-        nbytes, end = self.site.signature.nbytes, first if last is None else last
-        return np.frombuffer(self._memory, np.uint8)[TOKEN + first * nbytes : TOKEN + (end + 1) * nbytes]
+        pitch, end = self.site.pitch, first if last is None else last
+        stop = TOKEN + end * pitch + self.site.signature.nbytes
+        return np.frombuffer(self._memory, np.uint8)[TOKEN + first * pitch : stop]
 
     def _is_written(self) -> bool:
         """Whether a page of a row that was opened is no longer the arena's, as far as the system says."""

@@ -12,7 +12,7 @@ from byzflow.engine.actor.stack import Stack, stacked
 from byzflow.engine.actor.sweeps import part_of
 from byzflow.engine.listed import Listed
 from byzflow.engine.rounds.arena import RowRef
-from byzflow.engine.rounds.sites import Site, copies, gathered, mapped
+from byzflow.engine.rounds.sites import Site, copies, gathered, spaced
 from byzflow.kernels.sheets import Sheets
 
 __all__ = ("Picked", "Picks", "Places", "picked", "placed", "sheets_of")
@@ -139,18 +139,21 @@ def placed(vectors: Sequence[Any]) -> Sequence[Any] | Stack:
 
 
 def sheets_of(rows: Sequence[RowRef]) -> Sequence[Any]:
-    """Return the vectors that lie in rows, flat, to be read only: as `Sheets`, if that is in one arena.
+    """Return the vectors that lie in rows, flat, to be read only: as `Sheets`, if they are in one arena.
+
+    These have what lies behind each row at its end.
 
     Examples
     --------
     >>> from byzflow.engine.rounds.arena import Arena
     >>> from byzflow.engine.rounds.forms import Signature
     >>> arena = Arena(3, Signature("numpy", "float32", (2,)))
-    >>> sheets_of(Places(arena.site, [2, 0]))[1]
+    >>> sheets_of(Places(arena.site, [2, 0]))[1][:2]
     array([0., 0.], dtype=float32)
     """
     site = _site_of(rows)
-    return [row.flat() for row in rows] if site is None else Sheets([mapped(site)], np.array(_numbers(rows)))
+    sheets = None if site is None else Sheets([spaced(site)], np.array(_numbers(rows)))
+    return sheets if sheets is not None and sheets.is_readable else [row.flat() for row in rows]
 
 
 def _site_of(vectors: Iterable[Any]) -> Site | None:

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 
 from byzflow.engine.actor.shared import TOKEN, Spot, opened
-from byzflow.engine.actor.stack import SMALL
+from byzflow.engine.actor.stack import ALIGNED, SMALL
 from byzflow.engine.rounds.forms import Signature, norm_of
 from byzflow.kernels.native import taken
-from byzflow.kernels.sheets import split
 
 __all__ = (
     "Site",
@@ -26,10 +25,12 @@ __all__ = (
     "gathered",
     "mapped",
     "mapping",
+    "pitch_of",
     "reachable",
     "rows_in",
     "shareable",
     "site_of",
+    "spaced",
     "stay",
     "take",
     "unmap",
@@ -56,9 +57,26 @@ class Site:
         return site_of, (*self.spot, self.rows, self.signature)
 
     @property
+    def pitch(self) -> int:
+        """Bytes from where one row begins to where the next does."""
+        return pitch_of(self.signature)
+
+    @property
     def size(self) -> int:
         """Bytes of all rows."""
-        return self.rows * self.signature.nbytes
+        return self.rows * self.pitch
+
+
+@lru_cache(maxsize=64)
+def pitch_of(form: Signature) -> int:
+    """Return how far apart rows of this form lie [bytes]: each begins where a tensor of its own might.
+
+    Examples
+    --------
+    >>> pitch_of(Signature("torch", "float32", (3,))), pitch_of(Signature("torch", "float64", (8,)))
+    (64, 64)
+    """
+    return -(-form.nbytes // ALIGNED) * ALIGNED
 
 
 def shareable(form: Signature | None) -> bool:
@@ -116,15 +134,21 @@ class _Maps:
     lock = threading.RLock()
     matrices: ClassVar[dict[tuple[Site, int], Any]] = {}
     views: ClassVar[dict[Site, list[tuple[Any, ...]]]] = {}
-    starts: ClassVar[dict[Site, tuple[Any, int, Any]]] = {}
+    starts: ClassVar[dict[Site, tuple[Any, int, int, Any]]] = {}
     descriptors: ClassVar[dict[Site, int]] = {}
 
 
 def mapped(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
     """Return the rows of an arena, shape ``(rows, d)``: the same memory for all callers in this process."""
+    return spaced(site, access)[:, : site.signature.length]
+
+
+def spaced(site: Site, access: int = mmap.ACCESS_COPY) -> Any:
+    """Return the rows of an arena as `mapped`, with what lies between them, as one contiguous array."""
     with _Maps.lock:
         if (site, access) not in _Maps.matrices:
-            _Maps.matrices[site, access] = rows_in(mapping(site, access, 0, TOKEN + site.size), site)
+            memory = mapping(site, access, 0, TOKEN + site.size)
+            _Maps.matrices[site, access] = _spaced_in(memory, site)
         return _Maps.matrices[site, access]
 
 
@@ -144,13 +168,13 @@ def gathered(site: Site, rows: Sequence[int]) -> Any:
 
 def take(site: Site, row: int, vector: Any) -> float:
     """Copy a vector of the rows' form into a row, from whatever process, and return its norm."""
-    matrix, start, like = _Maps.starts.get(site) or _started(site)
+    matrix, start, pitch, like = _Maps.starts.get(site) or _started(site)
     if like is None or not _is_plain(vector):
         matrix[row] = vector.reshape(-1)
         return norm_of(vector)
     address = vector.data_ptr() if isinstance(vector, torch.Tensor) else vector.__array_interface__["data"][0]
     length = site.signature.length
-    norm = taken(np.uintp(address), np.uintp(start + row * length * like.itemsize), length, like) ** 0.5
+    norm = taken(np.uintp(address), np.uintp(start + row * pitch), length, like) ** 0.5
     return norm if math.isfinite(norm) else norm_of(vector)
 
 
@@ -158,12 +182,12 @@ def _is_plain(vector: Any) -> bool:
     return bool(vector.is_contiguous() if isinstance(vector, torch.Tensor) else vector.flags.c_contiguous)
 
 
-def _started(site: Site) -> tuple[Any, int, Any]:
-    """Return the rows to be written, where they begin, and an array of their dtype, if loops know that."""
+def _started(site: Site) -> tuple[Any, int, int, Any]:
+    """Return the rows to be written, where they begin, how far apart, and an array of a dtype loops know."""
     matrix = mapped(site, mmap.ACCESS_WRITE)
     is_known = site.signature.dtype in ("float32", "float64")
     start = matrix.data_ptr() if isinstance(matrix, torch.Tensor) else matrix.__array_interface__["data"][0]
-    found = matrix, start, np.empty(0, site.signature.dtype) if is_known else None
+    found = matrix, start, site.pitch, np.empty(0, site.signature.dtype) if is_known else None
     return _Maps.starts.setdefault(site, found)
 
 
@@ -176,7 +200,8 @@ def _views(site: Site, rows: Collection[int]) -> list[Any]:
     for part, _ in parts:
         if not known[part]:
             some = mapped(site, mmap.ACCESS_WRITE)[part * AT_ONCE : (part + 1) * AT_ONCE]
-            known[part] = split(some.reshape(-1, *site.signature.shape))
+            flat = some.unbind() if isinstance(some, torch.Tensor) else some
+            known[part] = tuple(row.reshape(site.signature.shape) for row in flat)
     return [known[part][at] for part, at in parts]
 
 
@@ -191,9 +216,13 @@ def mapping(site: Site, access: int, start: int, size: int) -> mmap.mmap:
 
 def rows_in(memory: mmap.mmap, site: Site) -> Any:
     """Return the rows in the mapping of a whole arena, shape ``(rows, d)``."""
-    return vectors_in(memory, site, site.rows * site.signature.length, TOKEN).reshape(
-        site.rows, site.signature.length
-    )
+    return _spaced_in(memory, site)[:, : site.signature.length]
+
+
+def _spaced_in(memory: mmap.mmap, site: Site) -> Any:
+    form = site.signature
+    width = site.pitch * form.length // max(1, form.nbytes)
+    return vectors_in(memory, site, site.rows * width, TOKEN).reshape(site.rows, width)
 
 
 def vectors_in(memory: Any, site: Site, count: int, offset: int) -> Any:
