@@ -13,10 +13,22 @@ import weakref
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ("TOKEN", "Shared", "Spot", "opened")
+__all__ = ("ALIGNED", "TOKEN", "Shared", "Spot", "aligned", "opened")
 
+ALIGNED = 64  # [bytes]: where torch lets a tensor's memory begin; vectors are best read from there
 NAME = "byzflow-"  # what the system's name of the memory begins with
 TOKEN = 64  # bytes before what is kept: by the token in them others know that it is this memory
+
+
+def aligned(size: int) -> int:
+    """Return how far apart things of some bytes lie, so that each begins at a multiple of `ALIGNED`.
+
+    Examples
+    --------
+    >>> aligned(64), aligned(65)
+    (64, 128)
+    """
+    return -(-size // ALIGNED) * ALIGNED
 
 
 class Spot(NamedTuple):

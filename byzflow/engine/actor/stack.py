@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from byzflow.engine.actor.shared import ALIGNED, aligned
 from byzflow.engine.actor.vec import is_numeric, is_tensor
 
 __all__ = ("Stack", "stackable", "stacked")
 
 _DTYPE, _REQUIRES_GRAD = attrgetter("dtype"), attrgetter("requires_grad")
-ALIGNED = 64  # [bytes], as torch aligns what it allocates
 SMALL = 64 * 1024  # [bytes] up to which one more copy of a vector costs less than an object of its own
 
 
@@ -84,17 +84,15 @@ class Stack:
         Each row begins where the memory of a tensor of its own would: last bits of what MKL computes depend
         on that.
         """
-        n, of_torch = len(self.matrix), not isinstance(self.matrix, np.ndarray)
-        flat = self.matrix.reshape(n, -1)
-        numbers = flat.view(_bytes()).numpy() if of_torch else flat.view(np.uint8)
-        size = numbers.shape[1]
-        pitch = -(-size // ALIGNED) * ALIGNED
+        numbers = _bytes_of(self.matrix)
+        n, size = numbers.shape
+        pitch = aligned(size)
         memory = self._spare.pop() if self._spare else bytearray(n * pitch + ALIGNED)
         whole = np.frombuffer(memory, np.uint8)
         start = -whole.__array_interface__["data"][0] % ALIGNED
         block = whole[start : start + n * pitch].reshape(n, pitch)
         block[:, :size] = numbers
-        if of_torch:
+        if not isinstance(self.matrix, np.ndarray):
             return memory, self._kind(_torch_rows(block, self.matrix, size))
         shape, dtype = self.matrix.shape[1:], self.matrix.dtype
         return memory, self._kind(row[:size].view(dtype).reshape(shape) for row in block)
@@ -109,10 +107,15 @@ class Stack:
         self._spare.append(memory)
 
 
-def _bytes() -> Any:
+def _bytes_of(matrix: Any) -> np.ndarray:
+    """Return what lies in each row of a matrix."""
+    flat = matrix.reshape(len(matrix), -1)
+    if isinstance(flat, np.ndarray):
+        return flat.view(np.uint8)
     import torch
 
-    return torch.uint8
+    numbers: np.ndarray = flat.view(torch.uint8).numpy()
+    return numbers
 
 
 def _torch_rows(block: np.ndarray, like: Any, size: int) -> Sequence[Any]:

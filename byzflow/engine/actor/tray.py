@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import Any
 
 from byzflow.engine.actor.parcel import Parcel
-from byzflow.engine.actor.shared import TOKEN, Shared, Spot, opened
+from byzflow.engine.actor.shared import TOKEN, Shared, Spot, aligned, opened
 
 __all__ = ("Left", "Tray", "Trays", "Waiter")
 
@@ -27,7 +27,6 @@ WORTH = 256 * 1024  # [bytes] from which a tray costs less than a socket
 LARGEST = 256 * 1024 * 1024  # [bytes]
 HELD = 2 * LARGEST  # [bytes] that a host keeps mapped
 MOST = 4  # trays of one host; what comes while all are in use travels
-STEP = 64  # [bytes] between the beginnings of frames, as vectors are best read
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ class Waiter:
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     """Return where each frame begins."""
-    return list(accumulate((-(-size // STEP) * STEP for size in sizes[:-1]), initial=TOKEN)) if sizes else []
+    return list(accumulate(map(aligned, sizes[:-1]), initial=TOKEN)) if sizes else []
 
 
 def _extent(sizes: Sequence[int]) -> int:

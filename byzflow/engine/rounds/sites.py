@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from byzflow.engine.actor.shared import TOKEN, Spot, opened
-from byzflow.engine.actor.stack import ALIGNED, SMALL
+from byzflow.engine.actor.shared import TOKEN, Spot, aligned, opened
+from byzflow.engine.actor.stack import SMALL
 from byzflow.engine.rounds.forms import Signature, norm_of
 from byzflow.kernels.native import taken
 
@@ -67,7 +67,6 @@ class Site:
         return self.rows * self.pitch
 
 
-@lru_cache(maxsize=64)
 def pitch_of(form: Signature) -> int:
     """Return how far apart rows of this form lie [bytes]: each begins where a tensor of its own might.
 
@@ -76,7 +75,7 @@ def pitch_of(form: Signature) -> int:
     >>> pitch_of(Signature("torch", "float32", (3,))), pitch_of(Signature("torch", "float64", (8,)))
     (64, 64)
     """
-    return -(-form.nbytes // ALIGNED) * ALIGNED
+    return aligned(form.nbytes)
 
 
 def shareable(form: Signature | None) -> bool:
@@ -172,9 +171,8 @@ def take(site: Site, row: int, vector: Any) -> float:
     if like is None or not _is_plain(vector):
         matrix[row] = vector.reshape(-1)
         return norm_of(vector)
-    address = vector.data_ptr() if isinstance(vector, torch.Tensor) else vector.__array_interface__["data"][0]
-    length = site.signature.length
-    norm = taken(np.uintp(address), np.uintp(start + row * pitch), length, like) ** 0.5
+    source, target = np.uintp(_address(vector)), np.uintp(start + row * pitch)
+    norm = taken(source, target, site.signature.length, like) ** 0.5
     return norm if math.isfinite(norm) else norm_of(vector)
 
 
@@ -182,12 +180,15 @@ def _is_plain(vector: Any) -> bool:
     return bool(vector.is_contiguous() if isinstance(vector, torch.Tensor) else vector.flags.c_contiguous)
 
 
+def _address(array: Any) -> int:
+    return int(array.data_ptr() if isinstance(array, torch.Tensor) else array.__array_interface__["data"][0])
+
+
 def _started(site: Site) -> tuple[Any, int, int, Any]:
     """Return the rows to be written, where they begin, how far apart, and an array of a dtype loops know."""
     matrix = mapped(site, mmap.ACCESS_WRITE)
     is_known = site.signature.dtype in ("float32", "float64")
-    start = matrix.data_ptr() if isinstance(matrix, torch.Tensor) else matrix.__array_interface__["data"][0]
-    found = matrix, start, site.pitch, np.empty(0, site.signature.dtype) if is_known else None
+    found = matrix, _address(matrix), site.pitch, np.empty(0, site.signature.dtype) if is_known else None
     return _Maps.starts.setdefault(site, found)
 
 
