@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, repeat
 from operator import methodcaller
 from typing import Any
 
@@ -155,24 +155,21 @@ def joined(queues: Sequence[Sequence[Call]]) -> tuple[Sequence[Call], list[range
     [range(0, 4, 2), range(1, 4, 2)]
     """
     places = [range(0)] * len(queues)
-    groups: dict[int, list[int]] = {}
+    groups: dict[int, list[tuple[int, Share]]] = {}
     loose: list[int] = []
     for at, queue in enumerate(queues):
         if type(queue) is Share:
-            groups.setdefault(id(queue.sweeps), []).append(at)
+            groups.setdefault(id(queue.sweeps), []).append((at, queue))
         else:
             loose.append(at)
     parts: list[Sequence[Call]] = []
     start = 0
     for members in groups.values():
-        first = queues[members[0]]
-        assert isinstance(first, Share)
-        positions = [queues[at].position for at in members]  # type: ignore[attr-defined]
-        parts += [sweep.part(positions) for sweep in first.sweeps]
-        count = len(members)
-        end = start + count * len(first.sweeps)
-        for row, at in enumerate(members):
-            places[at] = range(start + row, end, count)
+        sweeps, positions = members[0][1].sweeps, [share.position for _, share in members]
+        parts += [sweep.part(positions) for sweep in sweeps]
+        end = start + len(members) * len(sweeps)
+        for row, (at, _) in enumerate(members):
+            places[at] = range(start + row, end, len(members))
         start = end
     for at in loose:
         places[at] = range(start, start + len(queues[at]))
@@ -235,8 +232,7 @@ def kinds_of(calls: Sequence[Call]) -> Iterator[tuple[str, Call]]:
     [('node-1', 'upper'), ('node-2', 'upper')]
     """
     if isinstance(calls, Sweep):
-        first = calls[0] if calls else None
-        return ((name, first) for name in calls.object_ids if first is not None)
+        return zip(calls.object_ids, repeat(calls[0])) if calls else iter(())
     if isinstance(calls, Chain):
         return chain.from_iterable(map(kinds_of, calls.parts))
     return ((call.object_id, call) for call in calls)

@@ -105,11 +105,11 @@ class Topology:
 
     def in_neighbors(self, node: int) -> tuple[int, ...]:
         """Different nodes that send to `node`, ascending."""
-        if type(node) is int and 0 <= node < self.n:  # rounds ask for each node
-            return self._senders[node]
         return self._senders[self._inside(node)]
 
     def _inside(self, node: int) -> int:
+        if type(node) is int and 0 <= node < self.n:  # as nearly always: rounds ask for each node
+            return node
         if not 0 <= index("node", node) < self.n:
             raise ValueError(f"node must be an index 0 … {self.n - 1}; got {node}. Topologies count from 0.")
         return node

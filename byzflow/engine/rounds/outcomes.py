@@ -150,6 +150,6 @@ def unreached(outcomes: Sequence[Outcome]) -> Outcome | None:
     >>> unreached([Outcome("a"), Outcome(error=ValueError()), late]) is late
     True
     """
-    if not any(isinstance(error, NodeLostError | DeadlineError) for error in errors_of(outcomes)):
+    if not errors_of(outcomes):  # as nearly always, and soon said
         return None
-    return next(out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError))
+    return next((out for out in outcomes if isinstance(out.error, NodeLostError | DeadlineError)), None)

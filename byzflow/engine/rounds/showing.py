@@ -55,13 +55,12 @@ class Showing:
 
     def _own(self, value: Shown) -> Any:
         if isinstance(value, Places):
-            is_small = value.site.signature.nbytes <= COPIED
-            return self._own(value.stack()) if is_small else [self._own(row) for row in value]
+            return self._own(value.stack()) if _are_small(value) else [self._own(row) for row in value]
         if isinstance(value, Stack):
             memory, rows = value.lend()
             self._lent.append((value, memory))
             return rows
-        if value.nbytes <= COPIED:
+        if _are_small(value):
             return value.copy()
         pane = next((p for p in self._panes if p.site == value.site and value.row not in p), None)
         if pane is None:
@@ -86,7 +85,7 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
     >>> copied((torch.ones(2), [torch.zeros(1)], 0.5)), copied((object(),)) is None
     ([tensor([1., 1.]), [tensor([0.])], 0.5], True)
     """
-    if type(args) is Picked and args.site.signature.nbytes <= COPIED:
+    if type(args) is Picked and _are_small(args):
         return args.copies()
     own: list[Any] = []
     for value in args:
@@ -94,7 +93,7 @@ def copied(args: Sequence[Any]) -> list[Any] | None:
             own.append(value.clone())  # as `isolated` does, quicker
         elif is_bare(value):
             own.append(isolated(value))
-        elif isinstance(value, RowRef) and value.nbytes <= COPIED:
+        elif isinstance(value, RowRef) and _are_small(value):
             own.append(value.copy())
         elif type(value) in (list, tuple) and (parts := copied(value)) is not None:
             own.append(type(value)(parts))
@@ -166,9 +165,13 @@ def rewritten(change: Callable[[RowRef], RowRef], value: Any) -> Any:
 
 def _read(known: Shown) -> Any:
     if isinstance(known, Places):
-        is_small = known.site.signature.nbytes <= COPIED
-        return known.stack().rows() if is_small else [row.open() for row in known]
+        return known.stack().rows() if _are_small(known) else [row.open() for row in known]
     return known.open() if isinstance(known, RowRef) else known.rows()
+
+
+def _are_small(rows: RowRef | Places | Picked) -> bool:
+    """Whether to copy these rows costs less than to map them."""
+    return rows.site.signature.nbytes <= COPIED
 
 
 def _each(change: Callable[[Shown], Any], value: Any) -> Any:
