@@ -224,36 +224,44 @@ class Requests:
         holding: Holding | None,
     ) -> Sweep:
         """Return the calls of one of the methods that nodes want to be called."""
-        peers, number, topology = self._peers, self._round.number, self._round.topology
+        peers, number = self._peers, self._round.number
         nodes = [task.node for task, _, _ in members]
         if method == PARAMETERS:
             if holding is None:
                 return peers.tells(nodes, number, method, self.most)
             return peers.leaves(nodes, number, method, holding.mixed(nodes))
-        args: list[tuple[Any, ...]] = []
-        for (node, _), came, vectors in members:
-            if method == AGGREGATE:
-                own = self._round.letters.vector(node)
-                self._sent(node, [own, *vectors])
-                args.append((own, vectors))
-            elif method == SET_NEIGHBORS:
-                expected = topology.in_neighbors(node)
-                args.append((node, expected, tuple(sorted({*expected} - {*came}))))
-                self._informed.add(node)
-            elif method == SET_MIXING and self._mixing is not None:
-                args.append((self._weights(node, came, self._mixing),))
-            elif method == SET_SEED and self._seed is not None:
-                args.append((torch_seed(self._seed, node, number, "rule"),))
-        most = 0 if method == AGGREGATE else None
-        each = {"args": picked(args) if method == AGGREGATE else args}
-        return peers.asks(nodes, number, method, each=each, most=most)
+        told = {
+            AGGREGATE: self._vectors_of,
+            SET_NEIGHBORS: self._neighbors_of,
+            SET_MIXING: self._weights_of,
+            SET_SEED: self._seed_of,
+        }[method]
+        args = [told(task.node, came, vectors) for task, came, vectors in members]
+        if method != AGGREGATE:
+            return peers.asks(nodes, number, method, each={"args": args})
+        return peers.asks(nodes, number, method, each={"args": picked(args)}, most=0)
 
-    def _weights(self, node: int, senders: Sequence[int], scheme: Scheme) -> tuple[float, ...]:
-        """Mixing weights of the own row and of the senders; the own row takes those of the missing."""
+    def _vectors_of(self, node: int, came: Sequence[int], vectors: list[Any]) -> tuple[Any, ...]:
+        own = self._round.letters.vector(node)
+        self._sent(node, [own, *vectors])
+        return own, vectors
+
+    def _neighbors_of(self, node: int, came: Sequence[int], vectors: list[Any]) -> tuple[Any, ...]:
+        expected = self._round.topology.in_neighbors(node)
+        self._informed.add(node)
+        return node, expected, tuple(sorted({*expected} - {*came}))
+
+    def _weights_of(self, node: int, came: Sequence[int], vectors: list[Any]) -> tuple[Any, ...]:
+        """Mixing weights of the own row and of those that came; the own row takes those of the missing."""
+        assert self._mixing is not None
         topology = self._round.topology
-        shares = local_weights(topology, node, scheme)[1:].tolist()
-        w = dict(zip(topology.in_neighbors(node), shares, strict=True))
-        return own_first([w[j] for j in senders])
+        weights = local_weights(topology, node, self._mixing)[1:].tolist()
+        known = dict(zip(topology.in_neighbors(node), weights, strict=True))
+        return (own_first([known[j] for j in came]),)
+
+    def _seed_of(self, node: int, came: Sequence[int], vectors: list[Any]) -> tuple[Any, ...]:
+        assert self._seed is not None
+        return (torch_seed(self._seed, node, self._round.number, "rule"),)
 
     def _sent(self, node: int, vectors: Sequence[Any]) -> None:
         if not self._peers.is_here(node):
