@@ -105,8 +105,9 @@ class NodeHost:
         names = set(object_ids)
         for name in names & self._lanes.keys():
             self._lanes.pop(name).stop()
-        for box in [box for box in self._mailboxes if box[0] in names]:
-            del self._mailboxes[box]
+        dropped = [self._mailboxes.pop(box) for box in tuple(self._mailboxes) if box[0] in names]
+        for mailbox in dropped:
+            await mailbox.close()
 
     async def close(self) -> None:
         """Forget everything."""

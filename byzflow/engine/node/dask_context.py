@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from byzflow.engine.actor.factory import check_backend, resolve_backend
 from byzflow.engine.actor.hostref import HostRef
 from byzflow.engine.actor.postbox import Postbox
-from byzflow.engine.node.local_context import reached, require_started
+from byzflow.engine.node.local_context import reached, require_started, stopped
 from byzflow.engine.node.mailed_context import MailedContext
 from byzflow.engine.node.remote_client import WAIT
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -69,7 +69,12 @@ class DaskContext(MailedContext):
         """
         require_started(self._running)
         target = reached(DaskContext, self, to_node_id, self._registry)
-        await target._box.put({"from": self._node.node_id, "type": message_type, "payload": payload})
+        try:
+            await target._box.put({"from": self._node.node_id, "type": message_type, "payload": payload})
+        except LookupError:
+            if target._running:
+                raise
+            raise stopped(to_node_id) from None
 
     async def _fetch(self) -> Callable[[], dict[str, Any]] | None:
         try:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from byzflow.engine.config import setting
+from byzflow.engine.node.inbox import Inbox
 
-__all__ = ("InProcessContext", "NodeContext", "QueuedContext", "reached", "require_started")
+__all__ = ("InProcessContext", "NodeContext", "QueuedContext", "reached", "require_started", "stopped")
 
 C = TypeVar("C", bound="NodeContext")
 
@@ -58,7 +58,7 @@ class QueuedContext(NodeContext):
     def __init__(self) -> None:
         self._node: Any = None
         self._running = False
-        self._inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._inbox = Inbox()
 
     async def receive_messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield messages as they come, until `shutdown`."""
@@ -68,14 +68,13 @@ class QueuedContext(NodeContext):
 
     def _take_in(self, node: Any) -> None:
         self._node, self._running = node, True
-        self._inbox = asyncio.Queue(int(setting("channel.capacity")))
+        self._inbox = Inbox(int(setting("channel.capacity")))
 
     def _let_go(self) -> None:
-        """Forget the node and what it has not read, and end its reader."""
+        """Forget the node and what it has not read; end its reader, and who waits to send to it."""
         self._node, self._running = None, False
-        while not self._inbox.empty():
-            self._inbox.get_nowait()
-        self._inbox.put_nowait(None)
+        inbox, self._inbox = self._inbox, Inbox()
+        inbox.close()
 
 
 class InProcessContext(QueuedContext):
@@ -83,6 +82,7 @@ class InProcessContext(QueuedContext):
 
     Examples
     --------
+    >>> import asyncio
     >>> from types import SimpleNamespace as Node
     >>> async def example():
     ...     here, there = InProcessContext(), InProcessContext()
@@ -111,7 +111,9 @@ class InProcessContext(QueuedContext):
         """Put a message into the queue of another node, waiting while that is full."""
         require_started(self._running)
         target = reached(InProcessContext, self, to_node_id, self._registry)
-        await target._inbox.put({"from": self._node.node_id, "type": message_type, "payload": payload})
+        message = {"from": self._node.node_id, "type": message_type, "payload": payload}
+        if not await target._inbox.take_in(message):
+            raise stopped(to_node_id)
 
     async def shutdown(self) -> None:
         """Let the node go; what it has not read is dropped. Again is the same as once."""
@@ -150,7 +152,18 @@ def reached(kind: type[C], context: NodeContext, node_id: str, registry: Mapping
     """
     target: Any = context.group.get(node_id, registry.get(node_id))
     if not isinstance(target, kind) or not getattr(target, "_running", False):
-        raise ValueError(
-            f"A message needs a node that runs; {node_id!r} is unknown or has stopped. Start it first."
-        )
+        raise stopped(node_id)
     return target
+
+
+def stopped(node_id: str) -> ValueError:
+    """Return the error of a message to a node that does not run, or not any more.
+
+    Examples
+    --------
+    >>> stopped("nobody")
+    ValueError("A message needs a node that runs; 'nobody' is unknown or has stopped. Start it first.")
+    """
+    return ValueError(
+        f"A message needs a node that runs; {node_id!r} is unknown or has stopped. Start it first."
+    )

@@ -131,7 +131,7 @@ class MeshRemoteContext(QueuedContext):
 
     async def handle_incoming_message(self, from_node_id: str, message_type: str, payload: Any) -> None:
         """Put what a peer sent into the node's queue."""
-        await self._inbox.put({"from": from_node_id, "type": message_type, "payload": payload})
+        await self._inbox.take_in({"from": from_node_id, "type": message_type, "payload": payload})
 
     async def shutdown(self) -> None:
         """Hang up and stop listening; what the node has not read is dropped. Again is the same as once."""

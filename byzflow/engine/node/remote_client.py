@@ -140,6 +140,11 @@ class RemoteNodeClient:
         """Return the next message, or None if there is none within `timeout` [seconds].
 
         A message whose reader was cancelled is kept for the next one.
+
+        Raises
+        ------
+        ConnectionError
+            Before `connect` and `register_node`, and after `disconnect`.
         """
         frame = await self.receive_frame(timeout)
         return None if frame is None else deserialize_message(frame)
@@ -149,14 +154,23 @@ class RemoteNodeClient:
         clock = asyncio.get_running_loop().time
         end = float("inf") if timeout is None else clock() + timeout
         async with self._reading:
-            while (left := end - clock()) > 0:
+            while True:
+                left = max(0.0, end - clock())
                 answer = await self._connected().receive(
-                    node=self._node_id, received=self._received, timeout=min(left, WAIT)
+                    node=self._registered(), received=self._received, timeout=min(left, WAIT)
                 )
                 if answer is not None:
                     self._received = answer[0]
                     return bytes(answer[1])
-        return None
+                if clock() >= end:
+                    return None
+
+    def _registered(self) -> str:
+        if self._node_id is None:
+            raise ConnectionError(
+                "A message needs a registered node; this client has none. Await register_node() first."
+            )
+        return self._node_id
 
     def _connected(self) -> Any:
         if self._rpc is None:

@@ -95,26 +95,29 @@ class RemoteNodeServer:
         self, from_node_id: str, to_node_id: str, message_type: str, payload: Any
     ) -> bool:
         """Put a message into the mailbox of a node that registered from elsewhere; False if there is none."""
-        inbox = self._inboxes.get(to_node_id)
-        if inbox is None:
+        if to_node_id not in self._inboxes:
             return False
         message = {"from": from_node_id, "type": message_type, "payload": payload}
-        await inbox.put(serialize_message(message))
-        return True
+        return await self._keep(to_node_id, serialize_message(message))
 
     async def shutdown(self) -> None:
         """Stop, and forget the nodes and what they have not read; again is the same as once."""
         server, self._server = self._server, None
         self._nodes.clear()
-        self._inboxes.clear()
+        for node in tuple(self._inboxes):
+            await self._leave(node)
         if server is not None:
             await server.close()
 
     async def _register(self, node: str) -> None:
+        former = self._inboxes.get(node)
         self._inboxes[node] = Mailbox(int(setting("channel.capacity")))
+        if former is not None:
+            await former.close()
 
     async def _leave(self, node: str) -> None:
-        self._inboxes.pop(node, None)
+        if node in self._inboxes:
+            await self._inboxes.pop(node).close()
 
     async def _send(self, to: str, frame: bytes) -> bool:
         if to in self._nodes:
@@ -122,14 +125,25 @@ class RemoteNodeServer:
             await self._nodes[to].handle_incoming_message(
                 message["from"], message["type"], message["payload"]
             )
-        elif to in self._inboxes:
+            return True
+        return await self._keep(to, frame)
+
+    async def _keep(self, to: str, frame: bytes) -> bool:
+        """Put a message into a mailbox; False if that is not there, or not until there is room."""
+        if to not in self._inboxes:
+            return False
+        try:
             await self._inboxes[to].put(frame)
-        else:
+        except LookupError:
             return False
         return True
 
     async def _receive(self, node: str, received: int, timeout: float) -> tuple[int, bytes] | None:
-        return await self._inboxes[node].get(received, timeout)
+        inbox = self._inboxes[node]
+        try:
+            return await inbox.get(received, timeout)
+        except LookupError:  # the node left, or registered again, meanwhile
+            return None
 
 
 class ServerNodeContext(NodeContext):

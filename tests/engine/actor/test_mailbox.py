@@ -42,3 +42,17 @@ async def test_a_full_box_makes_the_sender_wait():
     await asyncio.wait_for(box.put("b"), 1)
     assert await box.get(1, None) == (2, "b")
     assert len(box) == 0
+
+
+async def test_a_box_that_is_closed_ends_who_waits_for_it():
+    full, empty = Mailbox(1), Mailbox(1)
+    await full.put("a")
+    waits = [asyncio.create_task(wait) for wait in (full.put("b"), full.put("c"), empty.get(0, None))]
+    await asyncio.sleep(0)
+    await full.close()
+    await empty.close()
+    for wait in waits:
+        with pytest.raises(LookupError, match="open mailbox"):
+            await asyncio.wait_for(wait, 30)
+    with pytest.raises(LookupError, match="open mailbox"):
+        await full.put("d")

@@ -72,6 +72,42 @@ async def test_a_message_whose_reader_was_cancelled_is_kept_for_the_next() -> No
         assert [message["payload"] for message in got] == list(range(20))
 
 
+async def test_a_message_that_is_there_needs_no_time() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
+        await a.send_message("a", "t", 1)
+        message = await a.receive_message(timeout=0)
+        assert message is not None
+        assert message["payload"] == 1
+        assert await a.receive_message(timeout=0) is None
+
+
+async def test_a_client_that_has_registered_nobody_receives_nothing() -> None:
+    async with RemoteNodeServer("127.0.0.1", 0) as server:
+        client = RemoteNodeClient("127.0.0.1", server.port)
+        await client.connect()
+        with pytest.raises(ConnectionError, match="needs a registered node"):
+            await client.receive_message(timeout=0)
+        await client.disconnect()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["leaves", "registers-anew"])
+async def test_senders_to_a_full_mailbox_hear_that_it_is_gone(again: bool) -> None:
+    with dask.config.set({"byzflow.channel.capacity": 1}):
+        async with (
+            RemoteNodeServer("127.0.0.1", 0) as server,
+            client_of(server, "a") as a,
+            client_of(server, "b") as b,
+        ):
+            await a.send_message("b", "t", 0)
+            remote = asyncio.create_task(a.send_message("b", "t", 1))
+            local = asyncio.create_task(server.send_to_client("here", "b", "t", 2))
+            await asyncio.wait([local], timeout=0.05)
+            await (b.register_node("b") if again else b.disconnect())
+            with pytest.raises(ValueError, match="'b' is unknown or has left"):
+                await asyncio.wait_for(remote, 30)
+            assert not await asyncio.wait_for(local, 30)
+
+
 async def test_an_unknown_receiver_is_refused() -> None:
     async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
         async with client_of(server, "b"):
