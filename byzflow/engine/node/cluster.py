@@ -85,8 +85,11 @@ class DecentralizedCluster:
             raise
 
     async def shutdown_all(self) -> None:
-        """Stop every node; again is the same as once."""
-        await asyncio.gather(*(node.shutdown() for node in self.nodes.values()))
+        """Stop every node, then raise what the first one raised, if any; again is the same as once."""
+        stops = (node.shutdown() for node in self.nodes.values())
+        for error in await asyncio.gather(*stops, return_exceptions=True):
+            if error is not None:
+                raise error
 
     def get_node(self, node_id: str) -> DecentralizedNode | None:
         """Return a node, or None."""

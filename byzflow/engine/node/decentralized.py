@@ -15,7 +15,7 @@ from byzflow.engine.graph.ops import CallableOp, make_single_operator_graph
 from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import NodeContext
-from byzflow.engine.node.ending import end
+from byzflow.engine.node.ending import begin, end, ends_us, is_inside
 from byzflow.engine.node.router import MessageRouter
 from byzflow.operators.checks import acts, mapping
 
@@ -93,8 +93,12 @@ class DecentralizedNode:
         self._state: dict[str, Any] = {}
         self._message_handlers: dict[str, Handler] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._pipelines: set[asyncio.Task[Any]] = set()
         self._listening: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._turn: tuple[asyncio.AbstractEventLoop | None, asyncio.Lock] = None, asyncio.Lock()
         self._running = False
+        self._is_open = False
 
     async def __aenter__(self) -> DecentralizedNode:
         await self.start()
@@ -104,24 +108,28 @@ class DecentralizedNode:
         await self.shutdown()
 
     async def start(self) -> None:
-        """Start the context and listen; again is the same as once."""
-        if self._running:
-            return
-        await self.context.start(self)
-        self._running = True
-        self._listening = asyncio.create_task(self._listen(), name=f"{self.node_id}-messages")
-        self._listening.add_done_callback(self._deafened)
+        """Start the context and listen; again, also at the same time, is the same as once."""
+        async with self._one_at_a_time():
+            if self._running:
+                return
+            await self._close()
+            await self.context.start(self)
+            self._is_open = self._running = True
+            self._listening = begin(self._listen(), f"{self.node_id}-messages")
+            self._listening.add_done_callback(self._deafened)
 
     async def shutdown(self) -> None:
-        """Cancel the node's tasks, stop its context and its application; again is the same as once."""
-        if not self._running:
+        """Cancel the node's tasks and pipelines, stop its context and its application.
+
+        Again is the same as once. A handler, task or pipeline from which this is called, by way of other
+        tasks too, ends by itself. If the caller is cancelled, it goes on, and the next call waits for it.
+        """
+        stopping = self._stopping
+        if stopping is None or stopping.done() or stopping.get_loop() is not asyncio.get_running_loop():
+            stopping = self._stopping = begin(self._stop(), f"{self.node_id}-stops")
+        elif is_inside(stopping):
             return
-        self._running = False
-        tasks = [*self._tasks.values(), *([self._listening] if self._listening else [])]
-        await end(task for task in tasks if task is not asyncio.current_task())
-        self._tasks.clear()
-        await self.context.shutdown()
-        await self.application.shutdown()
+        await asyncio.shield(stopping)
 
     async def execute_pipeline(
         self, pipeline_name: str, inputs: Mapping[str, Any], *, triggered_by: str | None = None
@@ -131,7 +139,7 @@ class DecentralizedNode:
         Raises
         ------
         RuntimeError
-            Before `start`.
+            Before `start`, and if the node is shut down meanwhile.
         KeyError
             If there is no such pipeline.
         """
@@ -143,7 +151,18 @@ class DecentralizedNode:
         runner = copy.copy(self.scheduler)
         runner.graph = self.scheduler.graph = self.application.pipeline(pipeline_name).graph
         runner.metadata = told
-        return await runner.run(inputs)
+        running = begin(runner.run(inputs), f"{self.node_id}-{pipeline_name}")
+        self._pipelines.add(running)
+        running.add_done_callback(self._pipelines.discard)
+        try:
+            return await running
+        except asyncio.CancelledError as cancelled:
+            if self._running or ends_us(cancelled):
+                raise
+            raise RuntimeError(
+                f"Pipeline {pipeline_name!r} was under way when node {self.node_id!r} was shut down. "
+                "Start the node, and run it again."
+            ) from None
 
     async def handle_incoming_message(self, from_node_id: str, message_type: str, payload: Any) -> None:
         """Hand a message to whoever waits for its type, then to the handler of its type.
@@ -229,8 +248,31 @@ class DecentralizedNode:
         if running is not None and not running.done():
             coro.close()
             raise ValueError(f"A task needs a name of its own; {name!r} runs already. Choose another.")
-        task = self._tasks[name] = asyncio.create_task(coro, name=f"{self.node_id}-{name}")
+        task = self._tasks[name] = begin(coro, f"{self.node_id}-{name}")
         return task
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Return the lock of starts and stops; each event loop has its own, as locks cannot change it."""
+        loop = asyncio.get_running_loop()
+        if self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
+
+    async def _stop(self) -> None:
+        async with self._one_at_a_time():
+            await self._close()
+
+    async def _close(self) -> None:
+        self._running = False
+        await end([*self._tasks.values(), *self._pipelines, *([self._listening] if self._listening else [])])
+        self._tasks.clear()
+        self._listening = None
+        if self._is_open:
+            try:
+                await self.context.shutdown()
+            finally:
+                await self.application.shutdown()
+            self._is_open = False
 
     async def _listen(self) -> None:
         async for message in self.context.receive_messages():
@@ -238,12 +280,14 @@ class DecentralizedNode:
             with Recorder() as record:
                 sender, kind = message["from"], message["type"]
                 await self.handle_incoming_message(sender, kind, message["payload"])
-            if isinstance(record.error, asyncio.CancelledError):
-                raise record.error
             if record.error is not None:
+                if ends_us(record.error):
+                    raise record.error
                 logger.error(
                     "Node %s failed on a %r of %s", self.node_id, kind, sender, exc_info=record.error
                 )
+            if self._listening is not asyncio.current_task():  # it has stopped, or started anew, meanwhile
+                return
 
     def _deafened(self, listening: asyncio.Task[None]) -> None:
         if not listening.cancelled() and (error := listening.exception()) is not None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 from distributed.core import Server
 
+from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.ports import check_port, listening
 from byzflow.engine.config import setting
+from byzflow.engine.node.ending import ends_us
 from byzflow.engine.node.local_context import NodeContext
 from byzflow.engine.node.remote_client import deserialize_message, serialize_message
 
 __all__ = ("RemoteNodeServer", "ServerNodeContext")
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteNodeServer:
@@ -82,6 +87,8 @@ class RemoteNodeServer:
     async def register_node(self, node: Any) -> None:
         """Hand what is sent to ``node.node_id`` to ``node.handle_incoming_message``, in this process.
 
+        What that raises is logged here; the sender does not hear of it, as with other contexts.
+
         A node with a context gets a `ServerNodeContext` around it, so that it can answer those who registered
         from elsewhere.
         """
@@ -121,10 +128,15 @@ class RemoteNodeServer:
 
     async def _send(self, to: str, frame: bytes) -> bool:
         if to in self._nodes:
-            message = deserialize_message(frame)
-            await self._nodes[to].handle_incoming_message(
-                message["from"], message["type"], message["payload"]
-            )
+            with Recorder() as record:
+                message = deserialize_message(frame)
+                await self._nodes[to].handle_incoming_message(
+                    message["from"], message["type"], message["payload"]
+                )
+            if record.error is not None:
+                if ends_us(record.error):
+                    raise record.error
+                logger.error("Node %s failed on a message", to, exc_info=record.error)
             return True
         return await self._keep(to, frame)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.node.context import NodeContext
-from byzflow.exceptions import NodeLostError
+from byzflow.engine.node.ending import ends_us
 
 __all__ = ("MessageRouter",)
 
@@ -84,13 +85,15 @@ class MessageRouter:
         await context.send_message(target_node_id, message_type, payload)  # type: ignore[arg-type]  # ids of the user's
 
     async def route_broadcast(self, message_type: str, payload: Any, context: NodeContext) -> None:
-        """Send to every neighbour; one that cannot be reached does not keep the others from it."""
+        """Send to every neighbour; one that it fails for is logged, and does not keep the others from it."""
         for neighbor in self.get_out_neighbors():
-            try:
+            with Recorder() as record:
                 await context.send_message(neighbor, message_type, payload)  # type: ignore[arg-type]  # as above
-            except (ValueError, OSError, NodeLostError, TimeoutError) as error:
+            if record.error is not None:
+                if ends_us(record.error):
+                    raise record.error
                 logger.warning(
-                    "Node %s did not get %r from %s: %s", neighbor, message_type, self.node_id, error
+                    "Node %s did not get %r from %s: %r", neighbor, message_type, self.node_id, record.error
                 )
 
     async def route_multicast(

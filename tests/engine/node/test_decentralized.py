@@ -229,6 +229,22 @@ async def test_routes() -> None:
         await complete.route_message(["b", "c"], "t", 6, sink)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, asyncio.CancelledError])
+async def test_a_broadcast_passes_over_whoever_it_fails_for(error: Any, caplog: Any) -> None:
+    class Broken(Sink):
+        async def send_message(self, to_node_id: str, message_type: str, payload: Any) -> None:
+            if to_node_id == "b":
+                raise error("the link is cut")
+            self.sent.append((to_node_id, message_type, payload))
+
+    broken = Broken()
+    await router(Topology.complete(3)).route_broadcast("t", 1, broken)
+    assert broken.sent == [("c", "t", 1)]
+    (record,) = caplog.records
+    assert "Node b did not get 't' from a" in record.getMessage()
+    assert "the link is cut" in record.getMessage()
+
+
 async def test_an_aggregate_over_messages() -> None:
     app = application()
     graph = make_single_operator_graph(

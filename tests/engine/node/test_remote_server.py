@@ -108,6 +108,23 @@ async def test_senders_to_a_full_mailbox_hear_that_it_is_gone(again: bool) -> No
             assert not await asyncio.wait_for(local, 30)
 
 
+async def test_what_a_handler_of_the_servers_process_raises_stays_there(caplog: Any) -> None:
+    def fail(sender: str, payload: Any) -> None:
+        raise payload
+
+    node = DecentralizedNode(node_id="here", application=application(), context=InProcessContext())
+    node.register_message_handler("t", fail)
+    async with RemoteNodeServer("127.0.0.1", 0) as server, node, client_of(server, "a") as a:
+        await server.register_node(node)
+        for error in (LookupError("theirs"), asyncio.CancelledError("theirs")):
+            await a.send_message("here", "t", error)
+        await a.send_message("here", "value", {"v": 21})
+        assert await asyncio.wait_for(node.execute_pipeline("wait", {}), 30) == {"y": 42}
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
+        "Node here failed on a message"
+    ] * 2
+
+
 async def test_an_unknown_receiver_is_refused() -> None:
     async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
         async with client_of(server, "b"):
