@@ -17,6 +17,8 @@ __all__ = ("DecentralizedCluster",)
 class DecentralizedCluster:
     """Nodes by id; the index of a node in a topology is the order in which it was added.
 
+    The place of one that is removed is left to it, if it is added again, or to the next new one.
+
     Examples
     --------
     >>> cluster = DecentralizedCluster()
@@ -27,6 +29,7 @@ class DecentralizedCluster:
     def __init__(self) -> None:
         self.nodes: dict[str, DecentralizedNode] = {}
         self._group: dict[str, NodeContext] = {}
+        self._places: list[str] = []
 
     async def __aenter__(self) -> DecentralizedCluster:
         return self
@@ -70,6 +73,7 @@ class DecentralizedCluster:
 
     def take_in(self, node: DecentralizedNode) -> None:
         """Add a node as it is, with the names of the others that it has."""
+        self._place(node.node_id)
         self.nodes[node.node_id] = node
         if isinstance(node.context, NodeContext):
             self._group[node.node_id] = node.context
@@ -103,7 +107,14 @@ class DecentralizedCluster:
             await node.shutdown()
             self._update_node_id_maps()
 
+    def _place(self, node_id: str) -> None:
+        if node_id in self._places:
+            return
+        empty = (index for index, name in enumerate(self._places) if name not in self.nodes)
+        index = next(empty, len(self._places))
+        self._places[index : index + 1] = [node_id]
+
     def _update_node_id_maps(self) -> None:
-        names = dict(enumerate(self.nodes))
+        names = dict(enumerate(self._places))
         for node in self.nodes.values():
             node.message_router.node_id_map = dict(names)

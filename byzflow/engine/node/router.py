@@ -143,6 +143,11 @@ class MessageRouter:
         own = self._index()
         if self.topology is None or own is None:
             return []
+        if own >= self.topology.n:
+            raise ValueError(
+                f"Node {self.node_id!r} has index {own}, which is not in topology; that has nodes 0 to "
+                f"{self.topology.n - 1}. Take a larger one, or leave nodes out."
+            )
         return list(dict.fromkeys(index for index in getattr(self.topology, side)[own] if index != own))
 
     def _index(self) -> int | None:

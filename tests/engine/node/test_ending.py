@@ -275,3 +275,22 @@ async def test_a_context_that_is_shut_down_has_no_messages() -> None:
     async with node_of(context):
         pass
     assert (context._inbox.qsize(), context._node) == (0, None)
+
+
+async def test_nodes_keep_their_places_when_one_is_removed() -> None:
+    cluster = await cluster_of(InProcessContext, Topology.ring(3))
+    ring = Topology(5, [(i, (i + 1) % 5) for i in range(5)])
+    for name in ("d", "e"):
+        await cluster.add_node(name, application(), topology=ring, context=InProcessContext())
+    for node in cluster.nodes.values():
+        node.message_router.topology = ring
+    assert cluster.nodes["c"].get_neighbors() == ["d"]
+    await cluster.remove_node("b")
+    assert (cluster.nodes["c"].get_neighbors(), cluster.nodes["e"].get_neighbors()) == (["d"], ["a"])
+    for name in ("new", "newer"):
+        await cluster.add_node(name, application(), topology=ring, context=InProcessContext())
+    assert cluster.nodes["a"].get_neighbors() == ["new"]
+    assert cluster.nodes["new"].get_neighbors() == ["c"]
+    with pytest.raises(ValueError, match="'newer' has index 5, which is not in topology"):
+        cluster.nodes["newer"].get_neighbors()
+    await cluster.shutdown_all()
