@@ -14,6 +14,7 @@ from byzflow.engine.config import seconds
 
 __all__ = ("RemoteNodeClient", "deserialize_message", "serialize_message")
 
+OFFICE = "PostOffice"  # what a server says that it is
 WAIT = 60.0  # how long one request for a message may stay open [seconds]
 
 
@@ -74,20 +75,22 @@ class RemoteNodeClient:
         Raises
         ------
         ConnectionError
-            If none answers in that time.
+            If none answers in that time, or something else does.
         """
         if self._rpc is not None:
             return
         limit = seconds("comm.connect-timeout") if timeout is None else timeout
         found = rpc(f"tcp://{self.host}:{self.port}", timeout=limit)
         try:
-            await found.identity()
+            async with asyncio.timeout(limit):  # it waits for good for who takes a call and says nothing
+                answer = await found.identity()
         except (OSError, TimeoutError) as error:
             await found.close_rpc()
-            raise ConnectionError(
-                f"A RemoteNodeServer must listen at {self.host}:{self.port}; none answered ({error}). "
-                "Start one with: await RemoteNodeServer(host, port).serve(), or check the address."
-            ) from error
+            said = str(error) or f"not within {limit} s"
+            raise self._refused(f"none answered ({said})") from error
+        if answer.get("type") != OFFICE:
+            await found.close_rpc()
+            raise self._refused(f"what answered is a {answer.get('type')} of Dask")
         self._rpc = found
 
     async def disconnect(self) -> None:
@@ -164,6 +167,12 @@ class RemoteNodeClient:
                     return bytes(answer[1])
                 if clock() >= end:
                     return None
+
+    def _refused(self, said: str) -> ConnectionError:
+        return ConnectionError(
+            f"A RemoteNodeServer must listen at {self.host}:{self.port}; {said}. "
+            "Start one with: await RemoteNodeServer(host, port).serve(), or check the address."
+        )
 
     def _registered(self) -> str:
         if self._node_id is None:

@@ -16,9 +16,13 @@ from byzflow.engine.node.ending import ends_us
 from byzflow.engine.node.local_context import NodeContext
 from byzflow.engine.node.remote_client import deserialize_message, serialize_message
 
-__all__ = ("RemoteNodeServer", "ServerNodeContext")
+__all__ = ("PostOffice", "RemoteNodeServer", "ServerNodeContext")
 
 logger = logging.getLogger(__name__)
+
+
+class PostOffice(Server):
+    """The Dask server behind a `RemoteNodeServer`: clients tell it from a scheduler by its name."""
 
 
 class RemoteNodeServer:
@@ -68,7 +72,8 @@ class RemoteNodeServer:
         """
         if self._server is not None:
             return
-        self._server = Server(
+        office: Any = PostOffice  # typed, but its constructor is not
+        self._server = office(
             {"leave": self._leave, "receive": self._receive, "register": self._register, "send": self._send}
         )
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import dask
 import pytest
 import torch
+from distributed.core import Server
 
 from byzflow.engine.node.context import InProcessContext, RemoteContext
 from byzflow.engine.node.decentralized import DecentralizedNode
@@ -88,6 +90,23 @@ async def test_a_client_that_has_registered_nobody_receives_nothing() -> None:
         with pytest.raises(ConnectionError, match="needs a registered node"):
             await client.receive_message(timeout=0)
         await client.disconnect()
+
+
+async def test_a_port_that_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = RemoteNodeClient("127.0.0.1", silent.getsockname()[1])
+        with pytest.raises(ConnectionError, match=r"none answered \(not within 0.2 s\)"):
+            await asyncio.wait_for(client.connect(timeout=0.2), 30)
+        assert not client.is_connected()
+
+
+async def test_a_scheduler_is_no_server_of_messages() -> None:
+    async with Server({}) as other:
+        await other.listen("tcp://127.0.0.1:0")
+        context = RemoteContext("127.0.0.1", other.port)
+        with pytest.raises(ConnectionError, match="what answered is a Server of Dask"):
+            await context.start(SimpleNamespace(node_id="a"))
+        assert not context.client.is_connected()
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["leaves", "registers-anew"])
