@@ -6,7 +6,6 @@ Every node that a round calls, on a worker or in this process, sits in a `Reside
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from types import CoroutineType
@@ -16,7 +15,7 @@ import numpy as np
 
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.rounds.arena import RowRef
-from byzflow.engine.rounds.attributes import State, frozen, take_over
+from byzflow.engine.rounds.attributes import State, frozen, take_over, thawed
 from byzflow.engine.rounds.duties import declares
 from byzflow.engine.rounds.harmless import guarded
 from byzflow.engine.rounds.holding import brief, hold
@@ -202,7 +201,7 @@ class Resident:
         """
         if self._resident_saves:
             return "state_dict", guarded(lambda: self._resident_node.state_dict(), made=plain)
-        return "attributes", guarded(lambda: frozen(vars(self._resident_node)))
+        return "attributes", guarded(lambda: frozen(vars(self._resident_node), self._resident_node))
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.
@@ -217,7 +216,7 @@ class Resident:
             raise TypeError(
                 f"A {type(self._resident_node).__name__} needs a state of kind {own}; got {kind}."
             )
-        self._resident_take(lambda: content if self._resident_saves else pickle.loads(content))
+        self._resident_take(lambda: content if self._resident_saves else self._resident_thawed(content))
 
     def resident_save(self) -> State:
         """Return the state as bytes."""
@@ -226,7 +225,10 @@ class Resident:
 
     def resident_restore(self, state: State) -> None:
         """Take up a state that `resident_save` returned."""
-        self._resident_take(lambda: pickle.loads(state.data))
+        self._resident_take(lambda: self._resident_thawed(state))
+
+    def _resident_thawed(self, state: State) -> Any:
+        return thawed(state, self._resident_node)
 
     def _resident_take(self, content: Callable[[], Any]) -> None:
         node, saves = self._resident_node, self._resident_saves

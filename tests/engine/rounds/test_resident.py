@@ -218,6 +218,30 @@ def test_a_state_moves_to_another_resident() -> None:
     assert second.asked == 1
 
 
+class Strategist(Learner):
+    """Chooses in its constructor which of its methods it uses, and knows itself by other ways too."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__(start)
+        self.rule = self.gradient
+        self.peers = {"me": self}
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
+def test_a_state_that_refers_to_its_node_refers_to_the_one_that_has_it_now(kind: str) -> None:
+    first, second = Resident(Strategist()), Resident(Strategist(5.0))
+    first.resident_call(0, "rule")
+    if kind == "snapshot":
+        second.resident_restore(first.resident_save())
+    else:
+        second.resident_load(*first.resident_state())
+    node = second._resident_node
+    assert node.peers["me"] is node
+    assert node.rule.__self__ is node
+    assert second.resident_call(1, "rule").tolist() == [2.0, 2.0]
+    assert (node.asked, first.asked) == (2, 1)
+
+
 def test_rounds_that_are_gone_through_again_leave_the_rows_of_past_ones_alone() -> None:
     """Others are replayed with what lies there; a node says the latest it knows when it is asked for them."""
     resident = Resident(Learner())
