@@ -71,6 +71,9 @@ class Mailbox:
         self._waiters: dict[str, deque[_Waiter]] = {}
         self._woken: dict[str, dict[_Waiter, None]] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.capacity,)  # what is in it is for this process
+
     def put(self, kind: str, payload: Any) -> None:
         """Hand a message to the first receiver in line, or keep it.
 

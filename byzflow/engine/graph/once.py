@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from typing import Any
 
 __all__ = ("Once",)
 
@@ -29,6 +30,9 @@ class Once:
     def __init__(self) -> None:
         self._opening: Future[bool] | None = None
         self._guard = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()  # nothing of what is open goes elsewhere
 
     async def open(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`, or wait for the caller who does; if it was cancelled, another does it.

@@ -48,6 +48,8 @@ class PoolStatistics(NamedTuple):
 class ActorPool:
     """Workers that run subtasks side by side.
 
+    A pool that is pickled, or copied in depth, is another one of the same configs, which has not started.
+
     Parameters
     ----------
     configs : sequence of ActorPoolConfig, or one
@@ -69,6 +71,9 @@ class ActorPool:
         self._once = Once()
         self._channels: dict[str, ActorPoolChannel] = {}
         self._completed = self._failed = self._retried = self._revived = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_channels": {}}
 
     def __repr__(self) -> str:
         return f"<ActorPool {self.statistics()}>"

@@ -151,6 +151,9 @@ class Roster:
         self._waiting: deque[_Waiter] = deque()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()  # the workers stay where they are
+
     @property
     def idle(self) -> int:
         """Workers without a subtask."""

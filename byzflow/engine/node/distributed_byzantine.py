@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from byzflow.engine.graph.ops import RemoteCallableOp
@@ -12,6 +12,7 @@ from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.node.application import ByzantineNodeApplication
 from byzflow.engine.node.base import ByzantineNode
 from byzflow.engine.node.sync import run_sync
+from byzflow.operators.base import OpContext, SubTask
 
 __all__ = ("DistributedByzantineNode",)
 
@@ -40,6 +41,8 @@ class DistributedByzantineNode(ByzantineNode):
     ValueError
         If there is neither.
     """
+
+    __slots__ = ("application",)  # made with the node, and no part of the state that it is brought back with
 
     _own_attack: ClassVar[Callable[..., Any] | None] = None
 
@@ -70,8 +73,8 @@ class DistributedByzantineNode(ByzantineNode):
         names = self._parameters()
         operator = attack
         if self._own_attack is not None:
-            bare = _Bound(self._own_attack, self)
-            operator = RemoteCallableOp(bare, input_mapping={parameter: parameter for parameter in names})
+            bound = _Bound(self._own_attack, self)
+            operator = _OwnAttack(bound, input_mapping={parameter: parameter for parameter in names})
         self.application.register_operator(self.application.ATTACK_PIPELINE, operator, names)
 
     @property
@@ -167,7 +170,7 @@ class DistributedByzantineNode(ByzantineNode):
 
 
 class _Bound:
-    """The subclass's attack and its node, without the application: what may travel to a worker."""
+    """The subclass's attack and its node."""
 
     def __init__(self, attack: Callable[..., Any], node: DistributedByzantineNode) -> None:
         self._attack, self._node = attack, node
@@ -175,10 +178,18 @@ class _Bound:
     def __call__(self, **arguments: Any) -> Any:
         return self._attack(self._node, **arguments)
 
-    def __getstate__(self) -> dict[str, Any]:
-        bare = copy.copy(self._node)
-        vars(bare).pop("application", None)
-        return {"_attack": self._attack, "_node": bare}
+    def bare(self) -> _Bound:
+        """Return one whose node is as this one's is now, without the application: what goes to a worker."""
+        node = copy.copy(self._node)
+        del node.application
+        return _Bound(self._attack, node)
+
+
+class _OwnAttack(RemoteCallableOp):
+    fn: _Bound
+
+    def create_subtasks(self, inputs: Mapping[str, Any], *, context: OpContext) -> Iterable[SubTask]:
+        return [SubTask(fn=self.fn.bare(), kwargs=self.arguments(inputs), name=self.name)]
 
 
 def _require(who: str, inputs: Mapping[str, Any]) -> None:

@@ -45,6 +45,8 @@ class DistributedHonestNode(HonestNode):
     array([3., 3.])
     """
 
+    __slots__ = ("application",)  # made with the node, and no part of the state that it is brought back with
+
     def __init__(
         self,
         *,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from typing import Any
 
+import cloudpickle
 import pytest
 import torch
 
@@ -14,12 +17,14 @@ from byzflow.attacks.sign_flip import SignFlipAttack
 from byzflow.engine.graph.graph import ComputationGraph
 from byzflow.engine.graph.ops import CallableOp, make_single_operator_graph
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
+from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler
 from byzflow.engine.node.application import (
     ByzantineNodeApplication,
     HonestNodeApplication,
     NodeApplication,
 )
 from byzflow.engine.node.distributed import DistributedByzantineNode, DistributedHonestNode
+from byzflow.engine.rounds.resident import Resident
 from byzflow.operators.base import Operator
 
 POOL = [ActorPoolConfig("thread", count=2)]
@@ -129,6 +134,78 @@ async def test_a_given_attack_gets_what_its_flags_ask_for() -> None:
     flipped = await node.byzantine_gradient_async(base_grad=VECTORS[0])
     assert flipped.tolist() == [-1.0, 1.0]
     await node.shutdown_distributed()
+
+
+class Stepping(DistributedHonestNode):
+    def __init__(self, start: float) -> None:
+        super().__init__(actor_pool=POOL, aggregator=CoordinateWiseMedian())
+        self.w = torch.full((2,), start)
+
+    def next_batch(self) -> tuple[Any, Any]:
+        return torch.ones(2), torch.ones(2)
+
+    def local_honest_gradient(self, *, x: Any, y: Any) -> Any:
+        return self.w + x
+
+    def apply_server_gradient(self, vec: Any) -> None:
+        self.w = self.w - vec
+
+
+class Growing(DistributedByzantineNode):
+    def __init__(self) -> None:
+        super().__init__(actor_pool=POOL)
+        self.seen = 0
+
+    def byzantine_gradient(self, honest_grads: Any) -> Any:
+        return self.seen * honest_grads[0]
+
+    def apply_server_gradient(self, vec: Any) -> None:
+        self.seen += 1
+
+
+@pytest.mark.parametrize(
+    "travel", [None, copy.deepcopy, lambda node: cloudpickle.loads(cloudpickle.dumps(node))]
+)
+async def test_nodes_on_a_pool_travel_and_give_their_state(travel: Any) -> None:
+    """A worker that is lost takes them with it: then they are made anew, and go on from a state."""
+    honest, liar = Stepping(3.0), Growing()
+    for node in (honest, liar):
+        node.apply_server_gradient(torch.ones(2))
+    first = honest.honest_gradient_for_next_batch(), liar.byzantine_gradient_for_next_batch(VECTORS)
+    if travel is None:
+        others: tuple[Any, Any] = Stepping(0.0), Growing()
+        for old, new in zip((honest, liar), others, strict=True):
+            Resident(new).resident_restore(Resident(old).resident_save())
+    else:
+        others = travel((honest, liar))
+    steps = []
+    for step, liar_too in ((honest, liar), others):
+        for node in (step, liar_too):
+            node.apply_server_gradient(torch.ones(2))
+        steps.append(
+            (step.honest_gradient_for_next_batch(), liar_too.byzantine_gradient_for_next_batch(VECTORS))
+        )
+    assert [vector.tolist() for vector in first] == [[3.0, 3.0], [1.0, -1.0]]
+    for vectors in steps:
+        assert [vector.tolist() for vector in vectors] == [[2.0, 2.0], [2.0, -2.0]]
+    assert others[0].pool is not honest.pool
+    for node in (honest, liar, *others):
+        await node.shutdown_distributed()
+
+
+async def test_an_application_travels_with_its_pipelines_and_starts_a_pool_of_its_own() -> None:
+    app = HonestNodeApplication(name="n", actor_pool=POOL)
+    app.register_operator(app.AGGREGATION_PIPELINE, CoordinateWiseMedian(), ["gradients"])
+    async with app:
+        await app.pool.open_channel("news")
+        scheduler = MessageAwareNodeScheduler(graph(Told()), pool=app.pool)
+        scheduler.deliver_message("kept", "here")
+        other, its = pickle.loads(pickle.dumps((app, scheduler)))
+        assert its.pool is other.pool
+        assert its.statistics().cached == 0
+        assert other.pool.worker_affinities() == ()
+        async with other:
+            assert (await other.aggregate(gradients=VECTORS)).tolist() == [2.0, -2.0]
 
 
 def test_a_byzantine_node_needs_an_attack() -> None:
