@@ -12,12 +12,12 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.answers import Exclusion, Reason, refusal
 from byzflow.engine.rounds.calls import Roster
 from byzflow.engine.rounds.returns import Returns
+from byzflow.engine.rounds.rota import REPAIR
 from byzflow.exceptions import CheckpointError, NodeLostError
 
 __all__ = ("SAVE", "Archive")
 
 SAVE = "checkpoint"  # the phase of a node that is missing in one
-REPAIR = "Repair it, or let its class give its state by state_dict() with saves_itself = True."
 
 
 class Archive:

@@ -124,6 +124,7 @@ class Memory:
     async def _save(self, indices: Collection[int], round: int, deadline: float | None) -> None:
         calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in indices}
         outcomes = await self._roster.call(calls, deadline)
+        self._rota.refused(outcomes, self._cohort.names)
         for index, outcome in outcomes.items():
             if isinstance(outcome.error, NodeLostError):
                 continue

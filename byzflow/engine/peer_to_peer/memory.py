@@ -12,6 +12,7 @@ from dask.utils import parse_bytes
 
 from byzflow.engine.actor.calls import Call, Outcome
 from byzflow.engine.config import setting
+from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.returns import Returns, patience
@@ -55,6 +56,7 @@ class PeerMemory:
     def __init__(self, peers: Peers, every: int) -> None:
         self.returns = Returns(peers.roster)
         self._peers, self._rota = peers, Rota(len(peers), every)
+        self._names = Cohort(peers.n_honest, len(peers) - peers.n_honest).names
         self._patience = every + int(setting("round.backlog"))
         self._pasts: dict[int, _Past] = {}
         self._number = 0
@@ -109,6 +111,7 @@ class PeerMemory:
     async def _save(self, indices: Collection[int], number: int, deadline: float | None) -> None:
         saves = {i: (i, [self._peers.read(i, "resident_save")]) for i in indices}
         outcomes = await self._peers.call(saves, deadline)
+        self._rota.refused({i: outcome for i, (outcome,) in outcomes.items()}, self._names)
         for index, (outcome,) in outcomes.items():
             if isinstance(outcome.error, NodeLostError):
                 continue

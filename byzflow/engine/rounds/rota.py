@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
-__all__ = ("Rota",)
+from byzflow.engine.actor.calls import Outcome
+from byzflow.engine.rounds.answers import refusal
+from byzflow.exceptions import DeadlineError, NodeLostError
+
+__all__ = ("REPAIR", "Rota")
+
+logger = logging.getLogger(__name__)
+
+REPAIR = "Repair it, or let its class give its state by state_dict() with saves_itself = True."
 
 HEAVY = 1 << 24  # bytes of all states from which saving them at once, at 2 ms for each MB, makes a round long
 
@@ -36,6 +45,7 @@ class Rota:
         self._sizes: dict[int, int] = {}
         self._is_heavy = False
         self._next, self._seen = 0, -1
+        self._stateless: set[int] = set()
 
     def due(self, round: int, also: Collection[int] = ()) -> list[int]:
         """Return the nodes to save before a round, `also` among them; none if that was done or begun.
@@ -60,3 +70,23 @@ class Rota:
             self._next = round + self._every
             for node in sizes:
                 self._turns[node] = self._turns.pop(node)
+
+    def refused(self, outcomes: Mapping[int, Outcome], names: Sequence[str]) -> None:
+        """Log, once for each node, that it gave no state and so cannot be brought back."""
+        new = [
+            (index, outcome.error, outcome.said)
+            for index, outcome in outcomes.items()
+            if index not in self._stateless
+            and outcome.error is not None
+            and not isinstance(outcome.error, NodeLostError | DeadlineError)
+        ]
+        self._stateless.update(index for index, _, _ in new)
+        if new:
+            index, error, said = new[0]
+            logger.warning(
+                "%s%s will be lost with the worker: no state can be kept (%s). %s",
+                names[index],
+                f" and {len(new) - 1} more" if new[1:] else "",
+                refusal(error, said)[1],
+                REPAIR,
+            )

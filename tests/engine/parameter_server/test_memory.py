@@ -56,6 +56,16 @@ async def memory_after(rounds: int, given_up: bool) -> Memory:
     return memory
 
 
+async def test_a_node_that_gives_no_state_is_named(caplog: Any) -> None:
+    class Mute(FakeRoster):
+        async def call(self, calls: Any, deadline: Any) -> dict[int, Outcome]:
+            return {i: Outcome(error=TypeError("cannot pickle")) for i in calls}
+
+    roster: Any = Mute()
+    await Memory(roster, Cohort(1, 1), EVERY, Ask("gradient")).keep(0, None)
+    assert "honest-0 and 1 more will be lost with the worker" in caplog.text
+
+
 async def test_updates_are_kept_for_a_lost_node_that_may_come_back() -> None:
     memory = await memory_after(10, given_up=False)
     assert memory.knows(LOST)

@@ -20,7 +20,7 @@ class Away:
 
     def __init__(self, count=1, nbytes=5):
         self.roster, self.gone, self.saved, self.absent = Roster([]), set(), 0, set()
-        self.count, self.state = count, np.zeros(nbytes, np.uint8)
+        self.count, self.n_honest, self.state = count, count, np.zeros(nbytes, np.uint8)
 
     def __len__(self):
         return self.count
@@ -109,3 +109,11 @@ async def test_what_brings_a_peer_back_is_kept_while_it_may_come(size, rounds):
         known.append([i for i in range(3) if memory.knows(i)])
     assert known == [[0, 1]] * rounds + [[0]] * (10 - rounds)
     assert memory.returns.stranded == set()
+
+
+async def test_a_peer_that_gives_no_state_is_named(caplog):
+    await PeerMemory(Replaying([TypeError("cannot pickle")]), every=5).keep(0, None)
+    assert (
+        "honest-0 will be lost with the worker: no state can be kept (TypeError: cannot pickle)"
+        in caplog.text
+    )

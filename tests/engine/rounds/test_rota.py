@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.rounds.rota import HEAVY, Rota
+from byzflow.exceptions import DeadlineError, NodeLostError
 
 
 def saved(rota: Rota, size: int, rounds: int) -> list[list[int]]:
@@ -39,3 +42,19 @@ def test_no_round_is_done_twice_and_those_asked_for_come_first() -> None:
     rota.saved(1, {2: HEAVY, 0: HEAVY})
     assert rota.due(1, also=[3]) == []
     assert [rota.due(2), rota.due(3)] == [[1], [1]]
+
+
+def test_nodes_without_a_state_are_named_once_with_the_reason(caplog: Any) -> None:
+    """Nothing else says so, until the worker is gone and they with it."""
+    rota, names = Rota(5, every=2), [f"honest-{i}" for i in range(5)]
+    bad = TypeError("cannot pickle 'generator' object")
+    for errors in (
+        [None, bad, bad, NodeLostError("gone"), None],
+        [None, bad, bad, bad, DeadlineError("late")],
+    ):
+        rota.refused({i: Outcome(error=error) for i, error in enumerate(errors)}, names)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(
+        "honest-1 and 1 more will be lost with the worker: no state can be kept (TypeError: cannot"
+    )
+    assert second.startswith("honest-3 will be lost")
