@@ -151,6 +151,11 @@ def reached(kind: type[C], context: NodeContext, node_id: str, registry: Mapping
     ValueError: A message needs a node that runs; 'nobody' is unknown or has stopped. Start it first.
     """
     target: Any = context.group.get(node_id, registry.get(node_id))
+    if isinstance(target, NodeContext) and not isinstance(target, kind):
+        raise ValueError(
+            f"A message needs a context of the receiver's kind; {node_id!r} has a {type(target).__name__}, "
+            f"and this is a {type(context).__name__}. Give both nodes the same."
+        )
     if not isinstance(target, kind) or not getattr(target, "_running", False):
         raise stopped(node_id)
     return target

@@ -314,6 +314,17 @@ async def test_clusters_whose_nodes_have_the_same_ids_do_not_mix(make: Any) -> N
     await second.shutdown_all()
 
 
+async def test_contexts_of_different_kinds_in_a_cluster_say_that_they_do_not_meet() -> None:
+    cluster = DecentralizedCluster()
+    await cluster.add_node("a", application(), context=InProcessContext())
+    await cluster.add_node("b", application(), context=DaskContext("thread"))
+    await cluster.start_all()
+    for sender, receiver, kind in (("a", "b", "DaskContext"), ("b", "a", "InProcessContext")):
+        with pytest.raises(ValueError, match=f"{receiver!r} has a {kind}, and this is a"):
+            await cluster.nodes[sender].send_message(receiver, "t", 1)
+    await cluster.shutdown_all()
+
+
 @pytest.mark.parametrize("make", [InProcessContext, lambda: DaskContext("thread")], ids=["process", "dask"])
 async def test_nodes_of_a_cluster_reach_a_node_outside(make: Any) -> None:
     cluster = DecentralizedCluster()
