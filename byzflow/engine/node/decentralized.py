@@ -7,6 +7,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from byzflow.engine.actor.calls import Recorder
@@ -249,7 +250,12 @@ class DecentralizedNode:
             coro.close()
             raise ValueError(f"A task needs a name of its own; {name!r} runs already. Choose another.")
         task = self._tasks[name] = begin(coro, f"{self.node_id}-{name}")
+        task.add_done_callback(partial(self._forget, name))
         return task
+
+    def _forget(self, name: str, task: asyncio.Task[Any]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
 
     def _one_at_a_time(self) -> asyncio.Lock:
         """Return the lock of starts and stops; each event loop has its own, as locks cannot change it."""

@@ -227,6 +227,17 @@ async def test_a_context_that_cannot_be_stopped_keeps_no_other_and_no_pool_open(
     assert stopped(cluster)
 
 
+async def test_a_node_forgets_tasks_that_have_ended() -> None:
+    async def one() -> int:
+        return 1
+
+    async with node_of(InProcessContext()) as node:
+        waiting = await node.start_autonomous_task(asyncio.Event().wait(), "waiting")
+        for i in range(3):
+            assert await (await node.start_autonomous_task(one(), f"task-{i}")) == 1
+        assert node._tasks == {"waiting": waiting}
+
+
 async def test_a_task_of_a_node_that_was_never_started_ends_with_it() -> None:
     node = node_of(InProcessContext())
     task = await node.start_autonomous_task(asyncio.Event().wait())
