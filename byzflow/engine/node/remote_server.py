@@ -74,7 +74,8 @@ class RemoteNodeServer:
             return
         office: Any = PostOffice  # typed, but its constructor is not
         self._server = office(
-            {"leave": self._leave, "receive": self._receive, "register": self._register, "send": self._send}
+            {"leave": self._leave, "receive": self._receive, "register": self._register, "send": self._send},
+            needs_workdir=False,  # a folder that is locked and on sys.path, of which closing gives up neither
         )
         try:
             with listening(self.host, self.port):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import dask
+import psutil
 import pytest
 import torch
 from distributed.core import Server
@@ -90,6 +92,22 @@ async def test_a_client_that_has_registered_nobody_receives_nothing() -> None:
         with pytest.raises(ConnectionError, match="needs a registered node"):
             await client.receive_message(timeout=0)
         await client.disconnect()
+
+
+async def test_a_server_leaves_nothing_behind() -> None:
+    async def restart() -> None:
+        servers = RemoteNodeServer("127.0.0.1", 0), RemoteNodeServer("127.0.0.1", 0)
+        for server in servers:
+            await server.start()
+        for server in servers:
+            await server.shutdown()
+
+    await restart()
+    descriptors, path = psutil.Process().num_fds(), list(sys.path)
+    for _ in range(4):
+        await restart()
+    assert sys.path == path
+    assert psutil.Process().num_fds() < descriptors + 4
 
 
 async def test_a_port_that_says_nothing_is_given_up() -> None:
