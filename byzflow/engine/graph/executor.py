@@ -11,6 +11,7 @@ from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.operators.base import Operator
+from byzflow.operators.checks import several
 from byzflow.pre_aggregators.base import PreAggregator
 
 __all__ = ("OperatorExecutor", "run_operator")
@@ -65,7 +66,9 @@ class OperatorExecutor:
                 f"Wrap a function in CallableOp."
             )
         self.operator = operator
-        self.input_keys = tuple(_detect_input_keys(operator) if input_keys is None else input_keys)
+        self.input_keys = (
+            _detect_input_keys(operator) if input_keys is None else several("input_keys", input_keys)
+        )
         self.pool_config = pool_config
         self.node_name = node_name or operator.name
         self._pool: ActorPool | None = None
@@ -82,14 +85,13 @@ class OperatorExecutor:
         """
         if self.pool_config is None or self._pool is not None:
             return await self._run(inputs, self._pool)
-        async with self:
-            return await self._run(inputs, self._pool)
+        async with self._workers() as pool:  # of this call only: others may be under way
+            return await self._run(inputs, pool)
 
     async def __aenter__(self) -> Self:
         """Start the pool, if one is configured."""
         if self.pool_config is not None and self._pool is None:
-            config = self.pool_config
-            pool = ActorPool([config] if isinstance(config, ActorPoolConfig) else config)
+            pool = self._workers()
             await pool.start()
             self._pool, self._pool_managed = pool, True
         return self
@@ -101,6 +103,10 @@ class OperatorExecutor:
         pool, self._pool, self._pool_managed = self._pool, None, False
         if pool is not None:
             await pool.shutdown()
+
+    def _workers(self) -> ActorPool:
+        assert self.pool_config is not None
+        return ActorPool(self.pool_config)
 
     async def _run(self, inputs: Mapping[str, Any], pool: ActorPool | None) -> Any:
         values = await NodeScheduler(self._graph, pool=pool).run(inputs)

@@ -53,8 +53,8 @@ class Once:
             if await asyncio.shield(asyncio.wrap_future(opening)):
                 return
 
-    async def close(self) -> bool:
-        """Be closed, after an opening under way; return whether it was not."""
+    async def close(self, work: Callable[[], None] = lambda: None) -> bool:
+        """Be closed, after an opening under way, and do `work` before the next; return whether it was not."""
         with self._guard:
             opening = self._opening
         if opening is None:
@@ -62,9 +62,11 @@ class Once:
         if not opening.done():
             await asyncio.wait([asyncio.wrap_future(opening)])
         with self._guard:
-            if self._opening is opening:
-                self._opening = None
-        return True
+            if self._opening is not opening:  # it failed, or another was faster
+                return False
+            work()
+            self._opening = None
+            return True
 
     async def _open(self, opening: Future[bool], work: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -70,10 +70,11 @@ class ActorPool:
         self._roster = Roster()
         self._once = Once()
         self._channels: dict[str, ActorPoolChannel] = {}
+        self._leaving: dict[PoolWorker | ActorPoolChannel, None] = {}
         self._completed = self._failed = self._retried = self._revived = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_channels": {}}
+        return {**vars(self), "_channels": {}, "_leaving": {}}
 
     def __repr__(self) -> str:
         return f"<ActorPool {self.statistics()}>"
@@ -128,12 +129,12 @@ class ActorPool:
         await self._once.open(self._start)
 
     async def shutdown(self) -> None:
-        """Close the workers; whoever waits for one gets a `RuntimeError`. The pool can be started again."""
-        if not await self._once.close():
-            return
-        channels, self._channels = self._channels, {}
-        await asyncio.gather(*(channel.close() for channel in channels.values()))
-        await _close(self._roster.close())
+        """Close the workers; whoever waits for one gets a `RuntimeError`. The pool can be started again.
+
+        If it is cancelled, the next call closes what is left.
+        """
+        await self._once.close(self._retire)
+        await asyncio.gather(*map(self._part, tuple(self._leaving)))
 
     async def run_subtask(self, subtask: SubTask) -> Any:
         """Run one subtask on a worker that has its affinity, trying again as often as it allows.
@@ -207,6 +208,14 @@ class ActorPool:
 
     async def _attempt(self, worker: PoolWorker, subtask: SubTask) -> tuple[Recorder, Any]:
         """Run a subtask once to its end, on as many fresh hosts as it takes, up to a limit."""
+    def _retire(self) -> None:
+        channels, self._channels = self._channels, {}
+        self._leaving.update(dict.fromkeys([*channels.values(), *self._roster.close()]))
+
+    async def _part(self, leaving: PoolWorker | ActorPoolChannel) -> None:
+        await leaving.close()
+        self._leaving.pop(leaving, None)
+
         for left in reversed(range(REVIVALS + 1)):
             value: Any = None
             with Recorder() as record:

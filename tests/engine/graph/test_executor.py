@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import numpy as np
 import pytest
 
+import byzflow.engine.graph.executor as executor_module
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.attacks import EmpireAttack
 from byzflow.engine.graph.executor import OperatorExecutor, _detect_input_keys, run_operator
 from byzflow.engine.graph.ops import CallableOp
-from byzflow.engine.graph.pool import ActorPoolConfig
+from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.operators.base import Operator, SubTask
 from byzflow.pre_aggregators import Clipping
 
@@ -65,6 +67,20 @@ async def test_a_call_outside_the_context_brings_its_own_workers():
     assert await run_operator(Barriered(), {"xs": [[1, 2], [3]]}, pool_config=[POOL], input_keys=["xs"]) == 6
 
 
+async def test_calls_outside_the_context_at_the_same_time_have_workers_of_their_own(monkeypatch):
+    pools = []
+
+    class Noted(ActorPool):
+        def __init__(self, configs):
+            super().__init__(configs)
+            pools.append(self)
+
+    monkeypatch.setattr(executor_module, "ActorPool", Noted)
+    executor = OperatorExecutor(Barriered(), input_keys=["xs"], pool_config=POOL)
+    assert await asyncio.gather(*(executor.run({"xs": [[1, 2], [n]]}) for n in range(3))) == [3, 4, 5]
+    assert [pool.worker_affinities() for pool in pools] == [()] * 3
+
+
 async def test_the_pool_is_shut_down_when_the_operator_fails():
     executor = OperatorExecutor(Barriered(), input_keys=["xs"], pool_config=POOL)
     with pytest.raises(TypeError):
@@ -87,6 +103,11 @@ def test_only_an_operator_is_taken():
 def test_keys_are_not_guessed(op):
     with pytest.raises(ValueError, match="Cannot auto-detect input keys"):
         OperatorExecutor(op)
+
+
+def test_letters_are_no_keys():
+    with pytest.raises(TypeError, match="input_keys must be a sequence; got str"):
+        OperatorExecutor(EmpireAttack(), input_keys="honest_grads")
 
 
 def test_rules_know_their_key():

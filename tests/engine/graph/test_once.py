@@ -97,3 +97,14 @@ async def test_close_waits_for_an_opening_and_says_whether_there_was_one() -> No
     assert not await once.close()
     await once.open(work)
     assert work.begun == 2
+
+
+async def test_of_two_who_close_at_the_same_time_one_does_the_work() -> None:
+    once, work, closed = Once(), Work(), []
+    opening = asyncio.create_task(once.open(work))
+    await work.begins.acquire()
+    closings = [asyncio.create_task(once.close(lambda: closed.append("here"))) for _ in range(2)]
+    work.go.set()
+    await opening
+    assert sorted(await asyncio.gather(*closings)) == [False, True]
+    assert closed == ["here"]

@@ -171,6 +171,36 @@ async def test_shutting_down_fails_those_who_wait(fakes):
 
 async def test_a_cancelled_waiter_does_not_take_a_worker_with_it(fakes):
     async with ActorPool([ActorPoolConfig("any")]) as pool:
+async def test_a_pool_that_is_started_while_it_shuts_down_has_workers(monkeypatch):
+    pool, started = ActorPool([ActorPoolConfig("thread")]), asyncio.Event()
+    channel = await pool.open_channel("news")
+    close = channel.close
+
+    async def slowly():
+        await started.wait()
+        await close()
+
+    monkeypatch.setattr(channel, "close", slowly)
+    closing = asyncio.create_task(pool.shutdown())
+    await asyncio.sleep(0)
+    await pool.start()
+    started.set()
+    await closing
+    assert await pool.run_subtask(SubTask(square, (2,))) == 4
+    await pool.shutdown()
+
+
+async def test_a_cancelled_shutdown_can_be_made_good(fakes):
+    pool = ActorPool([ActorPoolConfig("any", count=2)])
+    await pool.start()
+    closing = asyncio.create_task(pool.shutdown())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await pool.shutdown()
+    assert [fake.events[-1] for fake in fakes] == ["close"] * 2
+
+
         worker = await pool._acquire()
         waiting = asyncio.ensure_future(pool.run_subtask(SubTask(square, (2,))))
         await begun(pool)
