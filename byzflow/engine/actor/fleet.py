@@ -44,6 +44,7 @@ class Fleet:
         self._foreign: dict[str, HostRef] = {}
         self._alive: set[str] = set()
         self._most = 0  # workers that were alive at the same time
+        self._offered: set[str] = set()  # resources that a worker had
         self._listener: Any = None
         self._line: Any = None  # the connection over which the scheduler says who goes
         self._is_current = False  # whether no worker has come or gone since the hosts were made
@@ -77,10 +78,7 @@ class Fleet:
             async with asyncio.timeout(limit):
                 return sorted(await self._runtime.client.nthreads())
         except OSError as error:  # a timeout is one too
-            raise ConnectionError(
-                f"The scheduler must answer within {limit} s; it did not ({error!r}). "
-                "Start it again and acquire a new runtime."
-            ) from error
+            raise _silent(limit, error) from error
 
     async def hosts(self, *, patience: float | None = None) -> dict[str, HostRef]:
         """Return the hosts of the live workers, making those that are missing; wait for one if there is none.
@@ -123,9 +121,17 @@ class Fleet:
         """Whether there are as many workers as there ever were, and more than one."""
         return len(self._alive) >= max(self._most, 2)
 
-    async def place(self, count: int = 1, patience: float | None = None) -> list[HostRef]:
-        """Return a host for each of some objects, the one with the fewest, and count them there."""
+    async def place(
+        self, count: int = 1, patience: float | None = None, needs: frozenset[str] = frozenset()
+    ) -> list[HostRef]:
+        """Return a host for each of some objects, the one with the fewest, and count them there.
+
+        Resources that no worker has had yet are no more than names: they bind nobody.
+        """
+        patience = seconds("comm.connect-timeout") if patience is None else patience
         hosts = list((await self.hosts(patience=patience)).values())
+        if hosts and (needs := needs & self._offered):
+            hosts = self._with(needs) or await self._wait_for_one_with(needs, patience)
         if not hosts:
             raise NodeLostError(
                 "An object needs a live worker; all were lost while looking. Start workers and try again."
@@ -162,13 +168,35 @@ class Fleet:
             with QUIET:  # Dask logs a trace when a client is closed whose scheduler went first
                 await self._listener.close()
 
+    def _with(self, needs: frozenset[str]) -> list[HostRef]:
+        return [host for host in self._hosts.values() if needs <= host.resources]
+
+    async def _wait_for_one_with(self, needs: frozenset[str], limit: float | None) -> list[HostRef]:
+        clock = asyncio.get_running_loop().time
+        end = math.inf if limit is None else clock() + limit
+        while (left := end - clock()) > 0:
+            try:
+                await self._wait_for(len(self._hosts) + 1, left)
+            except TimeoutError:
+                continue
+            self._is_current = False  # who came may not have been heard of yet
+            await self._complete()
+            if hosts := self._with(needs):
+                return hosts
+        raise NoWorkersError(
+            f"A worker with the resources {sorted(needs)} was required"
+            f"{f' within {limit:g} s' if limit else ''}; those there are have "
+            f"{[sorted(host.resources) for host in self._hosts.values()]}. Start one with: "
+            'dask worker ADDRESS --resources "NAME=1".'
+        )
+
     async def _wait_for_one(self, limit: float | None) -> None:
         clock = asyncio.get_running_loop().time
         end = math.inf if limit is None else clock() + limit
         while clock() < end:
             self._runtime.connection.revive()  # in every turn: a nanny may give up meanwhile
             try:
-                await self._runtime.client.wait_for_workers(1, timeout=min(TURN, end - clock()))
+                await self._wait_for(1, end - clock())
             except TimeoutError:
                 continue
             return
@@ -179,6 +207,15 @@ class Fleet:
             "Client.restart(), which may leave a LocalCluster without any; or wait longer with "
             "byzflow.comm.connect-timeout, in rounds with byzflow.host.return-deadline."
         )
+
+    async def _wait_for(self, count: int, left: float) -> None:
+        """Wait for so many workers, for a turn or what is left of the time; else `TimeoutError`."""
+        try:
+            await self._runtime.client.wait_for_workers(count, timeout=min(TURN, left))
+        except TimeoutError:
+            raise
+        except OSError as error:  # of a scheduler that goes meanwhile
+            raise _silent(seconds("comm.connect-timeout"), error) from error
 
     def _hear(self, event: tuple[float, Any]) -> None:
         message = event[1]
@@ -203,8 +240,16 @@ class Fleet:
         host = self._hosts[address] = HostRef(self._runtime, address)
         try:
             await host.start()
+            self._offered |= host.resources
         except NodeLostError:
             self._hosts.pop(address, None)
         except BaseException:
             self._hosts.pop(address, None)
             raise
+
+
+def _silent(limit: float | None, error: OSError) -> ConnectionError:
+    return ConnectionError(
+        f"The scheduler must answer within {limit} s; it did not ({error!r}). "
+        "Start it again and acquire a new runtime."
+    )

@@ -114,9 +114,9 @@ class NodeHost:
         await self.drop(tuple(self._lanes))
         _stop(self._lanes, self._crew, self._lines)
 
-    async def ping(self) -> bool:
-        """Answer."""
-        return True
+    async def ping(self) -> frozenset[str]:
+        """Answer with the names of the resources that the worker was started with."""
+        return frozenset(get_worker().state.total_resources)
 
     async def open_line(self, name: str, token: bytes) -> bool:
         """Connect to a caller, and answer what it calls there; False if it is not on this machine."""

@@ -51,6 +51,8 @@ class HostRef:
         The runtime that this host belongs to.
     load : int
         Objects placed here.
+    resources : frozenset of str
+        Names of the resources of Dask's that the worker has.
     is_silent : bool
         Whether it has not answered the last calls in time, be it to say which of them are late.
     mail : Mail
@@ -62,6 +64,7 @@ class HostRef:
         self.address = address
         self.key = key or f"byzflow-host-{uuid4().hex}"
         self.load, self.is_silent = 0, False
+        self.resources: frozenset[str] = frozenset()
         self.mail = Mail(self)
         self._trays = Trays()
         self._lost: asyncio.Future[None] = runtime.loop.create_future()
@@ -243,12 +246,12 @@ class HostRef:
         limit = seconds("host.start-deadline")
         await self.race(self._create(), limit)
         try:
-            await self._execute("ping", (), seconds("comm.connect-timeout"))
+            self.resources = await self._execute("ping", (), seconds("comm.connect-timeout"))
         except (NodeLostError, DeadlineError):
             if self.lost:
                 raise
             self._direct = False
-            await self._execute("ping", (), limit)
+            self.resources = await self._execute("ping", (), limit)
         if self._direct and not self.is_here:
             await self._open_line()
 

@@ -121,12 +121,13 @@ class Runtime(Portal):
         """
         return await self.run(self._hosted.hosts)
 
-    async def place(self, *, patience: float | None = None) -> HostRef:
+    async def place(self, *, patience: float | None = None, needs: frozenset[str] = frozenset()) -> HostRef:
         """Return the host with the fewest objects and count one more there.
 
-        If there is none, wait for `patience` [seconds], by default ``byzflow.comm.connect-timeout``.
+        If there is none, wait for `patience` [seconds], by default ``byzflow.comm.connect-timeout``. Its
+        worker has those resources of `needs` that any worker of the cluster has, or had.
         """
-        return (await self.run(self._hosted.place, 1, patience))[0]
+        return (await self.run(self._hosted.place, 1, patience, needs))[0]
 
     async def place_many(self, count: int) -> list[HostRef]:
         """Return a host for each of `count` objects, evenly loaded, and count them there."""

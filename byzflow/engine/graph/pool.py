@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.base import ActorBackend
 from byzflow.engine.actor.calls import Recorder
 from byzflow.engine.actor.factory import check_backend, resolve_backend
+from byzflow.engine.config import seconds
 from byzflow.engine.graph.once import Once
 from byzflow.engine.graph.pool_channel import ActorPoolChannel, bound
 from byzflow.engine.graph.pool_workers import (
@@ -139,7 +141,8 @@ class ActorPool:
     async def run_subtask(self, subtask: SubTask) -> Any:
         """Run one subtask on a worker that has its affinity, trying again as often as it allows.
 
-        A subtask whose worker is lost runs again on a fresh one; that does not count as a retry.
+        A subtask whose worker is lost runs again on a fresh one, or on another of the pool's if there is none
+        within ``byzflow.host.return-deadline``; that does not count as a retry.
 
         Raises
         ------
@@ -163,6 +166,8 @@ class ActorPool:
             if record.error is None:
                 self._completed += 1
                 return value
+            if isinstance(record.error, NodeLostError) and self._roster.replaces(worker, subtask.affinity):
+                continue
             if not isinstance(record.error, Exception) or not retries:
                 self._failed += 1
                 raise record.error
@@ -203,11 +208,6 @@ class ActorPool:
             raise
         self._roster.open(workers)
 
-    async def _acquire(self, affinity: str | None = None) -> PoolWorker:
-        return await self._roster.acquire(affinity)
-
-    async def _attempt(self, worker: PoolWorker, subtask: SubTask) -> tuple[Recorder, Any]:
-        """Run a subtask once to its end, on as many fresh hosts as it takes, up to a limit."""
     def _retire(self) -> None:
         channels, self._channels = self._channels, {}
         self._leaving.update(dict.fromkeys([*channels.values(), *self._roster.close()]))
@@ -216,6 +216,11 @@ class ActorPool:
         await leaving.close()
         self._leaving.pop(leaving, None)
 
+    async def _acquire(self, affinity: str | None = None) -> PoolWorker:
+        return await self._roster.acquire(affinity)
+
+    async def _attempt(self, worker: PoolWorker, subtask: SubTask) -> tuple[Recorder, Any]:
+        """Run a subtask once to its end, on as many fresh hosts as it takes, up to a limit."""
         for left in reversed(range(REVIVALS + 1)):
             value: Any = None
             with Recorder() as record:
@@ -230,7 +235,7 @@ class ActorPool:
         """Put a lost worker on a live host; without one, the pool goes on with the others."""
         lost = worker.backend  # which stays, and says so, if this is cancelled or that host is lost as well
         try:
-            await worker.start(_backend(worker.config, [worker.config.backend]))
+            await worker.start(_backend(worker.config, [worker.config.backend], _patience()))
         except NodeLostError:
             return True
         except (ConnectionError, TimeoutError):
@@ -255,14 +260,21 @@ def _checked(configs: Any) -> tuple[ActorPoolConfig, ...]:
     return given
 
 
-def _backend(config: ActorPoolConfig, seen: list[Any]) -> ActorBackend:
+def _backend(config: ActorPoolConfig, seen: list[Any], patience: float | None = None) -> ActorBackend:
     """Resolve a backend; one given as an object serves one worker, its likes serve the others."""
     backend = resolve_backend(config.backend)
     check_backend(backend)
-    if any(backend is other for other in seen) and isinstance(backend, DaskActorBackend):
-        return backend.clone()
+    if isinstance(backend, DaskActorBackend):
+        backend = backend.clone() if any(backend is other for other in seen) else backend
+        backend.needs, backend.patience = frozenset(config.resolved_capabilities()), patience
     seen.append(backend)
     return backend
+
+
+def _patience() -> float:
+    """Return how long a lost worker is waited for: nannies need longer than who looks for a first one."""
+    limits = (seconds("comm.connect-timeout"), seconds("host.return-deadline"))
+    return max(math.inf if limit is None else limit for limit in limits)
 
 
 async def _close(workers: Iterable[PoolWorker]) -> None:

@@ -29,7 +29,7 @@ class ActorPoolConfig:
         Workers in the group.
     capabilities : sequence of str, optional
         What subtasks may ask for by `affinity`; default ``("gpu",)`` for GPU and UCX backends, else
-        ``("cpu",)``.
+        ``("cpu",)``. Of a cluster where some Dask workers have resources of these names, such are used.
     name : str, optional
         Prefix of the workers' names; default ``"actor"``.
 
@@ -189,6 +189,11 @@ class Roster:
         for waiter in stuck:
             if waiter.worker.set_running_or_notify_cancel():
                 waiter.worker.set_exception(_nobody(f"{worker.name} was lost"))
+
+    def replaces(self, worker: PoolWorker, affinity: str | None) -> bool:
+        """Whether a worker is gone, and there are others that can do `affinity`."""
+        with self._lock:
+            return worker not in self.workers and any(other.can(affinity) for other in self.workers)
 
     async def acquire(self, affinity: str | None) -> PoolWorker:
         """Return an idle worker that can do `affinity`, waiting for one if all are busy.

@@ -8,6 +8,7 @@ import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster
+from distributed.comm.core import CommClosedError
 from distributed.core import Status
 from distributed.scheduler import WorkerStatusPlugin
 
@@ -365,6 +366,20 @@ async def test_who_waits_for_a_worker_holds_up_nobody():
             assert not any(task.done() for task in waiting)
             cluster.scale(1)
             assert len({host.address for host in await asyncio.wait_for(asyncio.gather(*waiting), 30)}) == 1
+        await runtime.release()
+
+
+async def test_a_scheduler_that_goes_while_a_worker_is_waited_for_is_a_connection_error(monkeypatch):
+    async def gone(*args, **kwargs):
+        raise CommClosedError
+
+    async with LocalCluster(
+        asynchronous=True, n_workers=0, processes=False, dashboard_address=":0"
+    ) as cluster:
+        runtime = await Runtime.acquire(cluster)
+        monkeypatch.setattr(runtime.client, "wait_for_workers", gone)
+        with pytest.raises(ConnectionError, match="Start it again"):
+            await runtime.place()
         await runtime.release()
 
 

@@ -4,10 +4,12 @@ import asyncio
 import os
 import threading
 
+import dask
 import numpy as np
 import psutil
 import pytest
 import torch
+from distributed import Client, Scheduler, Worker, get_worker
 
 import byzflow.engine.graph.pool as pool_module
 from byzflow.engine.actor.backends.dask import DaskActorBackend
@@ -169,8 +171,6 @@ async def test_shutting_down_fails_those_who_wait(fakes):
         await waiting
 
 
-async def test_a_cancelled_waiter_does_not_take_a_worker_with_it(fakes):
-    async with ActorPool([ActorPoolConfig("any")]) as pool:
 async def test_a_pool_that_is_started_while_it_shuts_down_has_workers(monkeypatch):
     pool, started = ActorPool([ActorPoolConfig("thread")]), asyncio.Event()
     channel = await pool.open_channel("news")
@@ -201,6 +201,8 @@ async def test_a_cancelled_shutdown_can_be_made_good(fakes):
     assert [fake.events[-1] for fake in fakes] == ["close"] * 2
 
 
+async def test_a_cancelled_waiter_does_not_take_a_worker_with_it(fakes):
+    async with ActorPool([ActorPoolConfig("any")]) as pool:
         worker = await pool._acquire()
         waiting = asyncio.ensure_future(pool.run_subtask(SubTask(square, (2,))))
         await begun(pool)
@@ -257,6 +259,27 @@ async def test_a_backend_given_as_an_object_serves_a_group_too():
     backend = ThreadActorBackend()
     async with ActorPool([ActorPoolConfig(backend, count=3)]) as pool:
         assert await pool.run_many([SubTask(square, (n,)) for n in range(5)]) == [0, 1, 4, 9, 16]
+
+
+async def test_workers_of_a_group_have_backends_of_the_kind_given_and_lost_ones_are_waited_for():
+    calls, patience = [], []
+
+    class Mine(ThreadActorBackend):
+        async def construct(self, cls_or_factory, *, args=(), kwargs=None):
+            patience.append(self.patience)
+            await super().construct(cls_or_factory, args=args, kwargs=kwargs)
+
+        async def call(self, method, /, *args, **kwargs):
+            calls.append(method)
+            if len(calls) == 1:
+                raise NodeLostError("gone")
+            return await super().call(method, *args, **kwargs)
+
+    async with ActorPool([ActorPoolConfig(Mine(), count=2)]) as pool:
+        tasks = [SubTask(square, (2,), affinity=tag) for tag in pool.worker_affinities()]
+        assert await pool.run_many(tasks) == [4, 4]
+    assert calls == ["run"] * 3
+    assert patience == [None, None, 60.0]  # nannies need longer than byzflow.comm.connect-timeout
 
 
 async def test_a_dask_pool_tells_the_compiler_where_its_workers_are():
@@ -352,6 +375,58 @@ async def test_a_worker_that_cannot_be_replaced_is_done_without(fakes, monkeypat
         assert await pool.run_subtask(SubTask(square, (3,))) == 9
         assert pool.size == 1
     assert [fake.events[-1] for fake in fakes] == ["close"] * 3
+
+
+async def test_a_subtask_whose_worker_cannot_be_replaced_goes_to_another(fakes, monkeypatch):
+    async def lost(self, *args, **kwargs):
+        raise NodeLostError("gone")
+
+    async def refused(self, *args, **kwargs):
+        raise ConnectionError("no scheduler")
+
+    async with ActorPool([ActorPoolConfig("any", count=2)]) as pool:
+        fakes[0].call = lost.__get__(fakes[0])
+        monkeypatch.setattr(Fake, "construct", refused)
+        assert await pool.run_subtask(SubTask(square, (3,))) == 9
+        assert pool.size == 1
+
+
+async def test_capabilities_that_a_cluster_has_as_resources_say_where_workers_are():
+    def name():
+        return get_worker().name
+
+    gpu = {"resources": {"gpu": 1}, "nthreads": 1}
+    async with (
+        Scheduler(protocol="inproc", dashboard_address=":0") as scheduler,
+        Worker(scheduler.address, name="plain", nthreads=1),
+        Worker(scheduler.address, name="gpu", **gpu) as worker,
+        Client(scheduler.address, asynchronous=True) as client,
+    ):
+        groups = [ActorPoolConfig(client, 2, ("gpu", "big"), "g"), ActorPoolConfig(client, 1, ("cpu",), "c")]
+        async with ActorPool(groups) as pool:
+            found = [await pool.run_subtask(SubTask(name, affinity=tag)) for tag in pool.worker_affinities()]
+            assert found == ["gpu", "gpu", "plain"]  # "big" and "cpu" are no more than names there
+            await worker.close()
+            late = asyncio.create_task(pool.run_subtask(SubTask(name, affinity="gpu")))
+            async with Worker(scheduler.address, name="other", **gpu):
+                assert await asyncio.wait_for(late, 30) == "other"
+        async with ActorPool(ActorPoolConfig(client)) as pool:
+            assert await pool.run_subtask(SubTask(name)) == "plain"
+
+
+async def test_a_capability_whose_last_worker_is_gone_is_waited_for_as_long_as_may_be():
+    async with (
+        Scheduler(protocol="inproc", dashboard_address=":0") as scheduler,
+        Worker(scheduler.address, nthreads=1),
+        Worker(scheduler.address, nthreads=1, resources={"gpu": 1}) as worker,
+        Client(scheduler.address, asynchronous=True) as client,
+        ActorPool([ActorPoolConfig(client, 1, ("gpu",))]) as pool,
+    ):
+        await worker.close()
+        short = {"byzflow.comm.connect-timeout": "50ms", "byzflow.host.return-deadline": "50ms"}
+        with dask.config.set(short), pytest.raises(NodeLostError):
+            await asyncio.wait_for(pool.run_subtask(SubTask(square, (2,))), 30)
+        assert pool.statistics().idle == 0
 
 
 @pytest.mark.processes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from distributed import Client
@@ -43,6 +44,10 @@ class DaskActorBackend:
         The object's name on that host.
     is_untouched : bool
         Whether the object is as it was made: nobody has called it.
+    needs : frozenset of str
+        Resources of Dask's that its worker has to have, as far as the cluster has any workers with them.
+    patience : float or None
+        How long `construct` waits for a worker [seconds]; None: ``byzflow.comm.connect-timeout``.
     moved : object
         Another one whenever one of all backends is given another host.
     """
@@ -59,6 +64,8 @@ class DaskActorBackend:
         self._host: HostRef | None = None
         self.object_id = f"object-{uuid4().hex}"
         self.is_untouched = True
+        self.needs: frozenset[str] = frozenset()
+        self.patience: float | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.object_id} on {self.host or self._spec}>"
@@ -73,9 +80,12 @@ class DaskActorBackend:
         self._host = host
         DaskActorBackend.moved = object()
 
-    def clone(self) -> DaskActorBackend:
-        """Return a backend for another object on the same runtime."""
-        return DaskActorBackend(self._spec, scheme=self._scheme, security=self._security)
+    def clone(self) -> Self:
+        """Return a backend of the same kind for another object on the same runtime."""
+        made = copy.copy(self)
+        made.runtime, made._host, made.is_untouched = None, None, True
+        made.object_id = f"object-{uuid4().hex}"
+        return made
 
     async def start(self) -> None:
         """Start or join the runtime.
@@ -118,7 +128,7 @@ class DaskActorBackend:
         assert self.runtime is not None
         place = host
         if place is None:
-            place = await self.runtime.place()
+            place = await self.runtime.place(patience=self.patience, needs=self.needs)
         else:
             place.load += 1
         try:
