@@ -130,12 +130,14 @@ class ComputationGraph:
     def __init__(self, nodes: Sequence[GraphNode], *, outputs: Sequence[str] | None = None) -> None:
         self._nodes = _by_name(nodes)
         self._order = _topological(self._nodes)
-        self.outputs: list[str] = self._order[-1:] if outputs is None else list(several("outputs", outputs))
-        for name in self.outputs:
+        if outputs is None:
+            outputs = self._order[-1:]
+        for name in outputs:
             if name not in self._nodes:
                 raise ValueError(
                     f"Unknown output node {name!r}; the graph has {sorted(self._nodes)}. Name one of these."
                 )
+        self.outputs: list[str] = list(outputs)
         self.required_inputs: frozenset[str] = frozenset(
             source.name
             for node in self._nodes.values()

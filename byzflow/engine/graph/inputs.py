@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import dask.base
+from dask.blockwise import Blockwise
+from dask.highlevelgraph import HighLevelGraph
+from dask.task_spec import Task
 from distributed import Client, Future
 
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.graph.submit import Cluster, parts
 from byzflow.operators.lazy import is_lazy
 
-__all__ = ("arrived", "compute_all", "has_futures", "open_cluster", "started")
+__all__ = ("arrived", "compute_all", "has_futures", "open_cluster", "received", "started")
 
 
 def has_futures(value: Any) -> bool:
@@ -28,6 +31,22 @@ def has_futures(value: Any) -> bool:
     return any(isinstance(part, Future) for part in parts(value))
 
 
+def _futures(part: Any) -> Iterator[Future[Any]]:
+    """Yield a future itself, or those that a Dask collection reads when it is computed."""
+    if not dask.base.is_dask_collection(part):
+        yield from (part,) if isinstance(part, Future) else ()
+        return
+    graph = part.__dask_graph__()
+    layers = graph.layers.values() if isinstance(graph, HighLevelGraph) else [graph]
+    waiting = [task for layer in layers if not isinstance(layer, Blockwise) for task in layer.values()]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Future):
+            yield one
+        elif isinstance(one, Task):
+            waiting.extend((*one.args, *one.kwargs.values()))
+
+
 def _is_pending(value: Any) -> bool:
     """Whether a value, or something in a list or tuple, has still to be computed by Dask."""
     return any(dask.base.is_dask_collection(part) for part in parts(value))
@@ -37,7 +56,7 @@ def _is_pending(value: Any) -> bool:
 async def open_cluster(
     pool: Any, inputs: Mapping[str, Any], *, needed: bool = False
 ) -> AsyncIterator[Cluster | None]:
-    """Find the cluster of a run: the pool's, else that of a future among the inputs.
+    """Find the cluster of a run: the pool's, else that of a future which is an input, or which one reads.
 
     If one is needed, or an input waits for Dask, the current client's cluster will do.
     """
@@ -65,8 +84,8 @@ async def _borrowed(client: Client) -> AsyncIterator[Cluster]:
 def _client(inputs: Mapping[str, Any], needed: bool) -> Any:
     values = [part for value in inputs.values() for part in parts(value)]
     for part in values:
-        if isinstance(part, Future):
-            return part.client
+        for future in _futures(part):
+            return future.client
     if not needed and not any(dask.base.is_dask_collection(part) for part in values):
         return None
     try:
@@ -81,7 +100,7 @@ async def started(value: Any, cluster: Cluster | None) -> Any:
     Without a cluster a delayed value is computed by Dask's local scheduler. What lies on another cluster than
     that of the run is fetched from there.
     """
-    if cluster is not None and has_futures(value):
+    if cluster is not None and (has_futures(value) or _is_pending(value)):
         value = await _brought(value, cluster)
     if not _is_pending(value) or is_lazy(value):
         return value
@@ -100,10 +119,19 @@ async def started(value: Any, cluster: Cluster | None) -> Any:
 async def _brought(value: Any, cluster: Cluster) -> Any:
     members = list(parts(value))
     for place, part in enumerate(members):
-        if isinstance(part, Future) and not cluster.knows(part):
-            async with _borrowed(part.client) as other:
-                members[place] = await other.fetch(part)
+        there = next((future for future in _futures(part) if not cluster.knows(future)), None)
+        if there is not None:
+            async with _borrowed(there.client) as other:
+                (members[place],) = await compute_all([part], other)
     return members if isinstance(value, (list, tuple)) else members[0]
+
+
+async def received(value: Any, cluster: Cluster | None) -> Any:
+    """Return what a message brings as an input of the run would be; without a cluster, as a value."""
+    if cluster is not None or not (has_futures(value) or _is_pending(value)):
+        return await started(value, cluster)
+    async with open_cluster(None, {"message": value}) as other:
+        return await arrived(await started(value, other), other)
 
 
 async def arrived(value: Any, cluster: Cluster | None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
 from byzflow.operators.base import OpContext, Operator, SubTask
-from byzflow.operators.checks import mapping, several
+from byzflow.operators.checks import mapping
 
 __all__ = ("CallableOp", "RemoteCallableOp", "make_single_operator_graph")
 
@@ -94,6 +94,5 @@ def make_single_operator_graph(
     >>> make_single_operator_graph(node_name="top", operator=op, input_keys=["values"])
     ComputationGraph(top; outputs=['top'])
     """
-    keys = several("input_keys", input_keys)
-    node = GraphNode(name=node_name, op=operator, inputs={key: graph_input(key) for key in keys})
+    node = GraphNode(name=node_name, op=operator, inputs={key: graph_input(key) for key in input_keys})
     return ComputationGraph([node], outputs=[node_name])

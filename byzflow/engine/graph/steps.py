@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Future
 
-from byzflow.engine.graph.graph import ComputationGraph, GraphNode
-from byzflow.engine.graph.inputs import arrived, compute_all, has_futures
+from byzflow.engine.graph.graph import ComputationGraph, GraphNode, MessageSource
+from byzflow.engine.graph.inputs import arrived, compute_all, has_futures, received
 from byzflow.engine.graph.partition import Step, partition
 from byzflow.engine.graph.submit import Cluster, is_small
 from byzflow.kernels.intake import as_rows
@@ -82,6 +82,9 @@ class Run:
         first = step.nodes[0]
         resolved = self.scheduler._resolve_inputs(first, self.cache)
         inputs = await resolved if inspect.isawaitable(resolved) else resolved
+        for argument, source in first.inputs.items():
+            if isinstance(source, MessageSource):
+                inputs[argument] = await received(inputs[argument], self.cluster)
         if step.source is None:
             self.cache[first.name] = await self._node(first, inputs)
             return

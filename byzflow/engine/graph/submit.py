@@ -14,6 +14,7 @@ from uuid import uuid4
 from distributed import Future, KilledWorker
 from distributed.comm.core import CommClosedError
 
+from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.fetching import fetched
 from byzflow.engine.actor.vec import unwrap, wrap
 from byzflow.engine.config import setting
@@ -138,13 +139,16 @@ class Cluster:
         Raises
         ------
         NodeLostError
-            If workers that held the rows were lost again and again.
+            If workers that held the rows were lost again and again, futures were cancelled, or the client was
+            closed.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._attempt(graph, value, rows, compute, plans)
             except _LOST as error:
-                if attempt == ATTEMPTS or rows is None:
+                if rows is None:
+                    raise self._lost(error) from error
+                if attempt == ATTEMPTS:
                     raise NodeLostError(
                         f"The workers that hold the rows must live until the answer is there; they were lost "
                         f"{attempt} times ({error}). Check their memory, or add workers."
@@ -157,8 +161,17 @@ class Cluster:
         return bool(theirs.address == ours.address)
 
     async def fetch(self, value: Any) -> Any:
-        """Replace the futures in a value, or in a list, tuple or dict of values, by what they hold."""
-        return unwrap(await self.runtime.run(self._gather, value))
+        """Replace the futures in a value, or in a list, tuple or dict of values, by what they hold.
+
+        Raises
+        ------
+        NodeLostError
+            If they were cancelled, or lost with their workers.
+        """
+        try:
+            return unwrap(await self.runtime.run(self._gather, value))
+        except _LOST as error:
+            raise self._lost(error) from error
 
     async def place(self, value: Any) -> Future[Any]:
         """Put a value on the cluster."""
@@ -167,6 +180,14 @@ class Cluster:
     async def start(self, collections: Sequence[Any]) -> list[Any]:
         """Start computing Dask collections; what is none stays as it is."""
         return await self.runtime.run(self._start, collections)
+
+    def _lost(self, error: Exception) -> NodeLostError:
+        if self.runtime.connection.is_closed:
+            return ClientClosedError()
+        return NodeLostError(
+            "The futures that a graph reads must live until its answer is there; they were cancelled, or "
+            f"lost with their workers ({error or type(error).__name__}). Keep them, or check their memory."
+        )
 
     async def _attempt(
         self,

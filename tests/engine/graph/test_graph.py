@@ -60,11 +60,6 @@ def test_a_graph_that_cannot_run_is_refused(nodes, outputs, text):
         ComputationGraph(nodes, outputs=outputs)
 
 
-def test_letters_are_no_outputs():
-    with pytest.raises(TypeError, match="outputs must be a sequence; got str"):
-        ComputationGraph([node("a")], outputs="a")
-
-
 def test_a_missing_parent_is_named():
     with pytest.raises(ValueError, match="'nowhere'"):
         ComputationGraph([node("a", x="nowhere"), node("b", x="a")])

@@ -18,13 +18,6 @@ def single(op, *keys):
     return make_single_operator_graph(node_name="node", operator=op, input_keys=keys)
 
 
-def test_letters_are_no_input_keys():
-    with pytest.raises(TypeError, match="input_keys must be a sequence; got str"):
-        make_single_operator_graph(
-            node_name="node", operator=CallableOp(print, input_mapping={}), input_keys="gradients"
-        )
-
-
 async def test_parameters_are_mapped_to_input_keys():
     op = CallableOp(lambda a, b: a - b, input_mapping={"a": "x", "b": "y"})
     assert await NodeScheduler(single(op, "x", "y")).run({"x": 5, "y": 3}) == {"node": 2}

@@ -20,14 +20,15 @@ from byzflow.aggregators.base import Aggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.attacks import EmpireAttack, SignFlipAttack
+from byzflow.engine.actor.connection import ClientClosedError
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.actor.vec import Vec, unwrap, wrap
-from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
+from byzflow.engine.graph.graph import ComputationGraph, GraphInput, GraphNode, graph_input
 from byzflow.engine.graph.ops import CallableOp, RemoteCallableOp, make_single_operator_graph
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
-from byzflow.engine.graph.scheduler import NodeScheduler
-from byzflow.engine.graph.submit import is_small, shard_count
-from byzflow.exceptions import ToleranceError
+from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler, NodeScheduler
+from byzflow.engine.graph.submit import Cluster, is_small, shard_count
+from byzflow.exceptions import NodeLostError, ToleranceError
 from byzflow.pre_aggregators import Clipping, NearestNeighborMixing
 
 D = 70_000
@@ -173,6 +174,78 @@ async def test_futures_of_another_cluster_than_the_pools_are_fetched(client, row
         got = (await scheduler.run({"gradients": vectors}, compute=compute))["a"]
         result = got if compute else await asyncio.to_thread(got.result)
     assert_same(result, MultiKrum(1, 2).aggregate(rows))
+
+
+@pytest.mark.parametrize("has_pool", [True, False])
+@pytest.mark.parametrize("kind", ["persisted", "array", "delayed"])
+async def test_what_reads_futures_is_computed_where_they_lie(client, rows, kind, has_pool, monkeypatch):
+    monkeypatch.setattr(Client, "current", Mock(side_effect=ValueError))  # nobody else knows where
+    stack = da.from_array(np.stack(rows), chunks=(N, 30_000))
+    value = {
+        "persisted": lambda: client.persist(stack),
+        "array": lambda: client.persist(stack) * 1,
+        "delayed": lambda: delayed(list)(client.scatter([row.numpy() for row in rows], hash=False)),
+    }[kind]()
+    async with ActorPool([ActorPoolConfig("thread", 2)]) as pool:
+        scheduler = NodeScheduler(
+            single(CoordinateWiseMedian(), "gradients"), pool=pool if has_pool else None
+        )
+        got = (await scheduler.run({"gradients": value}))["a"]
+    assert_same(got, CoordinateWiseMedian().aggregate([row.numpy() for row in rows]))
+
+
+@pytest.mark.parametrize("where", ["nowhere", "there", "elsewhere"])
+@pytest.mark.parametrize("kind", ["future", "futures", "delayed", "array"])
+async def test_messages_may_bring_what_inputs_may_be(client, rows, kind, where):
+    numbers = [row.numpy() for row in rows]
+    value = {
+        "future": lambda: client.scatter([numbers], hash=False)[0],
+        "futures": lambda: client.scatter(numbers, hash=False),
+        "delayed": lambda: [delayed(number) for number in numbers],
+        "array": lambda: da.from_array(np.stack(numbers), chunks=(N, 30_000)),
+    }[kind]()
+    source = GraphInput.from_message("letter", field="rows")
+    add = CallableOp(lambda rows: sum(map(np.asarray, rows)), input_mapping={"rows": "rows"})
+    nodes = [
+        GraphNode("median", CoordinateWiseMedian(), {"gradients": source}),
+        GraphNode("sum", add, {"rows": source}),
+    ]
+    pool = {"nowhere": None, "there": ActorPoolConfig(client, 2), "elsewhere": ActorPoolConfig("thread", 2)}[
+        where
+    ]
+    async with ActorPool([pool] if pool else []) as pool:
+        scheduler = MessageAwareNodeScheduler(ComputationGraph(nodes, outputs=["median", "sum"]), pool=pool)
+        for _ in nodes:
+            scheduler.deliver_message("letter", {"rows": value})
+        got = await scheduler.run({})
+    assert_same(got, {"median": CoordinateWiseMedian().aggregate(numbers), "sum": sum(numbers)})
+
+
+@pytest.mark.parametrize("op", [CoordinateWiseMedian(), CallableOp(len, input_mapping={})])
+async def test_cancelled_futures_are_named(client, op):
+    future = client.submit(list, pure=False)
+    future.cancel()
+    with pytest.raises(NodeLostError, match="they were cancelled, or lost with their workers"):
+        await NodeScheduler(single(op, "gradients")).run({"gradients": future})
+
+
+async def test_a_client_that_is_closed_meanwhile_is_named(client, monkeypatch):
+    begun, gather = threading.Event(), Cluster._gather
+
+    async def noted(self, value):
+        begun.set()
+        return await gather(self, value)
+
+    monkeypatch.setattr(Cluster, "_gather", noted)
+    mine = Client(client.cluster, set_as_default=False)
+    never = mine.submit(list, workers=["tcp://127.0.0.1:1"], pure=False)
+    run = asyncio.create_task(
+        NodeScheduler(single(CoordinateWiseMedian(), "gradients")).run({"gradients": never})
+    )
+    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(mine.close)
+    with pytest.raises(ClientClosedError):
+        await asyncio.wait_for(run, 20)
 
 
 async def test_futures_need_no_pool(client, rows):
