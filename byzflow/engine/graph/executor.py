@@ -73,6 +73,7 @@ class OperatorExecutor:
         self.node_name = node_name or operator.name
         self._pool: ActorPool | None = None
         self._pool_managed = False
+        self._users = 0
         self._graph = self._build()
 
     async def run(self, inputs: Mapping[str, Any]) -> Any:
@@ -89,17 +90,25 @@ class OperatorExecutor:
             return await self._run(inputs, pool)
 
     async def __aenter__(self) -> Self:
-        """Start the pool, if one is configured."""
+        """Start the pool, if one is configured; all who are inside at the same time share it."""
+        self._users += 1
         if self.pool_config is not None and self._pool is None:
-            pool = self._workers()
-            await pool.start()
-            self._pool, self._pool_managed = pool, True
+            self._pool, self._pool_managed = self._workers(), True
+        try:
+            if self._pool is not None:
+                await self._pool.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shut the pool down."""
+        """Shut the pool down, as the last one."""
+        self._users -= 1
+        if self._users:
+            return
         pool, self._pool, self._pool_managed = self._pool, None, False
         if pool is not None:
             await pool.shutdown()

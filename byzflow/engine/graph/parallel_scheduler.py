@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from byzflow.engine.graph.gate import Gate
 from byzflow.engine.graph.graph import ComputationGraph, GraphNode
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.operators.base import Pool
@@ -29,6 +29,7 @@ class ParallelScheduler(NodeScheduler):
 
     Examples
     --------
+    >>> import asyncio
     >>> from byzflow.engine.graph.ops import CallableOp, make_single_operator_graph
     >>> op = CallableOp(lambda x: x + 1, input_mapping={"x": "x"})
     >>> graph = make_single_operator_graph(node_name="next", operator=op, input_keys=["x"])
@@ -54,9 +55,9 @@ class ParallelScheduler(NodeScheduler):
             max_pending_subtasks = 8 * pool.size
         self.max_concurrent_nodes = max_concurrent_nodes
         self.max_pending_subtasks = max_pending_subtasks
-        self._gate = asyncio.Semaphore(max_concurrent_nodes) if max_concurrent_nodes else nullcontext()
+        self._gate = Gate(max_concurrent_nodes) if max_concurrent_nodes else nullcontext()
         if max_pending_subtasks:
-            self.metadata["subtask_semaphore"] = asyncio.Semaphore(max_pending_subtasks)
+            self.metadata["subtask_semaphore"] = Gate(max_pending_subtasks)
 
     async def _execute(self, node: GraphNode, inputs: Mapping[str, Any], pool: Pool | None) -> Any:
         async with self._gate:

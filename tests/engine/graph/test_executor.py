@@ -81,6 +81,28 @@ async def test_calls_outside_the_context_at_the_same_time_have_workers_of_their_
     assert [pool.worker_affinities() for pool in pools] == [()] * 3
 
 
+async def test_all_who_are_inside_at_the_same_time_share_the_workers_until_the_last_one_leaves():
+    executor = OperatorExecutor(Barriered(), input_keys=["xs"], pool_config=POOL)
+    pools = []
+
+    async def inside(n):
+        async with executor:
+            pools.append(executor._pool)
+            return await executor.run({"xs": [[1, 2], [n]]})
+
+    assert await asyncio.gather(*map(inside, range(3))) == [3, 4, 5]
+    assert len(set(pools)) == 1
+    assert (executor._pool, pools[0].worker_affinities()) == (None, ())
+
+
+async def test_an_executor_whose_workers_cannot_start_is_as_it_was():
+    executor = OperatorExecutor(Barriered(), input_keys=["xs"], pool_config=ActorPoolConfig("nothing"))
+    with pytest.raises(ValueError, match="A backend must be"):
+        async with executor:
+            pass
+    assert (executor._pool, executor._pool_managed) == (None, False)
+
+
 async def test_the_pool_is_shut_down_when_the_operator_fails():
     executor = OperatorExecutor(Barriered(), input_keys=["xs"], pool_config=POOL)
     with pytest.raises(TypeError):

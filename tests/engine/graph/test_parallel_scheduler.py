@@ -75,3 +75,11 @@ def test_the_limit_of_subtasks_defaults_to_eight_per_worker():
 def test_a_limit_below_one_is_refused():
     with pytest.raises(ValueError, match="max_concurrent_nodes"):
         ParallelScheduler(visitors(Meter()), max_concurrent_nodes=0)
+
+
+def test_one_scheduler_serves_several_event_loops():
+    meter = Meter()
+    scheduler = ParallelScheduler(visitors(meter), max_concurrent_nodes=1)
+    for _ in range(2):
+        asyncio.run(scheduler.run({}))
+    assert meter.most == 1
