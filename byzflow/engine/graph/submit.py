@@ -146,7 +146,7 @@ class Cluster:
             try:
                 return await self._attempt(graph, value, rows, compute, plans)
             except _LOST as error:
-                if rows is None:
+                if rows is None or self.runtime.connection.is_closed:
                     raise self._lost(error) from error
                 if attempt == ATTEMPTS:
                     raise NodeLostError(

@@ -15,6 +15,7 @@ import pytest
 import torch
 from dask.delayed import delayed
 from distributed import Client, Future, LocalCluster
+from distributed.client import FutureCancelledError
 
 from byzflow.aggregators.base import Aggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
@@ -246,6 +247,17 @@ async def test_a_client_that_is_closed_meanwhile_is_named(client, monkeypatch):
     await asyncio.to_thread(mine.close)
     with pytest.raises(ClientClosedError):
         await asyncio.wait_for(run, 20)
+
+
+async def test_rows_are_not_placed_again_when_the_client_was_closed(client, pool, rows, monkeypatch):
+    async def gone(self, value):
+        patch.setattr(client, "status", "closed")
+        raise FutureCancelledError("rows", "closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cluster, "_gather", gone)
+        with pytest.raises(ClientClosedError):
+            await NodeScheduler(single(MultiKrum(1, 2), "gradients"), pool=pool).run({"gradients": rows})
 
 
 async def test_futures_need_no_pool(client, rows):
