@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import dask.base
@@ -118,6 +120,8 @@ async def started(value: Any, cluster: Cluster | None) -> Any:
 
 async def _brought(value: Any, cluster: Cluster) -> Any:
     members = list(parts(value))
+    ours = cluster.runtime.client
+    await _known([future for part in members for future in _futures(part) if future.client is not ours])
     for place, part in enumerate(members):
         there = next((future for future in _futures(part) if not cluster.knows(future)), None)
         if there is not None:
@@ -134,11 +138,43 @@ async def received(value: Any, cluster: Cluster | None) -> Any:
         return await arrived(await started(value, other), other)
 
 
+async def _known(futures: list[Future[Any]]) -> None:
+    """Wait for futures of other clients: until they are done, their scheduler may not have heard of them."""
+    done = []
+    for future in futures:
+        if future.status == "pending":
+            over: concurrent.futures.Future[None] = concurrent.futures.Future()
+            future.add_done_callback(partial(_end, over))
+            done.append(asyncio.wrap_future(over))
+    await asyncio.gather(*done)
+
+
+def _end(over: concurrent.futures.Future[None], future: Future[Any]) -> None:
+    if over.set_running_or_notify_cancel():
+        over.set_result(None)
+
+
 async def arrived(value: Any, cluster: Cluster | None) -> Any:
     """Return the value itself, wherever it was."""
     if _is_pending(value):
         value = (await compute_all([value], cluster))[0]
-    return await cluster.fetch(value) if cluster is not None and has_futures(value) else value
+    return await _fetched(value, cluster) if cluster is not None and has_futures(value) else value
+
+
+async def _fetched(value: Any, cluster: Cluster) -> Any:
+    """Replace futures by what they hold, each through its own client, as Dask has it."""
+    members = list(parts(value))
+    places: dict[Client, list[int]] = {}
+    for place, part in enumerate(members):
+        if isinstance(part, Future):
+            places.setdefault(part.client, []).append(place)
+    for client, mine in places.items():
+        async with nullcontext(cluster) if client is cluster.runtime.client else _borrowed(client) as owner:
+            for place, found in zip(mine, await owner.fetch([members[i] for i in mine]), strict=True):
+                members[place] = found
+    if not isinstance(value, (list, tuple)):
+        return members[0]
+    return members if isinstance(value, list) else tuple(members)
 
 
 async def compute_all(values: list[Any], cluster: Cluster | None) -> list[Any]:

@@ -249,6 +249,29 @@ async def test_a_client_that_is_closed_meanwhile_is_named(client, monkeypatch):
         await asyncio.wait_for(run, 20)
 
 
+@pytest.mark.parametrize("where", ["nowhere", "there"])
+@pytest.mark.parametrize("kind", ["one", "mixed"])
+async def test_futures_of_another_client_of_the_cluster_may_be_new(client, rows, kind, where):
+    """Those that their client has not yet told the scheduler of, too."""
+    add = CallableOp(lambda rows: sum(map(np.asarray, rows)), input_mapping={"rows": "rows"})
+    nodes = [
+        GraphNode("median", CoordinateWiseMedian(), {"gradients": graph_input("g")}),
+        GraphNode("sum", add, {"rows": graph_input("g")}),
+    ]
+    numbers = [row.numpy() for row in rows]
+    pool = [ActorPoolConfig(client, 1)] if where == "there" else []
+    with Client(client.cluster, set_as_default=False) as other:
+        async with ActorPool(pool) as pool:
+            other.scheduler_comm.interval = 0.1  # [seconds] between what it tells
+            first = client.scatter(numbers[0], hash=False)
+            other.submit(list, pure=False)
+            made = other.submit(lambda: numbers if kind == "one" else numbers[1], pure=False)
+            value = made if kind == "one" else [first, made, *numbers[2:]]
+            scheduler = NodeScheduler(ComputationGraph(nodes, outputs=["median", "sum"]), pool=pool)
+            got = await asyncio.wait_for(scheduler.run({"g": value}), 30)
+    assert_same(got, {"median": CoordinateWiseMedian().aggregate(numbers), "sum": sum(numbers)})
+
+
 async def test_rows_are_not_placed_again_when_the_client_was_closed(client, pool, rows, monkeypatch):
     async def gone(self, value):
         patch.setattr(client, "status", "closed")
