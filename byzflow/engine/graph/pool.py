@@ -266,9 +266,15 @@ def _backend(config: ActorPoolConfig, seen: list[Any], patience: float | None = 
     check_backend(backend)
     if isinstance(backend, DaskActorBackend):
         backend = backend.clone() if any(backend is other for other in seen) else backend
-        backend.needs, backend.patience = frozenset(config.resolved_capabilities()), patience
+        backend.needs, backend.patience = _needs(config), patience
     seen.append(backend)
     return backend
+
+
+def _needs(config: ActorPoolConfig) -> frozenset[str]:
+    """Return the resources that a worker has to have: "cpu", which nobody asked for, every one has."""
+    capabilities = frozenset(config.resolved_capabilities())
+    return capabilities - {"cpu"} if config.capabilities is None else capabilities
 
 
 def _patience() -> float:

@@ -29,7 +29,8 @@ class ActorPoolConfig:
         Workers in the group.
     capabilities : sequence of str, optional
         What subtasks may ask for by `affinity`; default ``("gpu",)`` for GPU and UCX backends, else
-        ``("cpu",)``. Of a cluster where some Dask workers have resources of these names, such are used.
+        ``("cpu",)``. Of a cluster where some Dask workers have resources of these names, such are used; what
+        is only a default ``"cpu"`` may be done by any.
     name : str, optional
         Prefix of the workers' names; default ``"actor"``.
 

@@ -414,6 +414,21 @@ async def test_capabilities_that_a_cluster_has_as_resources_say_where_workers_ar
             assert await pool.run_subtask(SubTask(name)) == "plain"
 
 
+async def test_a_default_capability_leaves_no_worker_of_a_cluster_out():
+    def name():
+        return get_worker().name
+
+    async with (
+        Scheduler(protocol="inproc", dashboard_address=":0") as scheduler,
+        Worker(scheduler.address, name="one", nthreads=1, resources={"cpu": 1}),
+        Worker(scheduler.address, name="two", nthreads=1),
+        Client(scheduler.address, asynchronous=True) as client,
+        ActorPool([ActorPoolConfig(client, 2)]) as pool,
+    ):
+        found = [await pool.run_subtask(SubTask(name, affinity=tag)) for tag in pool.worker_affinities()]
+        assert sorted(found) == ["one", "two"]
+
+
 async def test_a_capability_whose_last_worker_is_gone_is_waited_for_as_long_as_may_be():
     async with (
         Scheduler(protocol="inproc", dashboard_address=":0") as scheduler,
