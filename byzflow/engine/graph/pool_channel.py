@@ -93,5 +93,5 @@ async def _bound(name: str, backend: ActorBackend) -> ChannelRef:
     if not isinstance(backend, DaskActorBackend):
         return await open_channel(backend, name)
     box, host = Postbox(name), backend.host
-    await box.open(backend.clone(), None if host is None or host.lost else host)
+    await box.open(backend.plain(), None if host is None or host.lost else host)
     return ChannelRef(box, box.endpoint, name)

@@ -278,6 +278,7 @@ async def test_workers_of_a_group_have_backends_of_the_kind_given_and_lost_ones_
     async with ActorPool([ActorPoolConfig(Mine(), count=2)]) as pool:
         tasks = [SubTask(square, (2,), affinity=tag) for tag in pool.worker_affinities()]
         assert await pool.run_many(tasks) == [4, 4]
+        await pool.open_channel("news")  # whose mailboxes are none of its objects
     assert calls == ["run"] * 3
     assert patience == [None, None, 60.0]  # nannies need longer than byzflow.comm.connect-timeout
 

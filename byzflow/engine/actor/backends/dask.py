@@ -87,6 +87,10 @@ class DaskActorBackend:
         made.object_id = f"object-{uuid4().hex}"
         return made
 
+    def plain(self) -> DaskActorBackend:
+        """Return a backend on the same runtime for what is ours, which no derived class looks after."""
+        return DaskActorBackend(self._spec, scheme=self._scheme, security=self._security)
+
     async def start(self) -> None:
         """Start or join the runtime.
 
