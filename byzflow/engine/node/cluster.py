@@ -73,7 +73,6 @@ class DecentralizedCluster:
 
     def take_in(self, node: DecentralizedNode) -> None:
         """Add a node as it is, with the names of the others that it has."""
-        self._place(node.node_id)
         self.nodes[node.node_id] = node
         if isinstance(node.context, NodeContext):
             self._group[node.node_id] = node.context
@@ -107,14 +106,12 @@ class DecentralizedCluster:
             await node.shutdown()
             self._update_node_id_maps()
 
-    def _place(self, node_id: str) -> None:
-        if node_id in self._places:
-            return
-        empty = (index for index, name in enumerate(self._places) if name not in self.nodes)
-        index = next(empty, len(self._places))
-        self._places[index : index + 1] = [node_id]
-
     def _update_node_id_maps(self) -> None:
+        """Tell every node who is where; who has no place yet gets the first that is free."""
+        free = (index for index, name in enumerate(self._places) if name not in self.nodes)
+        for name in [name for name in self.nodes if name not in self._places]:
+            index = next(free, len(self._places))
+            self._places[index : index + 1] = [name]
         names = dict(enumerate(self._places))
         for node in self.nodes.values():
             node.message_router.node_id_map = dict(names)

@@ -305,3 +305,12 @@ async def test_nodes_keep_their_places_when_one_is_removed() -> None:
     with pytest.raises(ValueError, match="'newer' has index 5, which is not in topology"):
         cluster.nodes["newer"].get_neighbors()
     await cluster.shutdown_all()
+
+
+async def test_a_node_put_among_the_others_by_hand_has_a_place_too() -> None:
+    cluster = await cluster_of(InProcessContext, Topology.ring(3))
+    cluster.nodes["solo"] = node_of(InProcessContext())
+    cluster._update_node_id_maps()
+    maps = [node.message_router.node_id_map for node in cluster.nodes.values()]
+    assert maps == [{0: "a", 1: "b", 2: "c", 3: "solo"}] * 4
+    await cluster.shutdown_all()
