@@ -141,7 +141,6 @@ class Execution:
             return
         again = await self.delivery.outcomes(odd, self._requests.again, self._requests.shown)
         for task, (outcome,) in again.items():
-            outcome = self.peers.taken(task.node, outcome)
             if self._requests.holding is not None:
                 outcome = replace(outcome, value=_digest(outcome.value))
             latest[task] = outcome
@@ -178,7 +177,7 @@ class Execution:
 
     def _taken(self, task: HalfStep | Forge, outcome: Outcome) -> Outcome | Kept:
         if self._requests.holding is None or self._is_odd(task, outcome.value):  # too large to be fetched
-            return self.peers.taken(task.node, outcome)
+            return outcome
         return Kept(outcome.value, outcome.error, outcome.said)
 
     def _mixes(

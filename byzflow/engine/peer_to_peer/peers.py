@@ -13,7 +13,6 @@ from byzflow.engine.node.actors import NodeActor
 from byzflow.engine.rounds.arena import RowRef
 from byzflow.engine.rounds.calls import Roster, on_host
 from byzflow.engine.rounds.duties import distinct, lacks, made
-from byzflow.engine.rounds.isolation import owned
 from byzflow.engine.rounds.outcomes import errors_of, unreached
 from byzflow.engine.rounds.patience import Patience
 from byzflow.engine.rounds.seats import Seat, by_host, is_remote
@@ -165,13 +164,13 @@ class Peers:
         each : mapping of str to sequence, optional
             For each node, in place of what all are given: ``args``, ``kwargs``, ``purpose``.
         """
-        common = {"run": self.roster.run, "most": most} | ({} if each else {"args": args})
+        common = {"run": self.roster.run, "most": most, "own": True} | ({} if each else {"args": args})
         return Sweep(self._ids(nodes), "resident_call", (number, method), each, common)
 
     def held(self, asks: Sweep, places: Sequence[RowRef] | None) -> Sweep:
         """Return calls of `asks` for the digests of the vectors, which go into rows, if there are any."""
         each = asks.each if places is None else {**asks.each, "place": places}
-        kwargs = {name: value for name, value in asks.kwargs.items() if name != "most"}
+        kwargs = {name: value for name, value in asks.kwargs.items() if name not in ("most", "own")}
         return Sweep(asks.object_ids, "resident_hold", asks.args, each, kwargs)
 
     def tells(self, nodes: Sequence[int], number: int, method: str, most: int | None = None) -> Sweep:
@@ -194,10 +193,6 @@ class Peers:
         if index not in self._here:
             self._here[index] = not self.roster.is_away(index)
         return self._here[index]
-
-    def taken(self, index: int, outcome: Outcome) -> Outcome:
-        """Return an answer that its sender can no longer change."""
-        return owned(outcome) if self.is_here(index) else outcome
 
     async def call(
         self, calls: Mapping[Key, tuple[int, Sequence[Call]]], deadline: float | None

@@ -6,6 +6,8 @@ import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from byzflow.engine.rounds.forms import Digest
+
 __all__ = ("UPDATE", "Memo")
 
 UPDATE = "apply_server_gradient"
@@ -22,6 +24,8 @@ class Memo:
     ----------
     answers : dict of str to (int, object)
         Round and answer by purpose.
+    placed : dict of str to Digest
+        What is known of answers that were left in rows, by purpose.
     began : bool
         Whether the method was called.
 
@@ -33,10 +37,11 @@ class Memo:
     1.5
     """
 
-    __slots__ = ("answers", "began")
+    __slots__ = ("answers", "began", "placed")
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {}
+        self.placed: dict[str, Digest] = {}
         self.began = False
 
     def recall(self, key: str) -> Any:
@@ -74,6 +79,7 @@ class Memo:
         """Forget all but the latest update, which may be asked for again in a later round."""
         update = self.answers.get(UPDATE)
         self.answers.clear()
+        self.placed.clear()
         if update is not None:
             self.answers[UPDATE] = update
 

@@ -19,6 +19,7 @@ from byzflow.engine.rounds.attributes import State, frozen, take_over, thawed
 from byzflow.engine.rounds.duties import declares
 from byzflow.engine.rounds.harmless import guarded
 from byzflow.engine.rounds.holding import brief, hold
+from byzflow.engine.rounds.isolation import isolated
 from byzflow.engine.rounds.memo import UPDATE, Memo
 from byzflow.engine.rounds.plain import plain
 from byzflow.engine.rounds.showing import copied, resolved, show
@@ -81,6 +82,7 @@ class Resident:
         save: bool = False,
         run: str = "",
         most: int | None = None,
+        own: bool = False,
     ) -> Any:
         """Call a method for a round; asked again for the same round and purpose, give the same answer.
 
@@ -107,12 +109,18 @@ class Resident:
             Whose round it is: several servers may use a node, each with rounds of its own.
         most : int, optional
             Of a vector of more bytes only what is known of it is given.
+        own : bool, default False
+            Give a copy, which the node can no longer change, and the same when asked again: the node may hand
+            out what it goes on to change.
         """
         if run != self._resident_run:
             self._resident_turn(run)
         key, memo = purpose or method, self._resident_memo
         if (known := memo.answers.get(key)) is not None and known[0] >= round:
             answer = memo.recall(key)
+            if own:
+                answer = _apart(answer, most)
+                memo.answers[key] = known[0], answer
         elif round < self._resident_latest and key != UPDATE:
             raise RuntimeError(
                 f"{method}() was asked for round {round}; the node is in round {self._resident_latest}. "
@@ -122,11 +130,13 @@ class Resident:
             memo.began = False
             try:
                 answer = guarded(self._resident_answer, round, method, args, kwargs)
+                if own and type(answer) is not CoroutineType:
+                    answer = _apart(answer, most)
             except Exception as error:
                 memo.failed(key, round, error)
                 raise
             if type(answer) is CoroutineType:
-                answer = memo.awaited(key, round, answer)
+                answer = memo.awaited(key, round, _apart_later(answer, most) if own else answer)
             else:
                 memo.answers[key] = round, answer
         if most is not None and answer is not None:
@@ -150,14 +160,15 @@ class Resident:
     ) -> Any:
         """As `resident_call`, but leave the vector in a row of an arena and return its digest.
 
-        Without a row, the vector stays with the node.
+        Without a row, the vector stays with the node. Asked again for the same row, nothing is written: the
+        node may have changed its vector since, and others may be reading what it sent.
         """
         answer = self.resident_call(round, method, args, kwargs, purpose, run=run)
-        return self._resident_left(answer, round, place, save)
+        return self._resident_left(answer, round, place, save, (self._resident_memo, purpose or method))
 
     def resident_read(self, round: int, method: str, place: RowRef | None = None) -> Any:
         """Call a method that changes nothing, leave the vector in a row and return its digest."""
-        return self._resident_left(self.resident_tell(round, method), round, place, save=False)
+        return self._resident_left(self.resident_tell(round, method), round, place, save=False, memory=None)
 
     def resident_tell(self, round: int, method: str, most: int | None = None) -> Any:
         """Call a method that changes nothing; `most` as in `resident_call`."""
@@ -186,12 +197,23 @@ class Resident:
         self._resident_memo.began = True
         return call(*args, **kwargs) if kwargs else call(*args)
 
-    def _resident_left(self, answer: Any, round: int, place: RowRef | None, save: bool) -> Any:
-        """Leave a vector in a row, unless that may belong to another round by now; return its digest."""
+    def _resident_left(
+        self, answer: Any, round: int, place: RowRef | None, save: bool, memory: tuple[Memo, str] | None
+    ) -> Any:
+        """Leave a vector in a row, unless it is there or that may belong to another round by now.
+
+        Return its digest, and note it in a memo, under a key, if there is one.
+        """
         if is_awaitable(answer):
-            return _left(answer, self, round, place, save)
-        is_late = self._resident_latest > round
-        digest = hold(answer, None if is_late else place)
+            return _left(answer, self, round, place, save, memory)
+        known = memory[0].placed.get(memory[1]) if memory else None
+        if known is not None and known.row == place:
+            digest = known
+        else:
+            is_late = self._resident_latest > round
+            digest = hold(answer, None if is_late else place)
+            if memory and digest.row is not None:
+                memory[0].placed[memory[1]] = digest
         return (digest, self.resident_save()) if save else digest
 
     def resident_state(self) -> tuple[str, Any]:
@@ -289,10 +311,17 @@ class AsyncResident:
     resident_restore = _in_turn("resident_restore")
 
 
-async def _left(
-    answer: Awaitable[Any], resident: Resident, round: int, place: RowRef | None, save: bool
-) -> Any:
-    return resident._resident_left(await answer, round, place, save)
+def _apart(answer: Any, most: int | None) -> Any:
+    """Return a copy of an answer, unless it is too large to be given."""
+    return answer if most is not None and getattr(answer, "nbytes", 0) > most else isolated(answer)
+
+
+async def _apart_later(answer: Awaitable[Any], most: int | None) -> Any:
+    return _apart(await answer, most)
+
+
+async def _left(answer: Awaitable[Any], resident: Resident, *left: Any) -> Any:
+    return resident._resident_left(await answer, *left)
 
 
 async def _with_state(answer: Awaitable[Any], resident: Resident) -> tuple[Any, State]:

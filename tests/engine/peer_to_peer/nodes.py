@@ -80,6 +80,41 @@ class TwoFaced:
         return like * 0 + 100.0 * (receiver + 1)
 
 
+class Reusing:
+    """A Byzantine node that tells everybody its index, in the same memory each time."""
+
+    def __init__(self, like):
+        self.buffer = like * 0
+
+    def p2p_vector_for(self, receiver, neighbor_vectors=None, like=None):
+        self.buffer[:] = 100.0 * (receiver + 1)
+        return self.buffer
+
+
+class InPlace:
+    """A node that steps and mixes in place and gives what it holds; before its first mixing it may wait."""
+
+    arrived, gate = threading.Semaphore(0), threading.Event()  # it has mixed, or waits; it may go on
+
+    def __init__(self, start, waits=False):
+        self.theta, self.waits = start * 1, waits
+
+    def p2p_half_step(self, lr):
+        self.theta += 1
+        return self.theta
+
+    def p2p_aggregate_and_set(self, self_theta_half, neighbor_vectors):
+        if self.waits:
+            self.waits = False
+            self.arrived.release()
+            self.gate.wait(timeout=30)
+        self.theta[:] = sum([self_theta_half, *neighbor_vectors]) / (1 + len(neighbor_vectors))
+        self.arrived.release()
+
+    def get_param_vector(self):
+        return self.theta
+
+
 class Vandal:
     """A Byzantine node that writes into all it is shown, and later into what it has sent."""
 

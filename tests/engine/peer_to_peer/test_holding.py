@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import AsyncExitStack
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from dask.sizeof import sizeof
 
 from byzflow.engine.actor.calls import Call
 from byzflow.engine.actor.hostref import HostRef
-from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor
+from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
+from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
 from byzflow.engine.rounds import sites
 from byzflow.engine.rounds.board import Board
 from byzflow.engine.rounds.calls import Roster
 from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.staff import Staff
+from tests.engine.peer_to_peer.far import share_no_memory
 from tests.engine.peer_to_peer.held import (
     GOALS,
     LIARS,
     TOPOLOGIES,
     assert_same,
+    let_none_stay,
     recipes,
     trained,
     workers,
 )
+from tests.engine.peer_to_peer.nodes import InPlace, Reusing
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
@@ -63,6 +72,43 @@ async def test_small_vectors_stay_where_all_hosts_reach_the_memory(
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("kind", [torch.full, np.full])
+@pytest.mark.parametrize("backend", ["plain", "thread", "held", "fetched", "carried"])
+async def test_an_answer_is_what_the_node_gave_whatever_it_does_with_that_memory(backend, kind, monkeypatch):
+    let_none_stay(monkeypatch) if backend == "carried" else monkeypatch.setattr(sites, "LARGE", 0)
+    if backend == "fetched":
+        share_no_memory(monkeypatch)
+    monkeypatch.setattr(InPlace, "arrived", threading.Semaphore(0))
+    InPlace.gate.clear()
+    starts = [kind((3,), value) for value in (0.0, 3.0, 6.0)]
+    honest = [Recipe(InPlace, (start, place == 2)) for place, start in enumerate(starts)]
+    liars = [Recipe(Reusing, (starts[0],))]
+    async with AsyncExitStack() as stack:
+        if backend == "plain":
+            nodes, bad = ([recipe.factory(*recipe.args) for recipe in part] for part in (honest, liars))
+        else:
+            where = "thread" if backend == "thread" else await stack.enter_async_context(workers(2))
+            nodes = await HonestNodeActor.spawn_many(honest, backend=where)
+            bad = await ByzantineNodeActor.spawn_many(liars, backend=where)
+        p2p = await stack.enter_async_context(PeerToPeer(nodes, bad, Topology.complete(4)))
+        round = asyncio.create_task(p2p.round())
+        for _ in nodes:
+            assert await asyncio.to_thread(InPlace.arrived.acquire, timeout=30)
+        round.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await round
+        InPlace.gate.set()
+        await p2p.round()
+        told = [(await read(node))[0] for node in nodes]
+    assert told == [(1 + 4 + 7 + lie) / 4 for lie in (100.0, 200.0, 300.0)]
+    assert p2p.history[0].norms == pytest.approx([(3 * entry**2) ** 0.5 for entry in (1, 4, 7, 300)])
+
+
+async def read(node: Any) -> Any:
+    told = node.get_param_vector()
+    return [float(entry) for entry in (await told if isawaitable(told) else told)]
+
+
 async def test_worker_processes_give_the_same_bits(held, carried):
     got = await trained("process", recipes(), LIARS, TOPOLOGIES["complete"])
     assert held == [True] * 4
