@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from byzflow.engine.rounds.forms import Digest
 
-__all__ = ("UPDATE", "Memo")
+__all__ = ("RAISED", "UPDATE", "Memo")
+
+RAISED = (Exception, asyncio.CancelledError, SystemExit)
+"""What a node's own code may raise: it may await what was cancelled, or leave as scripts do."""
 
 UPDATE = "apply_server_gradient"
 """The one method whose error is forgotten: a node is asked again until it has the update."""
@@ -60,17 +64,19 @@ class Memo:
 
         return call
 
-    def failed(self, key: str, round: int, error: Exception) -> None:
+    def failed(self, key: str, round: int, error: BaseException) -> None:
         """Remember an error, if the method had begun."""
         if self.began:
             self._note_error(key, round, error)
 
     async def awaited(self, key: str, round: int, answer: Awaitable[Any]) -> Any:
-        """Await an answer and remember what it came to."""
+        """Await an answer and remember what it came to; not that whoever awaits it was cancelled."""
         try:
             value = await answer
-        except Exception as error:
-            self._note_error(key, round, error)
+        except RAISED as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                self._note_error(key, round, error)
             raise
         self.answers[key] = round, value
         return value
@@ -83,7 +89,7 @@ class Memo:
         if update is not None:
             self.answers[UPDATE] = update
 
-    def _note_error(self, key: str, round: int, error: Exception) -> None:
+    def _note_error(self, key: str, round: int, error: BaseException) -> None:
         if key != UPDATE:
             self.answers[key] = round, _Raised(error)
 
@@ -93,9 +99,9 @@ class _Raised:
 
     __slots__ = ("_blob",)
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._blob = pickle.dumps(error)
 
-    def error(self) -> Exception:
-        error: Exception = pickle.loads(self._blob)
+    def error(self) -> BaseException:
+        error: BaseException = pickle.loads(self._blob)
         return error

@@ -20,7 +20,7 @@ from byzflow.engine.rounds.duties import declares
 from byzflow.engine.rounds.harmless import guarded
 from byzflow.engine.rounds.holding import brief, hold
 from byzflow.engine.rounds.isolation import isolated
-from byzflow.engine.rounds.memo import UPDATE, Memo
+from byzflow.engine.rounds.memo import RAISED, UPDATE, Memo
 from byzflow.engine.rounds.plain import plain
 from byzflow.engine.rounds.showing import copied, resolved, show
 
@@ -132,7 +132,7 @@ class Resident:
                 answer = guarded(self._resident_answer, round, method, args, kwargs)
                 if own and type(answer) is not CoroutineType:
                     answer = _apart(answer, most)
-            except Exception as error:
+            except RAISED as error:
                 memo.failed(key, round, error)
                 raise
             if type(answer) is CoroutineType:

@@ -116,11 +116,12 @@ def test_a_node_cannot_change_what_it_is_shown(make: Any) -> None:
 
 class Shy:
     calls = 0
+    error: BaseException = OSError(2, "not yet")
 
     def speak(self, vector: Any = None) -> int:
         self.calls += 1
         if self.calls == 1:
-            raise OSError(2, "not yet")
+            raise self.error
         return self.calls
 
     apply_server_gradient = speak
@@ -138,6 +139,37 @@ def test_an_error_is_the_answer_of_its_round(node: Any) -> None:
         with pytest.raises(OSError, match="not yet"):
             asyncio.run(_value(resident.resident_call(0, "speak")))
     assert asyncio.run(_value(resident.resident_call(1, "speak"))) == 2
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit])
+@pytest.mark.parametrize("kind", [Shy, AsyncShy])
+async def test_what_is_no_exception_is_an_answer_too(kind: Any, error: Any) -> None:
+    node = kind()
+    node.error = error()
+    resident = Resident(node)
+    for _ in range(2):
+        with pytest.raises(error):
+            await _value(resident.resident_call(0, "speak"))
+    assert node.calls == 1
+
+
+async def test_that_a_call_was_cancelled_is_no_answer() -> None:
+    class Waiting:
+        calls = 0
+
+        async def speak(self) -> int:
+            self.calls += 1
+            if self.calls == 1:
+                await asyncio.Event().wait()
+            return self.calls
+
+    resident = Resident(Waiting())
+    call = asyncio.ensure_future(resident.resident_call(0, "speak"))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await resident.resident_call(0, "speak") == 2
 
 
 def test_an_update_that_failed_is_made_again() -> None:
