@@ -214,6 +214,8 @@ class Resident:
             digest = hold(answer, None if is_late else place)
             if memory and digest.row is not None:
                 memory[0].placed[memory[1]] = digest
+            elif memory and place is not None and not is_late:  # the vector itself may be asked for
+                memory[0].answers[memory[1]] = round, _apart(answer, place.site.signature.ceiling)
         return (digest, self.resident_save()) if save else digest
 
     def resident_state(self) -> tuple[str, Any]:

@@ -104,6 +104,22 @@ async def test_an_answer_is_what_the_node_gave_whatever_it_does_with_that_memory
     assert p2p.history[0].norms == pytest.approx([(3 * entry**2) ** 0.5 for entry in (1, 4, 7, 300)])
 
 
+async def test_a_lie_of_a_form_of_its_own_is_what_it_was_too(held):
+    class Fitting(Reusing):
+        def p2p_vector_for(self, receiver, neighbor_vectors=None, like=None):
+            return super().p2p_vector_for(receiver)[: len(like)]
+
+    honest = [Recipe(InPlace, (np.full(d, 0.0),)) for d in (2, 3, 3)]
+    async with workers(1) as cluster:
+        nodes = await HonestNodeActor.spawn_many(honest, backend=cluster)
+        bad = await ByzantineNodeActor.spawn_many([Recipe(Fitting, (np.zeros(3),))], backend=cluster)
+        async with PeerToPeer(nodes, bad, Topology.complete(4)) as p2p:
+            await p2p.round()
+            told = [(await read(node))[0] for node in nodes]
+    assert held == [True]
+    assert told == [(1 + 100) / 2, (1 + 1 + 200) / 3, (1 + 1 + 300) / 3]
+
+
 async def read(node: Any) -> Any:
     told = node.get_param_vector()
     return [float(entry) for entry in (await told if isawaitable(told) else told)]
