@@ -128,7 +128,7 @@ class Peers:
             If a node lacks what every honest, or every Byzantine, node must have.
         """
         unknown = [index for index in range(len(self)) if index not in self._skills]
-        asks = {i: (i, [self.read(i, "resident_methods")]) for i in unknown}
+        asks = {i: (i, [self.read(i, "resident_methods", _METHODS)]) for i in unknown}
         lost: dict[int, Outcome] = {}
         for index, (outcome,) in (await self.call(asks, deadline)).items():
             if isinstance(outcome.error, NodeLostError):
@@ -181,9 +181,9 @@ class Peers:
         """Return the calls of a method that changes nothing, the vectors of which go into rows."""
         return Sweep(self._ids(nodes), "resident_read", (number, method), {"place": places})
 
-    def read(self, index: int, method: str) -> Call:
+    def read(self, index: int, method: str, *args: Any) -> Call:
         """Return the call of a resident's method that changes nothing."""
-        return Call(self.roster.seat(index).object_id, method)
+        return Call(self.roster.seat(index).object_id, method, args)
 
     def _ids(self, nodes: Iterable[int]) -> list[str]:
         return [self.roster.seat(index).object_id for index in nodes]

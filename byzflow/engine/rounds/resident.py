@@ -175,9 +175,10 @@ class Resident:
         answer = guarded(lambda: getattr(self._resident_node, method)())
         return answer if most is None else brief(answer, most)
 
-    def resident_methods(self) -> list[str]:
-        """Return the names of what the node has."""
-        return [*guarded(lambda: [name for name in dir(self._resident_node) if type(name) is str], made=list)]
+    def resident_methods(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that the node has a method of."""
+        node = self._resident_node
+        return [*guarded(lambda: [name for name in names if callable(getattr(node, name, None))], made=list)]
 
     def _resident_answer(
         self, round: int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None

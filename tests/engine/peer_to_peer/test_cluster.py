@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,39 @@ async def test_a_spawned_node_without_the_method_is_named_at_bootstrap():
     with pytest.raises(TypeError, match=r"'p2p_half_step'; class 'Server'"):
         await p2p.bootstrap()
     await p2p.shutdown()
+
+
+async def test_a_spawned_node_can_do_what_the_object_can():
+    class Secretive(Quadratic):
+        get_param_vector = None
+
+    class Wrapped:
+        def __init__(self, goal):
+            self.node = Quadratic(goal, gossip.PlainGossip())
+
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self.node, name)
+
+    class Forgetful(Constant):
+        p2p_vector_for = None
+
+    honest = [Recipe(Secretive, (GOALS[0], gossip.PlainGossip())), Recipe(Wrapped, (GOALS[1],))]
+    liars = [Recipe(Forgetful, (3.0,))]
+    reports = []
+    for backend in (None, "thread"):
+        if backend is None:
+            nodes, bad = ([recipe.factory(*recipe.args) for recipe in part] for part in (honest, liars))
+        else:
+            nodes = await HonestNodeActor.spawn_many(honest, backend=backend)
+            bad = await ByzantineNodeActor.spawn_many(liars, backend=backend)
+        async with PeerToPeer(nodes, bad, Topology.complete(3)) as p2p:
+            await p2p.round()
+        reports.append(p2p.history[0])
+    assert reports[1].excluded == ()
+    assert reports[1].consensus_distance == 0.0  # of one node
+    assert reports[1] == replace(reports[0], seconds=reports[1].seconds)
 
 
 async def test_the_number_of_calls_to_a_host_does_not_grow_with_the_nodes():
