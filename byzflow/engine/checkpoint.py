@@ -19,6 +19,7 @@ import safetensors
 import torch
 from safetensors.torch import save
 
+from byzflow.engine.actor.vec import bytes_of
 from byzflow.engine.rounds.plain import plain
 from byzflow.engine.whole import write_whole
 from byzflow.exceptions import CheckpointError
@@ -189,6 +190,5 @@ def _checksum(body: str, tensors: Mapping[str, torch.Tensor], version: str) -> s
     for name in sorted(tensors):
         if version != "1":
             total = zlib.crc32(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode(), total)
-        raw = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes() if tensors[name].numel() else b""
-        total = zlib.crc32(raw, total)
+        total = zlib.crc32(bytes_of(tensors[name]).numpy().tobytes(), total)
     return f"{total:08x}"

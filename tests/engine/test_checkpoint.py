@@ -49,6 +49,12 @@ def test_a_tree_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert same(TREE, checkpoint.read())
 
 
+def test_a_tensor_of_one_entry_is_kept_whatever_its_stride(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "run.safetensors")
+    checkpoint.write({"bias": torch.tensor([5.0, 6.0])[::2]})
+    assert checkpoint.read()["bias"].tolist() == [5.0]
+
+
 def test_writing_leaves_nothing_beside_the_file_and_replaces_it(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "run.safetensors")
     for round in range(3):

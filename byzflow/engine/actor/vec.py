@@ -16,7 +16,18 @@ import numpy as np
 from dask.sizeof import sizeof
 from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
-__all__ = ("Header", "Vec", "has_memory", "is_numeric", "is_tensor", "pack", "unpack", "unwrap", "wrap")
+__all__ = (
+    "Header",
+    "Vec",
+    "bytes_of",
+    "has_memory",
+    "is_numeric",
+    "is_tensor",
+    "pack",
+    "unpack",
+    "unwrap",
+    "wrap",
+)
 
 Header = tuple[str, str, tuple[int, ...], str, bool]
 FEW = 1 << 14  # entries: what lies so far behind the end of a storage is most likely memory too
@@ -108,7 +119,6 @@ def pack(array: Any) -> tuple[Header, Any]:
     if isinstance(array, np.ndarray):
         flat = np.ascontiguousarray(array).reshape(-1)
         return ("numpy", array.dtype.str, array.shape, "cpu", False), flat.view(np.uint8)
-    import torch
 
     if not has_memory(array):
         raise ValueError(
@@ -123,12 +133,26 @@ def pack(array: Any) -> tuple[Header, Any]:
         or not (array.is_cpu and array.is_contiguous())
     ):
         plain = array.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    plain = plain.reshape(-1)
-    if not plain.numel():  # it counts as contiguous with any stride, but no view of bytes takes it
-        plain = torch.empty(0, dtype=array.dtype, device="cpu")
-    frame = plain.view(torch.uint8).numpy()
+    frame = bytes_of(plain).numpy()
     name = str(array.dtype).removeprefix("torch.")
     return ("torch", name, tuple(array.shape), array.device.type, array.requires_grad), frame
+
+
+def bytes_of(tensor: Any) -> Any:
+    """Return the bytes of a contiguous tensor, in a row, as a tensor of them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bytes_of(torch.ones(2)[::2])
+    tensor([  0,   0, 128,  63], dtype=torch.uint8)
+    """
+    import torch
+
+    flat = tensor.reshape(-1)
+    if flat.stride() != (1,):  # one entry, or none, counts as contiguous with any
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8)
 
 
 def unpack(header: Header, frame: Any) -> Any:

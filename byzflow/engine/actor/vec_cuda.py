@@ -6,7 +6,7 @@ from typing import Any
 
 from distributed.protocol.cuda import cuda_deserialize, cuda_serialize
 
-from byzflow.engine.actor.vec import Vec
+from byzflow.engine.actor.vec import Vec, bytes_of
 from byzflow.exceptions import require
 
 __all__ = ()
@@ -16,9 +16,8 @@ def _serialize(vec: Vec) -> tuple[dict[str, Any], list[Any]]:
     if getattr(getattr(vec.array, "device", None), "type", None) != "cuda":
         # Dask goes on to the next family ("dask") when this one says that it is not meant.
         raise NotImplementedError("The cuda family carries tensors on a GPU; this one is on the CPU.")
-    torch = require("torch", extra="gpu")
     cupy = require("cupy", extra="gpu")
-    plain = vec.array.detach().contiguous().reshape(-1).view(torch.uint8)
+    plain = bytes_of(vec.array.detach().contiguous())
     name = str(vec.array.dtype).removeprefix("torch.")
     return {"vec": [name, list(vec.array.shape)]}, [cupy.from_dlpack(plain)]
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 import torch
 from dask.base import tokenize
 
+from byzflow.engine.actor.vec import bytes_of
 from byzflow.engine.graph.graph import ComputationGraph, GraphInput, GraphNode, MessageSource, graph_input
 from byzflow.engine.graph.scheduler import NodeScheduler
 from byzflow.operators.base import Operator, Pool
@@ -219,8 +220,8 @@ def _stand_in(source: str | GraphInput | MessageSource, stands: Mapping[str, str
 def _content(value: Any) -> str:
     """Return a token of a value's content; an unknown kind of object never equals another."""
     if isinstance(value, torch.Tensor):
-        plain = value.detach().cpu().contiguous()
-        return str(tokenize("torch", str(value.dtype), tuple(value.shape), plain.view(torch.uint8).numpy()))
+        plain = bytes_of(value.detach().cpu().contiguous())
+        return str(tokenize("torch", str(value.dtype), tuple(value.shape), plain.numpy()))
     if isinstance(value, (list, tuple)):
         return str(tokenize(type(value).__name__, [_content(part) for part in value]))
     if isinstance(value, dict):

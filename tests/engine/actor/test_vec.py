@@ -44,6 +44,12 @@ def test_an_empty_tensor_arrives_whatever_its_strides(send):
 
 
 @pytest.mark.parametrize("send", [through_dask, through_pickle])
+def test_a_tensor_of_one_entry_arrives_whatever_its_stride(send):
+    assert send(Vec(torch.tensor([5.0, 6.0])[1::2])).array.tolist() == [6.0]
+    assert send(Vec(torch.tensor([5.0, 6.0])[::2])).array.tolist() == [5.0]
+
+
+@pytest.mark.parametrize("send", [through_dask, through_pickle])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u1", "?", "c16", ">f8"])
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)], ids=str)
 def test_every_numpy_dtype_and_shape_arrives_bit_for_bit(send, dtype, shape):

@@ -64,6 +64,15 @@ async def test_an_array_changed_in_place_is_a_new_input():
     assert got["b"].tolist() == [3.0, 3.0]
 
 
+@pytest.mark.parametrize("x", [torch.tensor(2.0), torch.tensor([2.0, 3.0])[::2]])
+async def test_a_tensor_of_one_entry_may_be_an_input(x):
+    session, calls = ExecutionSession(), []
+    graph = counted(calls)
+    for _ in range(2):
+        assert (await session.execute(graph, {"x": x, "y": 0}))["b"] == 4.0
+    assert calls.count("b") == 1
+
+
 async def test_rules_are_compared_by_their_options():
     rows = [torch.randn(5, generator=torch.Generator().manual_seed(i)) for i in range(6)]
 
