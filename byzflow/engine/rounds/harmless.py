@@ -77,7 +77,7 @@ def harmless(answer: Any) -> Any:
     (1.5, Digest(signature=None, norm=0.0, row=None, kind='object'))
     """
     kind = type(answer)
-    if kind is torch.Tensor and answer.layout is torch.strided:
+    if kind is torch.Tensor and answer.layout is torch.strided and not answer.is_nested:
         # Else it may pretend to far more than it has.
         if not answer.requires_grad and answer.is_contiguous() and has_memory(answer):
             return answer

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import pickle
 import traceback
+import warnings
 from typing import Any
 
 import distributed.utils  # noqa: F401  from here on, errors are pickled with traces, and what they came of
@@ -229,3 +230,13 @@ def test_a_vector_without_memory_is_said_to_be_so_and_no_entry_is_read() -> None
 def test_a_state_without_memory_is_refused() -> None:
     with pytest.raises(CheckpointError, match="state/w is a Tensor"):
         plain({"w": without_memory()[0]})
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_nested_tensor_is_no_vector(layout: torch.layout) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a prototype, says torch
+        nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+    answer = harmless(nested)
+    assert (answer.signature, answer.row) == (None, None)
+    assert "tensor" in answer.kind.lower()
