@@ -97,7 +97,7 @@ def run_piece(piece: Sequence[Any], vectors: Any) -> tuple[Any, np.ndarray | Non
         if (lazy := as_lazy(vectors)) is not None:
             return lazy_rows(rule, lazy), None
         rows, plan = rule.run_planned(vectors)
-        is_linear = isinstance(plan, Weights) and plan.mixture.height == len(rows)
+        is_linear = isinstance(plan, Weights) and not is_columnwise(rule)
         return rows, plan.whole if is_linear else None
     (rule,) = piece
     return (

@@ -184,7 +184,7 @@ class Decision:
         assert fused is not None
         run.aggregate, plan, run.kept_at = await self._sharding.run(fused, rows, run.plan.number)
         run.state = self._reduction.state
-        return row_weights(plan)
+        return row_weights(fused, plan)
 
 
 def _opened(refs: Sequence[RowRef]) -> tuple[Any, ...]:

@@ -72,12 +72,12 @@ class Reduction:
         pool = self._pool_for(rows)
         if pool is not None:
             value, plan = await self._scheduled(fused, rows, pool)
-            return value, row_weights(plan), self.state
+            return value, row_weights(fused, plan), self.state
         if not _is_small(rows):
             answers, plan = await asyncio.to_thread(fused.run_planned, rows)
-            return answers[0], row_weights(plan), self.state
+            return answers[0], row_weights(fused, plan), self.state
         answer, plan = _eager(fused, rows)
-        return answer, row_weights(plan), self.state
+        return answer, row_weights(fused, plan), self.state
 
     def fused(self, pre: Any, rule: Any, round: int, n: int) -> RowOperator | None:
         """Return the rules of a round as one rule over n rows, or None if they are not that."""
@@ -91,16 +91,17 @@ class Reduction:
         A rule that remembers nodes starts anew in each round if what reaches it is none of a node.
         """
         mixed, mixing = await _mixed(pre, list(rows))
-        if callable(getattr(rule, "step", None)) and (sees_nodes(pre, rule) or not is_by_node(rule)):
-            value, state, weights = await _stepped(rule, mixed, self.state)
-            return value, _of_rows(weights, pre, mixing), state
+        if callable(getattr(rule, "step", None)):
+            remembers = sees_nodes(pre, rule) or not is_by_node(rule)
+            value, state, weights = await _stepped(rule, mixed, self.state if remembers else None)
+            return value, _of_rows(weights, pre, mixing), state if remembers else self.state
         pool = self._pool_for(mixed)
         if pool is not None and isinstance(rule, Operator):
             value, plan = await self._scheduled(rule, mixed, pool)
-            return value, _of_rows(row_weights(plan), pre, mixing), self.state
+            return value, _of_rows(row_weights(rule, plan), pre, mixing), self.state
         if is_rule(rule):
             answers, plan = await asyncio.to_thread(rule.run_planned, mixed)
-            return answers[0], _of_rows(row_weights(plan), pre, mixing), self.state
+            return answers[0], _of_rows(row_weights(rule, plan), pre, mixing), self.state
         return await _call(rule.aggregate, mixed), None, self.state
 
     def _pool_for(self, rows: Sequence[Any]) -> Any:
@@ -168,15 +169,15 @@ def _applied(rule: RowOperator, matrix: Rows, plan: Any) -> Any:
     return out
 
 
-def row_weights(plan: Any) -> list[float] | None:
-    """Return the weight of each row in a linear plan with one row of weights; None for any other.
+def row_weights(rule: Any, plan: Any) -> list[float] | None:
+    """Return the weight of each row in a linear rule's plan with one row of weights; None for any other.
 
     Examples
     --------
-    >>> row_weights(None) is None
+    >>> row_weights(None, None) is None
     True
     """
-    if not isinstance(plan, Weights) or plan.mixture.height != 1:
+    if not isinstance(plan, Weights) or plan.mixture.height != 1 or is_columnwise(rule):
         return None
     return [float(weight) for weight in plan.whole[0]]
 

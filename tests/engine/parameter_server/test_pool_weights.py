@@ -69,7 +69,7 @@ CHAINS: Mapping[str, Any] = {
     "histories of buckets": lambda: (Bucketing(2), FoolsGold()),
 }
 
-WITHOUT = {"columns of mixtures", "histories of buckets", "overridden"}
+WITHOUT = {"columns of mixtures", "overridden"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, SignMajority
 from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.aggregators.norm_wise import (
     CenteredClipping,
@@ -17,7 +17,7 @@ from byzflow.aggregators.norm_wise import (
 )
 from byzflow.aggregators.pipeline import Pipeline
 from byzflow.engine.parameter_server import ParameterServer
-from byzflow.pre_aggregators import Bucketing, NearestNeighborMixing
+from byzflow.pre_aggregators import Bucketing, Clipping, NearestNeighborMixing
 
 LENGTH, ROUNDS = 40, 3
 
@@ -46,6 +46,11 @@ SUMS = {
     "a pipeline": (None, Pipeline([Bucketing(2), NearestNeighborMixing(f=1)], MultiKrum(f=1, q=2))),
     "a pipeline with a state": (None, Pipeline([NearestNeighborMixing(f=1)], FoolsGold())),
     "a state behind buckets": (Bucketing(2), ClippedClustering()),
+    "histories of buckets": (Bucketing(2), FoolsGold()),
+    "a pipeline with histories behind buckets": (
+        Bucketing(2),
+        Pipeline([NearestNeighborMixing(f=1)], FoolsGold()),
+    ),
     "histories of mixtures": (NearestNeighborMixing(f=1), FoolsGold()),
 }
 
@@ -80,6 +85,13 @@ def test_what_the_weights_lack_is_that_of_the_last_centre(pre: Any) -> None:
 def test_a_rule_that_cannot_be_fused_with_what_is_before_it_has_weights_too() -> None:
     for sent, aggregate, report in rounds_of(CenteredClipping(c_tau=1e9, init="median"), Bucketing(2)):
         np.testing.assert_allclose(np.asarray(report.weights) @ sent, aggregate, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [SignMajority(), Pipeline([Clipping(1.0)], SignMajority())])
+def test_a_rule_for_each_coordinate_has_no_weights_of_a_single_row_either(rule: Any) -> None:
+    for _, aggregate, report in rounds_of(rule, Bucketing(6)):
+        assert set(aggregate) <= {-1.0, 0.0, 1.0}
+        assert report.weights is None
 
 
 class Doubled(FoolsGold):
