@@ -97,6 +97,6 @@ class Attendance:
             self._patience.late.add(index)
             return
         self._patience.late.discard(index)
-        self._pasts.pop(index, None)
         if outcome.error is None:
+            self._pasts.pop(index, None)
             self._owed.pop(index, None)

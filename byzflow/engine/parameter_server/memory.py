@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dask.utils import parse_bytes
@@ -16,6 +16,7 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.calls import Ask, Roster
 from byzflow.engine.rounds.isolation import isolated
+from byzflow.engine.rounds.memo import UPDATE
 from byzflow.engine.rounds.rota import Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
 
@@ -170,8 +171,29 @@ class Memory:
                     self._snapshots[index].since,
                 )
         pasts = {i: self.past(i, round, decided=decided, update_byz=update_byz) for i in indices}
-        outcomes = await self._roster.ask(round, {i: past for i, past in pasts.items() if past}, deadline)
-        return {i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | DeadlineError)}
+        pasts = {i: past for i, past in pasts.items() if past}
+        outcomes = await self._roster.ask(round, pasts, deadline)
+        failed = {
+            i: out for i, out in outcomes.items() if isinstance(out.error, NodeLostError | DeadlineError)
+        }
+        lacking = await self._lacking(outcomes.errors.keys() - failed, pasts, round, deadline)
+        if lacking:  # what an update has met once may be over, as it was when the node took it
+            await self._roster.ask(round, {i: pasts[i] for i in lacking}, deadline)
+            failed |= await self._lacking(lacking, pasts, round, deadline)
+        return failed
+
+    async def _lacking(
+        self,
+        indices: Collection[int],
+        pasts: Mapping[int, Sequence[tuple[int, Ask]]],
+        round: int,
+        deadline: float | None,
+    ) -> dict[int, Outcome]:
+        """Return which of some nodes have not taken the last update of their past, and why."""
+        updates = {i: [(past, ask) for past, ask in pasts[i] if ask.method == UPDATE][-1:] for i in indices}
+        asks = {i: last for i, last in sorted(updates.items()) if last}
+        outcomes = await self._roster.ask(round, asks, deadline)
+        return {i: outcomes[i] for i in outcomes.errors}
 
     def past(self, index: int, round: int, *, decided: bool, update_byz: bool) -> list[tuple[int, Ask]]:
         """Return what a node has been asked since its state was saved, as in `catch_up`."""

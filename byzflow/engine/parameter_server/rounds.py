@@ -26,7 +26,7 @@ from byzflow.engine.rounds.calls import Ask, Roster
 from byzflow.engine.rounds.memo import UPDATE
 from byzflow.engine.rounds.outcomes import NodeOutcomes
 from byzflow.engine.rounds.returns import Returns, patience
-from byzflow.exceptions import DeadlineError, NodeLostError, ToleranceError
+from byzflow.exceptions import NodeLostError, ToleranceError
 
 __all__ = ("Rounds",)
 
@@ -218,10 +218,10 @@ class Rounds:
         self._memory.drop(failed.keys() - self._returns.stranded)
 
     async def _catch_up(self, indices: Collection[int]) -> dict[int, Outcome]:
-        """Bring nodes that were made anew to where they were; one that takes too long is late from now on."""
+        """Bring nodes that were made anew to where they were; one that is not is late from now on."""
         now = {"decided": self._open is not None, "update_byz": self._updated == self._cohort.n}
         failed = await self._memory.catch_up(indices, self.number, self._deadline, **now)
-        late = [i for i, outcome in failed.items() if isinstance(outcome.error, DeadlineError)]
+        late = [i for i, outcome in failed.items() if not isinstance(outcome.error, NodeLostError)]
         for index in late:
             self._attendance.settled(index, self._memory.past(index, self.number, **now))
             del failed[index]

@@ -15,7 +15,8 @@ RAISED = (Exception, asyncio.CancelledError, SystemExit)
 """What a node's own code may raise: it may await what was cancelled, or leave as scripts do."""
 
 UPDATE = "apply_server_gradient"
-"""The one method whose error is forgotten: a node is asked again until it has the update."""
+"""The one method whose error is forgotten: a node is asked again until it has the update, and before that for
+nothing that comes after it."""
 
 
 class Memo:
@@ -32,6 +33,8 @@ class Memo:
         What is known of answers that were left in rows, by purpose.
     began : bool
         Whether the method was called.
+    missed : int
+        Round of the update that the node has failed to take; -1 if there is none.
 
     Examples
     --------
@@ -41,12 +44,13 @@ class Memo:
     1.5
     """
 
-    __slots__ = ("answers", "began", "placed")
+    __slots__ = ("answers", "began", "missed", "placed")
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.placed: dict[str, Digest] = {}
         self.began = False
+        self.missed = -1
 
     def recall(self, key: str) -> Any:
         """Return the answer, or raise the error again."""
@@ -64,21 +68,29 @@ class Memo:
 
         return call
 
+    def note(self, key: str, round: int, answer: Any) -> None:
+        """Remember an answer."""
+        self.answers[key] = round, answer
+        if key == UPDATE:
+            self.missed = -1
+
     def failed(self, key: str, round: int, error: BaseException) -> None:
-        """Remember an error, if the method had begun."""
-        if self.began:
-            self._note_error(key, round, error)
+        """Remember an error, if the method had begun; of an update, that the node does not have it."""
+        if key == UPDATE:
+            self.missed = round
+        elif self.began and isinstance(error, RAISED):
+            self.answers[key] = round, _Raised(error)
 
     async def awaited(self, key: str, round: int, answer: Awaitable[Any]) -> Any:
         """Await an answer and remember what it came to; not that whoever awaits it was cancelled."""
         try:
             value = await answer
-        except RAISED as error:
+        except BaseException as error:
             task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                self._note_error(key, round, error)
+            if key == UPDATE or task is None or not task.cancelling():
+                self.failed(key, round, error)
             raise
-        self.answers[key] = round, value
+        self.note(key, round, value)
         return value
 
     def clear(self) -> None:
@@ -88,10 +100,6 @@ class Memo:
         self.placed.clear()
         if update is not None:
             self.answers[UPDATE] = update
-
-    def _note_error(self, key: str, round: int, error: BaseException) -> None:
-        if key != UPDATE:
-            self.answers[key] = round, _Raised(error)
 
 
 class _Raised:

@@ -20,7 +20,7 @@ from byzflow.engine.rounds.duties import declares
 from byzflow.engine.rounds.harmless import guarded
 from byzflow.engine.rounds.holding import brief, hold
 from byzflow.engine.rounds.isolation import isolated
-from byzflow.engine.rounds.memo import RAISED, UPDATE, Memo
+from byzflow.engine.rounds.memo import UPDATE, Memo
 from byzflow.engine.rounds.plain import plain
 from byzflow.engine.rounds.showing import copied, resolved, show
 
@@ -87,7 +87,8 @@ class Resident:
         """Call a method for a round; asked again for the same round and purpose, give the same answer.
 
         Rounds never go back: of one that is past, nothing runs but an update that the node does not have;
-        the latest answer is given, or an error raised. Another run begins anew; the one before is not
+        the latest answer is given, or an error raised. Of one that comes after an update which the node has
+        failed to take, nothing runs before it has that. Another run begins anew; the one before is not
         forgotten, as a late call of it may come between two of this one. Arguments are copied first,
         so that the node can change nothing that others hold, unless the node says of itself that it
         ``only_reads``. A node with ``begin_round`` is told the number. An error is an answer too, but that of
@@ -126,19 +127,24 @@ class Resident:
                 f"{method}() was asked for round {round}; the node is in round {self._resident_latest}. "
                 "Ask for that one."
             )
+        elif round > memo.missed >= 0:
+            raise RuntimeError(
+                f"{method}() was asked for round {round}; the node has not taken the update of round "
+                f"{memo.missed}. Ask for that one first."
+            )
         else:
             memo.began = False
             try:
                 answer = guarded(self._resident_answer, round, method, args, kwargs)
                 if own and type(answer) is not CoroutineType:
                     answer = _apart(answer, most)
-            except RAISED as error:
+            except BaseException as error:
                 memo.failed(key, round, error)
                 raise
             if type(answer) is CoroutineType:
                 answer = memo.awaited(key, round, _apart_later(answer, most) if own else answer)
             else:
-                memo.answers[key] = round, answer
+                memo.note(key, round, answer)
         if most is not None and answer is not None:
             answer = brief(answer, most)
         if not save:

@@ -13,6 +13,7 @@ from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.parameter_server.memory import FEW, Memory
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.calls import Ask
+from byzflow.engine.rounds.outcomes import NodeOutcomes
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 EVERY, LOST = 2, 1
@@ -39,8 +40,8 @@ class FakeRoster:
         gone = NodeLostError("gone")
         return {i: Outcome(error=gone) if i in self.lost else Outcome(state) for i in calls}
 
-    async def ask(self, round: int, asks: Any, deadline: Any) -> dict[int, Outcome]:
-        return {i: Outcome(error=self.raised.get(i)) for i in asks}
+    async def ask(self, round: int, asks: Any, deadline: Any) -> NodeOutcomes:
+        return NodeOutcomes.of({i: Outcome(error=self.raised.get(i)) for i in asks})
 
 
 async def memory_after(rounds: int, given_up: bool) -> Memory:

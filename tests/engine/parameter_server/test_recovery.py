@@ -13,14 +13,16 @@ import torch
 
 from byzflow.aggregators.average import Average
 from byzflow.aggregators.base import StatefulAggregator
-from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.rounds import rota, sites
 from byzflow.exceptions import CheckpointError
+from tests.engine.forgiving import forgiving_cluster
 from tests.engine.parameter_server.mortal import MortalHonest, MortalLiar
 from tests.engine.parameter_server.nodes import Honest
+from tests.engine.sine_node import SineNode
 
 ROUNDS = 6
 PATIENT = {  # both workers may be gone, and the machine busy
@@ -199,3 +201,56 @@ async def test_a_checkpoint_of_other_nodes_is_refused(tmp_path: Path) -> None:
 async def test_without_a_checkpoint_there_is_nothing_to_resume() -> None:
     with pytest.raises(ValueError, match="needs a checkpoint"):
         await ParameterServer([Pickled()], [], Momentum()).resume()
+
+
+class Busy(SineNode):
+    """Raises the first times that it is asked to take the update of round 1."""
+
+    def __init__(self, number: int, times: int = 0) -> None:
+        super().__init__(number)
+        self.times, self.round = times, 0
+
+    def begin_round(self, round: int) -> None:
+        self.round = round
+
+    def apply_server_gradient(self, gradient: Any) -> None:
+        if self.round == 1 and self.times > 0:
+            self.times -= 1
+            raise OSError("the disk is full")
+        super().apply_server_gradient(gradient)
+
+    def told(self) -> torch.Tensor:
+        return self.vector
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 5])
+async def test_an_update_that_fails_some_times_is_not_left_out(times: int) -> None:
+    nodes = [Busy(0), Busy(1), Busy(2), Busy(3, times)]
+    nodes[3].vector = nodes[2].vector.clone()
+    async with ParameterServer(nodes, [], CoordinateWiseMedian()) as ps:
+        for _ in range(7):
+            await ps.round()
+    assert ps.history[1].excluded[-1].node == "honest-3"
+    assert ps.history[6].excluded == ()
+    assert torch.equal(nodes[3].vector, nodes[2].vector)
+
+
+async def busy_run(nodes: list[Any], cluster: Any = None) -> list[Any]:
+    """Return the vectors of nodes after five rounds, before the third of which a worker goes."""
+    async with ParameterServer(nodes, [], CoordinateWiseMedian()) as ps:
+        for number in range(5):
+            if number == 2 and cluster is not None:
+                await next(iter(cluster.workers.values())).close()
+            await ps.round()
+        assert [len(report.excluded) for report in ps.history] == [0, 2, 0, 0, 0]
+        assert bool(ps.history[2].respawned) == (cluster is not None)
+        told = [node.told() for node in nodes]
+        return told if cluster is None else [await vector for vector in told]
+
+
+async def test_an_update_that_fails_again_while_a_node_catches_up_is_not_left_out() -> None:
+    recipes = [Recipe(Busy, (i, int(i in (2, 3)))) for i in range(6)]  # one on each worker
+    async with forgiving_cluster(2) as cluster:
+        got = await busy_run(await HonestNodeActor.spawn_many(recipes, backend=cluster), cluster)
+    want = await busy_run([Busy(*recipe.args) for recipe in recipes])
+    assert all(map(torch.equal, got, want))

@@ -179,6 +179,18 @@ def test_an_update_that_failed_is_made_again() -> None:
     assert resident.resident_call(0, "apply_server_gradient") == 2
 
 
+@pytest.mark.parametrize("node", [Shy, AsyncShy])
+def test_nothing_that_comes_after_an_update_is_begun_before_the_node_has_it(node: Any) -> None:
+    resident = Resident(node())
+    with pytest.raises(OSError, match="not yet"):
+        asyncio.run(_value(resident.resident_call(0, "apply_server_gradient")))
+    for method in ("speak", "apply_server_gradient"):
+        with pytest.raises(RuntimeError, match="has not taken the update of round 0"):
+            resident.resident_call(1, method)
+    assert asyncio.run(_value(resident.resident_call(0, "apply_server_gradient"))) == 2
+    assert asyncio.run(_value(resident.resident_call(1, "speak"))) == 3
+
+
 def test_what_fails_before_a_node_is_called_is_no_answer_of_it() -> None:
     class Lost(Stack):
         def lend(self) -> Any:
