@@ -119,9 +119,12 @@ class Decision:
         try:
             plan.gradients(await self._ask(self._asks(run, honest, GRADIENT_OF)), held=run.held)
         except ToleranceError:
-            if known is None or plan.signature is None or plan.signature.nbytes <= known.ceiling:
+            if run.held or known is None or plan.signature is None or plan.signature.nbytes <= known.ceiling:
                 raise
             plan.gradients(await self._ask(self._asks(run, honest, GRADIENT_OF)))  # most models have grown
+        if run.held and plan.signature != known:  # most have another form, for which there are no rows
+            run.held = False
+            plan.gradients(await self._ask(self._asks(run, honest, GRADIENT_OF)))
 
     async def _look(self) -> None:
         """Find out what form vectors have: nodes compute, and say only what they have."""
