@@ -183,6 +183,12 @@ def test_a_run_on_threads_writes_its_results(tmp_path: Path, capsys: pytest.Capt
     assert str(folder) in printed.replace("\n", "")
 
 
+def test_a_node_left_out_once_missed_one_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    once = ["--set", "training.rounds=1", "--set", "attack.name=InfAttack", "--results", str(tmp_path)]
+    assert main(["run", EXAMPLE, "--backend", "thread", *once]) == 0
+    assert "byzantine-0 (1 round)" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.fixture
 def hand_started_cluster() -> Iterator[str]:
     """A scheduler and two workers as a user starts them, each a process of its own."""

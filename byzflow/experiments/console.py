@@ -97,7 +97,7 @@ def _table(runs: Mapping[str, Run], outcomes: Mapping[str, RunResult]) -> Table:
 
 def _remarks(result: RunResult) -> Iterator[str]:
     if result.excluded:
-        nodes = ", ".join(f"{node} ({rounds} rounds)" for node, rounds in result.excluded.items())
+        nodes = ", ".join(f"{node} ({n} round{'s' * (n != 1)})" for node, n in result.excluded.items())
         yield f"left out because of what they sent: {nodes}"
     if result.stopped:
         yield f"ended early, last tested after round {result.history[-1].round}: {result.stopped}"

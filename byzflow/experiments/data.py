@@ -82,13 +82,13 @@ class Mnist:
 
     Parameters
     ----------
-    path : Path
-        The folder.
+    path : path-like
+        The folder; ``~`` at its beginning is the home folder.
     test_fraction : float, default 0.2
         Share of the rows held out when there are no ``train-*`` files; ``0 < test_fraction < 1``.
     """
 
-    path: Path
+    path: Path | str
     test_fraction: float = 0.2
     classes: ClassVar[int] = 10
 
@@ -98,17 +98,21 @@ class Mnist:
     def load(self, rng: np.random.Generator) -> Split:
         """Read the files."""
         x_test, y_test = self._pair("t10k")
-        if not list(self.path.glob("train-images*")):
+        if not list(self._folder.glob("train-images*")):
             return _hold_out(x_test, y_test, self.test_fraction, rng)
         x_train, y_train = self._pair("train")
         return Split(x_train, y_train, x_test, y_test)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.path).expanduser()
 
     def _pair(self, prefix: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         images, labels = (read_idx(self._find(f"{prefix}-{what}")) for what in ("images", "labels"))
         return images[:, None].astype(np.float32) / np.float32(255), labels.astype(np.int64)
 
     def _find(self, stem: str) -> Path:
-        found = sorted(self.path.expanduser().glob(f"{stem}*"))
+        found = sorted(self._folder.glob(f"{stem}*"))
         if not found:
             raise ConfigError(
                 f"[data] path must be a folder with a file {stem}-idx*-ubyte or the same with .gz; "

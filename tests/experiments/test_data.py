@@ -56,6 +56,14 @@ def test_mnist_takes_its_own_split_when_all_files_are_there(tmp_path: Path) -> N
     assert 0 <= split.x_test.min() <= split.x_test.max() <= 1
 
 
+def test_a_folder_may_be_a_string_and_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _mnist(tmp_path, "t10k", 20)
+    _mnist(tmp_path, "train", 30)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    split = Mnist(f"~/{tmp_path.name}").load(np.random.default_rng(0))
+    assert (split.x_train.shape[0], split.x_test.shape[0]) == (30, 20)
+
+
 def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="t10k-images"):
         Mnist(path=tmp_path).load(np.random.default_rng(0))
