@@ -13,6 +13,7 @@ from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.exceptions import ToleranceError
 from tests.engine.sine_node import SineNode
 
 N, ROUNDS = 4, 3
@@ -97,3 +98,25 @@ async def test_a_liar_that_stumbled_comes_back_as_it_was_after_that(kind: Any) -
     out = [[exclusion.node for exclusion in report.excluded] for report in run.history]
     assert [report.respawned for report in run.history] == [(), ("byzantine-0",), ()]
     assert out == [["byzantine-0"], [], ["byzantine-0"]]
+
+
+class Diverged(SineNode):
+    """Computes with what has grown too large."""
+
+    def misbehave(self) -> None:
+        self.vector = self.vector * torch.inf
+
+
+@pytest.mark.parametrize("make", [server, peers])
+def test_a_round_in_which_all_values_are_infinite_says_that_the_models_diverged(make: Any) -> None:
+    with pytest.raises(ToleranceError, match="models have diverged: lower the step length"):
+        make([Diverged(number) for number in range(N)]).round_sync()
+    with pytest.raises(ToleranceError, match="Repair these nodes"):
+        make([Diverged(0), *[Broken(number) for number in range(1, N)]]).round_sync()
+
+
+class Broken(SineNode):
+    """Raises in each round."""
+
+    def misbehave(self) -> None:
+        raise ValueError("broken")

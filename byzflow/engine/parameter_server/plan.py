@@ -14,7 +14,7 @@ from typing import Any
 
 from byzflow.engine.fitting import candidates, tolerance
 from byzflow.engine.parameter_server.report import RoundReport
-from byzflow.engine.rounds.answers import Answered, Exclusion, Verdict, judge, refusal
+from byzflow.engine.rounds.answers import Answered, Exclusion, Verdict, judge, refusal, remedy
 from byzflow.engine.rounds.forms import Signature
 from byzflow.engine.rounds.outcomes import NodeOutcomes
 from byzflow.engine.rounds.vectors import rows_of
@@ -229,4 +229,5 @@ class RoundPlan:
             return "No node was excluded: lower the quorum or f, or add nodes."
         people = "; ".join(map(str, self.excluded[:20]))
         more = f" and {len(self.excluded) - 20} more" if len(self.excluded) > 20 else ""
-        return f"Excluded: {people}{more}. Repair these nodes, allow more time or a lower quorum, or raise f."
+        usual = "Repair these nodes, allow more time or a lower quorum, or raise f."
+        return f"Excluded: {people}{more}. {usual if self.honest.vectors else remedy(self.excluded, usual)}"

@@ -15,7 +15,7 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.peer_to_peer.letters import ATTACK, HALF_STEP, Letters
 from byzflow.engine.peer_to_peer.messages import Aggregate, Forge, HalfStep, Instruction
 from byzflow.engine.peer_to_peer.topology import Topology
-from byzflow.engine.rounds.answers import Answered, Exclusion
+from byzflow.engine.rounds.answers import Answered, Exclusion, remedy
 from byzflow.exceptions import ToleranceError
 
 __all__ = ("PeerRound",)
@@ -189,7 +189,8 @@ class PeerRound:
             self._refusals.append(exclusion)
 
     def _too_few(self, came: int, needed: int) -> ToleranceError:
+        usual = "Repair these nodes, allow more time, or lower the quorum."
         return ToleranceError(
             f"Round {self.number} needs {needed} of {self.n_honest} honest nodes; {came} came through. "
-            f"{self.letters.who()} Repair these nodes, allow more time, or lower the quorum."
+            f"{self.letters.who()} {usual if self.half_steps else remedy(self.letters.excluded, usual)}"
         )

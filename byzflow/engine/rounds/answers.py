@@ -27,6 +27,7 @@ __all__ = (
     "Verdict",
     "judge",
     "refusal",
+    "remedy",
 )
 
 
@@ -63,6 +64,19 @@ class Exclusion:
 
     def __str__(self) -> str:
         return f"{self.node} ({self.phase}, {self.reason}{': ' if self.detail else ''}{self.detail})"
+
+
+def remedy(excluded: Sequence[Exclusion], otherwise: str) -> str:
+    """Return what to do where these nodes are all that could have answered.
+
+    Examples
+    --------
+    >>> remedy([Exclusion("honest-0", "gradients", Reason.NONFINITE)], "Wait.")
+    'Their models have diverged: lower the step length, or take a rule that withstands the liars.'
+    """
+    if excluded and all(exclusion.reason is Reason.NONFINITE for exclusion in excluded):
+        return "Their models have diverged: lower the step length, or take a rule that withstands the liars."
+    return otherwise
 
 
 class Answered(Protocol):
