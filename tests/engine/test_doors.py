@@ -17,13 +17,14 @@ from byzflow.engine.graph.graph import ComputationGraph, GraphNode, graph_input
 from byzflow.engine.graph.ops import CallableOp
 from byzflow.engine.graph.pool import ActorPoolConfig
 from byzflow.engine.graph.scheduler import MessageAwareNodeScheduler, NodeScheduler
-from byzflow.engine.node.actors import HonestNodeActor
+from byzflow.engine.node.actors import HonestNodeActor, Recipe
 from byzflow.engine.node.application import NodeApplication
 from byzflow.engine.node.context import InProcessContext
 from byzflow.engine.node.decentralized import DecentralizedNode
 from byzflow.engine.node.mesh_context import MeshRemoteContext
 from byzflow.engine.node.remote_client import RemoteNodeClient
 from byzflow.engine.node.remote_server import RemoteNodeServer
+from byzflow.engine.node.torch import TorchHonestNode
 from byzflow.engine.parameter_server.ps import ParameterServer
 from byzflow.engine.peer_to_peer.gossip import UBAR, PlainGossip
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -147,6 +148,14 @@ AWAITED = {
         lambda: HonestNodeActor.spawn(Node, backend="thread", args=5),
         "args must be a sequence",
     ),
+    "a pair in place of a recipe": (
+        lambda: HonestNodeActor.spawn_many([(Node, ())], backend="thread"),
+        "Each of recipes must be a Recipe; got tuple",
+    ),
+    "a recipe that is not in a list": (
+        lambda: HonestNodeActor.spawn_many(Recipe(Node), backend="thread"),
+        "recipes must be a sequence; got Recipe",
+    ),
     "a coroutine as a factory": (
         lambda: HonestNodeActor.spawn(late, backend="thread"),
         "factory must return a node; got a coroutine",
@@ -164,6 +173,13 @@ async def test_a_mistake_is_refused_before_anything_is_done(mistake):
     make, text = AWAITED[mistake]
     with pytest.raises(TypeError, match=text):
         await asyncio.wait_for(make(), 10)
+
+
+@pytest.mark.parametrize("rule", [None, CoordinateWiseMedian])
+def test_a_peer_that_has_no_rule_to_mix_by_says_so(rule):
+    peer = TorchHonestNode(torch.nn.Linear(1, 1), (torch.ones(2, 1), torch.zeros(2, dtype=int)), p2p_agg=rule)
+    with pytest.raises(TypeError, match=r"p2p_agg must be an object with aggregate\(\)"):
+        peer.p2p_aggregate_and_set(torch.ones(2), [torch.ones(2)])
 
 
 async def test_an_evaluation_every_0_rounds_is_refused_before_the_first_round():

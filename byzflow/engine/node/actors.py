@@ -35,6 +35,15 @@ class Recipe:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not callable(self.factory):
+            raise TypeError(
+                f"A node is made by its class or by a factory; got a {type(self.factory).__name__}. Pass the "
+                "class, and what makes the node as args."
+            )
+        object.__setattr__(self, "args", several("args", self.args))
+        object.__setattr__(self, "kwargs", mapping("kwargs", self.kwargs))
+
 
 class NodeActor:
     """A node on a backend; each attribute is an async method of the node.
@@ -72,11 +81,6 @@ class NodeActor:
             If the backend is something else.
         """
         recipe = Recipe(node_cls, several("args", args), mapping("kwargs", kwargs))
-        if not callable(node_cls):
-            raise TypeError(
-                f"node_cls must be a class or a factory of nodes; got a {type(node_cls).__name__}. "
-                "Pass the class, and what makes the node as args."
-            )
         place = resolve_backend(backend)
         check_backend(place)
         await place.start()
@@ -104,6 +108,12 @@ class NodeActor:
                 f"Many nodes need a backend that holds many objects; got a {type(place).__name__}. "
                 "Pass 'thread', 'process', an address, a Client or a Cluster, or spawn them one by one."
             )
+        recipes = several("recipes", recipes)
+        for recipe in recipes:
+            if not isinstance(recipe, Recipe):
+                raise TypeError(
+                    f"Each of recipes must be a Recipe; got {type(recipe).__name__}. Pass Recipe(cls, args)."
+                )
         builds: list[Any] = [(build, (r.factory, r.args, r.kwargs), {}) for r in recipes]
         try:
             backends = await place.construct_many(builds)

@@ -12,6 +12,7 @@ from byzflow.engine.fitting import is_by_node
 from byzflow.engine.identity import described
 from byzflow.engine.node.mixing import Neighborhood, mixed, weighted
 from byzflow.engine.node.streams import seeded
+from byzflow.operators.checks import acts
 
 __all__ = ("P2PByzantineMixin", "P2PHonestMixin")
 
@@ -89,6 +90,7 @@ class P2PHonestMixin:
         the same ones. A rule with a state goes on from that of the last round; what it has for each node
         stays with that node, whoever else sends.
         """
+        acts("p2p_agg", self.p2p_agg, "aggregate", "Give the node the rule that it mixes by.")
         rows = [self_theta_half, *neighbor_vectors]
         hood, self.p2p_neighborhood = self.p2p_neighborhood, None
         theta, self.p2p_state = mixed(
