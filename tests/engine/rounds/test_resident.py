@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,45 @@ def test_nothing_that_comes_after_an_update_is_begun_before_the_node_has_it(node
     assert asyncio.run(_value(resident.resident_call(1, "speak"))) == 3
 
 
+class Picky:
+    """Takes no update of 0 in its first two calls."""
+
+    def __init__(self) -> None:
+        self.calls, self.got = 0, list[int]()
+
+    def apply_server_gradient(self, update: int) -> None:
+        self.calls += 1
+        if self.calls <= 2:
+            raise OSError("busy")
+        self.got.append(update)
+
+
+class AsyncPicky(Picky):
+    async def apply_server_gradient(self, update: int) -> None:  # type: ignore[override]  # the async kind
+        super().apply_server_gradient(update)
+
+
+@pytest.mark.parametrize("kind", [Picky, AsyncPicky])
+async def test_no_update_is_taken_before_one_that_failed(kind: Any) -> None:
+    node = kind()
+    resident = AsyncResident(node) if kind is AsyncPicky else Resident(node)
+
+    async def update(round: int, run: str = "") -> None:
+        answer = resident.resident_call(round, UPDATE, (round,), run=run)
+        if inspect.isawaitable(answer):
+            await answer
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="busy"):
+            await update(0)
+        with pytest.raises(RuntimeError, match="has not taken the update of round 0"):
+            await update(1)
+    await update(5, run="another")
+    for round in (0, 1, 0, 1, 2):
+        await update(round)
+    assert node.got == [5, 0, 1, 2]
+
+
 def test_what_fails_before_a_node_is_called_is_no_answer_of_it() -> None:
     class Lost(Stack):
         def lend(self) -> Any:
@@ -284,6 +324,18 @@ def test_a_state_that_refers_to_its_node_refers_to_the_one_that_has_it_now(kind:
     assert node.rule.__self__ is node
     assert second.resident_call(1, "rule").tolist() == [2.0, 2.0]
     assert (node.asked, first.asked) == (2, 1)
+
+
+def test_a_node_that_takes_up_a_state_may_go_back_to_earlier_rounds() -> None:
+    resident = Resident(Shy())
+    resident.resident_load(*resident.resident_state())
+    with pytest.raises(OSError, match="not yet"):
+        resident.resident_call(5, "speak")
+    resident.resident_load(*resident.resident_state())
+    assert resident.resident_call(5, "speak") == 2
+    assert resident.resident_call(6, "speak") == 3
+    resident.resident_load(*resident.resident_state())
+    assert resident.resident_call(1, "speak") == 4
 
 
 def test_rounds_that_are_gone_through_again_leave_the_rows_of_past_ones_alone() -> None:
