@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dask.utils import parse_bytes
 
@@ -15,7 +15,6 @@ from byzflow.engine.config import setting
 from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.calls import Ask, Roster
-from byzflow.engine.rounds.isolation import isolated
 from byzflow.engine.rounds.memo import UPDATE
 from byzflow.engine.rounds.rota import Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
@@ -142,9 +141,9 @@ class Memory:
             self._lies[round] = lies
 
     def applied(self, round: int, update: Ask) -> None:
-        """Note the update of a round."""
+        """Note the update of a round, which nobody may change any more."""
         if self._snapshots:
-            self._updates[round] = replace(update, args=isolated(update.args))
+            self._updates[round] = update
 
     async def catch_up(
         self, indices: Collection[int], round: int, deadline: float | None, *, decided: bool, update_byz: bool

@@ -23,6 +23,7 @@ from byzflow.engine.parameter_server.progress import Progress
 from byzflow.engine.parameter_server.reduction import Reduction
 from byzflow.engine.parameter_server.report import History, RoundReport
 from byzflow.engine.rounds.calls import Ask, Roster
+from byzflow.engine.rounds.isolation import isolated
 from byzflow.engine.rounds.memo import UPDATE
 from byzflow.engine.rounds.outcomes import NodeOutcomes
 from byzflow.engine.rounds.returns import Returns, patience
@@ -144,7 +145,8 @@ class Rounds:
         return run
 
     async def _apply(self, run: Progress) -> None:
-        update = Ask(UPDATE, (run.aggregate,), most=0)
+        # A copy, as nodes may get it much later: what the caller gets is the caller's, or the rule's.
+        update = Ask(UPDATE, (isolated(run.aggregate),), most=0)
         sent = update if run.kept_at is None else replace(update, args=(run.kept_at,))
         run.kept_at = None  # if this is done again, the host of a part may be gone
         with run.clock(APPLY):

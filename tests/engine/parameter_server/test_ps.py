@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from byzflow.aggregators.base import Aggregator
+from byzflow.aggregators.base import Aggregator, StatefulAggregator
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
 from byzflow.aggregators.geometric_wise import MultiKrum
 from byzflow.aggregators.norm_wise import CenteredClipping
@@ -173,6 +175,34 @@ async def test_a_failing_node_is_excluded_and_the_round_goes_on(
         torch.testing.assert_close(honest[0].w, honest[1].w)
 
 
+@pytest.mark.parametrize("how", ["raises", "hangs"])
+async def test_what_the_caller_does_with_an_aggregate_reaches_no_node(how: str) -> None:
+    class Busy(Honest):
+        free, tried = threading.Event(), False
+
+        def apply_server_gradient(self, g: torch.Tensor) -> None:
+            if self.index == 0 and not self.tried:
+                self.tried = True
+                if how == "raises":
+                    raise OSError("busy")
+                self.free.wait(20)
+            super().apply_server_gradient(g)
+
+    class First(Aggregator):
+        def aggregate(self, gradients: Any) -> torch.Tensor:
+            return gradients[-1]  # not a copy
+
+    async with ParameterServer([Busy(i) for i in range(3)], [], First(), deadline=1.0) as ps:
+        for _ in range(2):
+            (await ps.round()).fill_(1e6)
+        ps.hon[0].free.set()
+        while ps.history[-1].excluded:
+            await ps.round()
+        assert [report.excluded[0].phase for report in ps.history[:1]] == ["apply"]
+        assert torch.equal(ps.hon[0].w, ps.hon[1].w)
+        assert ps.hon[1].w.abs().max() < 1e3
+
+
 async def test_too_many_failures_raise_and_leave_the_server_usable() -> None:
     honest = [Bad(0, "raises"), Bad(1, "type"), *(Honest(i) for i in range(2, 5))]
     async with ParameterServer(honest, [], CoordinateWiseTrimmedMean(f=1)) as ps:
@@ -210,6 +240,87 @@ async def test_a_rule_that_no_longer_fits_runs_with_a_lower_f() -> None:
     rule = MultiKrum(f=1, q=4)
     async with ParameterServer(honest, [], rule) as ps:
         assert torch.equal(await ps.round(), MultiKrum(f=0, q=4).aggregate(rows(n=5, liars=0)[1:]))
+
+
+@dataclass(frozen=True)
+class Refusing(Aggregator):
+    """Runs on no rows, and says with which f."""
+
+    f: int
+
+    def aggregate(self, gradients: Any) -> Any:
+        raise ToleranceError(f"Never with f={self.f}.")
+
+
+async def test_a_rule_that_runs_with_no_f_is_refused_as_it_was_given() -> None:
+    async with ParameterServer([Bad(0, "raises"), *map(Honest, range(1, 5))], [], Refusing(f=1)) as ps:
+        with pytest.raises(ToleranceError, match=r"^Round 0: Never with f=1. Excluded: honest-0 .*disk full"):
+            await ps.round()
+
+
+async def test_a_round_that_fails_leaves_the_memory_of_the_rule_as_it_was() -> None:
+    class Counting(StatefulAggregator):
+        def step(self, gradients: Any, state: Any) -> tuple[Any, Any]:
+            seen.append(None if state is None else int(state["rounds"]))
+            return gradients[0], {"rounds": np.array(len(seen))}
+
+    seen: list[int | None] = []
+    honest = [*(Bad(i, "raises", (1,)) for i in range(3)), Honest(3), Honest(4)]
+    async with ParameterServer(honest, [], Counting()) as ps:
+        await ps.round()
+        with pytest.raises(ToleranceError):
+            await ps.round()
+        for node in honest[:3]:
+            node.rounds = ()
+        await ps.round()
+    assert seen == [None, 1]
+
+
+async def test_a_round_that_was_cancelled_is_forgotten_when_a_run_is_taken_up(tmp_path: Path) -> None:
+    class Waiting(AsyncHonest):
+        is_open = asyncio.Event()
+
+        async def apply_server_gradient(self, g: torch.Tensor) -> None:  # type: ignore[override]  # async
+            entered.set()
+            await self.is_open.wait()
+            super().apply_server_gradient(g)
+
+        def state_dict(self) -> Any:
+            return {"w": self.w, "round": self.round}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.w, self.round = state["w"], state["round"]
+
+        saves_itself = True
+
+    entered = asyncio.Event()
+    store = Checkpoint(tmp_path / "run.safetensors", every=1)
+    async with ParameterServer(
+        [Waiting(i) for i in range(3)], [], CoordinateWiseMedian(), checkpoint=store
+    ) as ps:
+        Waiting.is_open.set()
+        await ps.round()
+        Waiting.is_open.clear()
+        entered.clear()
+        cancelled = asyncio.ensure_future(ps.round())
+        await entered.wait()
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        Waiting.is_open.set()
+        await ps.round()  # what was cancelled
+        entered.clear()
+        Waiting.is_open.clear()
+        cancelled = asyncio.ensure_future(ps.round())
+        await entered.wait()
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        Waiting.is_open.set()
+        assert await ps.resume() == 2
+        before = [node.w for node in ps.hon]
+        aggregate = await ps.round()
+        assert torch.equal(aggregate, CoordinateWiseMedian().aggregate([row(i, 2, 5) for i in range(3)]))
+        assert ps.history[-1].round == 2
+        assert all(torch.equal(node.w, w - 0.1 * aggregate) for node, w in zip(ps.hon, before, strict=True))
 
 
 async def test_a_rule_too_demanding_from_the_start_says_so() -> None:
