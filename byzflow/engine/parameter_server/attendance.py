@@ -41,7 +41,7 @@ class Attendance:
     @property
     def absent(self) -> set[int]:
         """Nodes that have not answered the last time they were asked, or lack updates."""
-        return {*self._patience.late, *self._roster.silent(), *self._owed, *self._pasts, *self.gone}
+        return {*self._patience.late, *self._roster.silent(), *self._owed, *self.gone}
 
     def owe(self, index: int, round: int, update: Ask) -> None:
         """Note that a node did not get an update; too many of them and it is gone."""

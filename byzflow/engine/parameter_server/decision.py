@@ -111,7 +111,7 @@ class Decision:
             plan.attacks({**answers, **mine} if mine else answers, held=run.held)
         with run.clock(AGGREGATE):
             await self._aggregate(run)
-        self._form = plan.signature or self._form
+        self._form = plan.signature
 
     async def _collect(self, run: Progress) -> None:
         """Take the vectors of the honest nodes, but none far larger than most were before."""

@@ -6,7 +6,7 @@ business (``rounds.py``); who is left out, whether the round may go on and which
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -201,7 +201,7 @@ class RoundPlan:
         *,
         bytes_moved: int = 0,
         weights: Mapping[int, float] | None = None,
-        respawned: Sequence[int] = (),
+        respawned: Collection[int] = (),
     ) -> RoundReport:
         """Close the round."""
         norms = {**self.honest.norms, **self.byzantine.norms}
@@ -215,7 +215,7 @@ class RoundPlan:
             excluded=self.excluded,
             weights=None if weights is None else tuple(weights.get(i, 0.0) for i in order),
             norms=tuple(map(norms.get, order)),
-            respawned=tuple(names[i] for i in sorted(set(respawned))),
+            respawned=tuple(names[i] for i in sorted(respawned)),
         )
 
     def _too_few(self, came: int) -> ToleranceError:

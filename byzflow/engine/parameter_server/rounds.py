@@ -175,7 +175,7 @@ class Rounds:
         run.plan.unsaved(self._archive.refusals(states))
 
     def _close(self, run: Progress) -> None:
-        moved, back = self._traffic(run.plan), sorted(self._respawned)
+        moved, back = self._traffic(run.plan), self._respawned
         report = run.plan.report(run.seconds, bytes_moved=moved, weights=run.weights, respawned=back)
         self.history.append(report)
         if run.aggregate is not None:

@@ -135,6 +135,26 @@ def test_byzantine_nodes_that_do_not_take_an_update_are_not_missed() -> None:
     assert plan.failure() is None
 
 
+def test_some_honest_node_has_to_take_an_update_however_few_a_round_needs() -> None:
+    plan = RoundPlan(Cohort(1, 3), 0, Rule(3))
+    plan.gradients(vectors(range(1)))
+    plan.attacks(vectors(range(1, 4)))
+    plan.applied({0: Outcome(error=OSError())})
+    assert "needs 1 honest nodes that take its update; 0 did" in str(plan.failure())
+
+
+def test_a_round_needs_a_vector_whatever_the_rule_tolerates() -> None:
+    assert RoundPlan(Cohort(2, 0), 0, Rule(5)).quorum == 1
+
+
+def test_a_node_without_the_update_and_a_state_is_left_out_for_want_of_the_update() -> None:
+    plan = RoundPlan(Cohort(3, 0), 0, Rule(1))
+    plan.gradients(vectors(range(3)))
+    plan.applied({0: Outcome(), 1: Outcome(error=OSError()), 2: Outcome()})
+    plan.unsaved({i: Exclusion(plan.cohort.names[i], "checkpoint", Reason.RAISED) for i in (1, 2)})
+    assert [(e.node, e.phase) for e in plan.excluded] == [("honest-1", "apply"), ("honest-2", "checkpoint")]
+
+
 def test_a_rule_without_f_lets_a_minority_go() -> None:
     plan = RoundPlan(Cohort(5, 0), 0, object())
     assert plan.quorum == 3

@@ -11,6 +11,7 @@ import pytest
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
+from byzflow.engine.rounds.turn import Turn
 from tests.engine.sine_node import SineNode
 
 
@@ -103,3 +104,22 @@ async def test_a_round_that_is_cancelled_while_its_run_is_closed_stays_cancelled
     with pytest.raises(asyncio.CancelledError):
         await task
     Gated.gate.set()
+
+
+async def test_who_has_just_given_the_turn_back_is_not_cancelled() -> None:
+    turn, entered, after = Turn(), asyncio.Event(), asyncio.Event()
+    leave = asyncio.get_running_loop().create_future()
+
+    async def hold() -> str:
+        async with turn:
+            entered.set()
+            await leave
+        await after.wait()
+        return "done"
+
+    holder = asyncio.ensure_future(hold())
+    await entered.wait()
+    leave.set_result(None)  # it leaves before anybody can cancel it
+    await turn.close()
+    after.set()
+    assert await holder == "done"
