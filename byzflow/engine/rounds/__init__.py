@@ -6,7 +6,7 @@ Where they run:
     beside each node: `resident` (one act a round), `memo`, `making`, `harmless`, `ambient`, `thread_state`,
         `plain`, `attributes`, `duties`
     on both: `forms`, `isolation`, and the memory that processes of a machine share: `sites`, `arena`,
-        `board`, `mirrors`, `staff`, `gallery`, `showing`, `holding`
+        `board`, `mirrors`, `staff`, `gallery`, `panes`, `picks`, `showing`, `holding`
 """
 
 from __future__ import annotations
