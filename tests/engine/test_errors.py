@@ -83,6 +83,40 @@ async def test_a_node_that_stumbles_steps_once_a_round(make: Any, lossy: bool) -
     assert all(map(torch.equal, got, await expected(make)))
 
 
+class Refusing(SineNode):
+    """Refuses its second update the first time, if it is node 1."""
+
+    offered = 0
+
+    def apply_server_gradient(self, gradient: Any) -> None:
+        self.offered += 1
+        if self.number == 1 and self.offered == 2:
+            raise OSError("busy")
+        super().apply_server_gradient(gradient)
+
+    def get_param_vector(self) -> Any:
+        return self.vector
+
+
+async def test_a_node_that_refused_an_update_comes_back_with_it() -> None:
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    plain = [Refusing(i) for i in range(N)]
+    async with server(plain) as undisturbed:
+        for _ in range(4):
+            await undisturbed.round()
+    async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True, **options) as cluster:
+        nodes = await HonestNodeActor.spawn_many([Recipe(Refusing, (i,)) for i in range(N)], backend=cluster)
+        async with server(nodes) as run:
+            for number in range(4):
+                if number == 3:
+                    await cluster.scheduler.remove_worker(nodes[1]._place()[0].address, stimulus_id="test")
+                await run.round()
+            got = [await node.get_param_vector() for node in nodes]
+    assert "honest-1" in run.history[3].respawned
+    assert [report.excluded for report in run.history] == [report.excluded for report in undisturbed.history]
+    assert all(torch.equal(vector, node.vector) for vector, node in zip(got, plain, strict=True))
+
+
 @pytest.mark.parametrize("kind", [ParameterServer, PeerToPeer])
 async def test_a_liar_that_stumbled_comes_back_as_it_was_after_that(kind: Any) -> None:
     options: dict[str, Any] = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
