@@ -14,12 +14,16 @@ import torch
 from distributed import LocalCluster
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseMedian, CoordinateWiseTrimmedMean
+from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.checkpoint import Checkpoint
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
+from byzflow.engine.parameter_server.archive import Archive
+from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.peer_to_peer import PeerToPeer, Topology
 from byzflow.engine.rounds.answers import Reason
-from byzflow.exceptions import CheckpointError
+from byzflow.engine.rounds.calls import Roster
+from byzflow.exceptions import CheckpointError, DeadlineError, NodeLostError
 from byzflow.pre_aggregators import NearestNeighborMixing
 from tests.engine.rounds.hostile import ACTS
 from tests.engine.sine_node import SineNode
@@ -335,3 +339,12 @@ class Refusing(Learner):
         if self.refuses:
             raise OSError("full")
         super().apply_server_gradient(gradient)
+
+
+def test_a_node_that_is_late_or_lost_has_not_refused_its_state(tmp_path: Path) -> None:
+    archive = Archive(Checkpoint(tmp_path / "run"), Roster([]), Cohort(3, 1), "parameter-server")
+    errors = [DeadlineError("late"), NodeLostError("gone"), TypeError("a lock"), TypeError("a lie")]
+    refusals = archive.refusals({i: Outcome(error=error) for i, error in enumerate(errors)})
+    assert [str(refusal) for refusal in refusals.values()] == [
+        "honest-2 (checkpoint, raised: TypeError: a lock)"
+    ]

@@ -215,3 +215,11 @@ def test_each_occurrence_of_a_reference_is_a_copy_of_its_own() -> None:
     told = Resident(Vandal()).resident_call(0, "spoil", kwargs={"vectors": [ref, ref], "like": ref})
     assert told == 6.0
     assert ref.open().sum() == 6.0
+
+
+@pytest.mark.parametrize("vector", [np.ones(2), np.ones(3), np.ones(4, dtype=np.float32)], ids=str)
+def test_a_vector_of_another_form_is_measured_and_not_left_in_a_row(vector: np.ndarray) -> None:
+    arena = Arena(1, Signature("numpy", "float64", (4,)))
+    digest = hold(vector, RowRef(arena.site, 0))
+    assert (digest.row, digest.norm) == (None, pytest.approx(len(vector) ** 0.5))
+    assert not RowRef(arena.site, 0).open().any()
