@@ -81,3 +81,25 @@ async def test_a_host_that_is_cut_off_is_waited_for_once_in_a_round(make: Any) -
         hosts[1].over.set()
         assert await alone == {CUT: True}
         assert await ask(2, range(4)) == dict.fromkeys(range(4), True)
+
+
+class SlowHost(Host):
+    """Says that its node is late, and then nothing before it may go on."""
+
+    async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> list[Outcome]:
+        if not self.is_cut:
+            await self.over.wait()
+            return [Outcome(0) for _ in calls]
+        self.is_cut = False
+        return [Outcome(error=DeadlineError("it is still running")) for _ in calls]
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_node_that_was_late_is_waited_for_as_long_as_the_others_take(make: Any) -> None:
+    hosts = [Host(False), SlowHost(True)]
+    ask = make([Handle(host) for host in hosts])
+    async with asyncio.timeout(20):
+        for round in range(3):
+            assert await ask(round, [0, 1]) == {0: True, 1: False}
+        hosts[1].over.set()
+        assert await ask(3, [0, 1]) == {0: True, 1: True}
