@@ -21,7 +21,7 @@ from tests.engine.forgiving import forgiving_cluster
 from tests.engine.sine_node import SineNode
 
 AWAY = 3
-LIMIT = 30.0  # seconds for whatever has to connect, on a busy machine too
+LIMIT = 60.0  # seconds for whatever has to connect: twice what Dask may take to close the worker before
 SHORT = 0.2  # for a worker that will not come
 
 
