@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dask.utils import parse_bytes
 
@@ -16,7 +16,7 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.calls import Ask, Roster
 from byzflow.engine.rounds.memo import UPDATE
-from byzflow.engine.rounds.rota import Rota
+from byzflow.engine.rounds.rota import OBJECT, Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("Memory", "Snapshot")
@@ -31,12 +31,13 @@ FEW = 4  # vectors of a round, as large as which it may be too: what an attack l
 class Snapshot:
     """The state of a node before round `round`; or after its attack of that round, before the update.
 
-    There is no `state` of a node that was as it had been made.
+    There is no `state` of a node that was as it had been made. A later one may have been `tried` in vain.
     """
 
     round: int
     state: State | None
     attacked: bool = False
+    tried: int = -1
 
     @property
     def since(self) -> int:
@@ -56,7 +57,9 @@ class Memory:
     update, so that it ends bit for bit where it was. Byzantine nodes see many vectors: one whose state is at
     most as large as a few is saved with every attack instead. For others, as with a data set in it, what they
     were shown is kept, and if that is more than ``byzflow.round.replay-memory``, their states are sooner. If
-    one is late then, what it has learned since its snapshot is lost with its worker, and logged.
+    one is late then, what it has learned since its snapshot is lost with its worker, and logged. A node that
+    gives no state is replayed from an older one, or from how it was made, while the updates since are no more
+    than that either.
 
     Parameters
     ----------
@@ -81,9 +84,8 @@ class Memory:
     def light(self, nbytes: int) -> frozenset[int]:
         """Return the Byzantine nodes whose state is saved with every attack, where vectors have `nbytes`."""
         most = max(LIGHT, FEW * nbytes)
-        return frozenset(
-            i for i in self._cohort.byzantine if self.knows(i) and self._snapshots[i].size <= most
-        )
+        snapshots = {i: self._snapshots[i] for i in self._cohort.byzantine if self.knows(i)}
+        return frozenset(i for i, it in snapshots.items() if it.size <= most and it.tried < 0)
 
     def knows(self, index: int) -> bool:
         """Whether this node can be brought back."""
@@ -91,7 +93,8 @@ class Memory:
 
     def lacks(self, index: int) -> int:
         """How many updates a node would have to catch up with, beyond those between two snapshots."""
-        past = self._snapshots[index].round if index in self._snapshots else 0
+        snapshot = self._snapshots.get(index)
+        past = max(snapshot.round, snapshot.tried) if snapshot else 0
         return sum(round >= past for round in self._updates) - self._every
 
     def state(self, index: int) -> State | None:
@@ -105,7 +108,7 @@ class Memory:
         self._forget()
 
     async def keep(self, round: int, deadline: float | None, absent: Collection[int] = ()) -> None:
-        """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept.
+        """Take snapshots before a round of whom it is time; one that cannot be saved stays as it is kept.
 
         Those that are absent are left as they are kept: they may lack updates, and would be waited for.
         """
@@ -115,21 +118,27 @@ class Memory:
         away = [i for i in due if self._roster.is_away(i)]
         if away:
             self._snapshots |= {i: Snapshot(round, None) for i in self._roster.untouched(away)}
-            await self._save(away, round, deadline)
+            await self._save(away, round, deadline, costly)
         if self._is_full():  # one of them is late
             self._lies.clear()
         sizes = {i: self._snapshots[i].size if self.knows(i) else 0 for i in due if i in turn}
         self._rota.saved(round, sizes)
 
-    async def _save(self, indices: Collection[int], round: int, deadline: float | None) -> None:
+    async def _save(
+        self, indices: Collection[int], round: int, deadline: float | None, costly: Collection[int]
+    ) -> None:
         calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in indices}
         outcomes = await self._roster.call(calls, deadline)
-        self._rota.refused(outcomes, self._cohort.names)
+        failed = {i for i, out in outcomes.items() if not isinstance(out.error, NodeLostError | None)}
+        sent = sum(_size(ask) + OBJECT for ask in self._updates.values())
+        left = failed & self._snapshots.keys() - {*costly} if sent <= self._budget else set[int]()
+        self._rota.refused(outcomes, self._cohort.names, left)
         for index, outcome in outcomes.items():
-            if isinstance(outcome.error, NodeLostError):
-                continue
-            self._snapshots.pop(index, None)
-            if outcome.error is None:
+            if index in left:
+                self._snapshots[index] = replace(self._snapshots[index], tried=round)
+            elif index in failed:
+                self._snapshots.pop(index, None)
+            elif outcome.error is None:
                 self._snapshots[index] = Snapshot(round, kept(outcome.value))
         self._forget()
 
@@ -218,14 +227,16 @@ class Memory:
         return sum(_size(ask) for lies in self._lies.values() for ask in lies) > self._budget
 
     def _forget(self) -> None:
-        oldest = min((snapshot.round for snapshot in self._snapshots.values()), default=0)
+        oldest = min((snapshot.round for snapshot in self._snapshots.values()), default=math.inf)
         self._updates = {round: update for round, update in self._updates.items() if round >= oldest}
         liars = filter(self.knows, self._cohort.byzantine)
         first = min((self._snapshots[i].since for i in liars), default=math.inf)
         self._lies = {round: lies for round, lies in self._lies.items() if round >= first}
 
 
-def _size(lie: Ask) -> int:
-    """Return the bytes of the vectors that a Byzantine node is shown."""
-    (shown,) = lie.args
-    return int(shown.matrix.nbytes) if isinstance(shown, Stack) else sum(int(row.nbytes) for row in shown)
+def _size(ask: Ask) -> int:
+    """Return the bytes of an update, or of the vectors that a Byzantine node is shown."""
+    (sent,) = ask.args
+    if isinstance(sent, Stack):
+        return int(sent.matrix.nbytes)
+    return sum(int(row.nbytes) for row in sent) if isinstance(sent, list | tuple) else int(sent.nbytes)

@@ -16,7 +16,7 @@ from byzflow.engine.parameter_server.plan import Cohort
 from byzflow.engine.peer_to_peer.peers import Peers
 from byzflow.engine.rounds.attributes import State, kept
 from byzflow.engine.rounds.returns import Returns, patience
-from byzflow.engine.rounds.rota import Rota
+from byzflow.engine.rounds.rota import OBJECT, Rota
 from byzflow.exceptions import DeadlineError, NodeLostError
 
 __all__ = ("PeerMemory",)
@@ -27,11 +27,15 @@ CHANGING = ("resident_call", "resident_hold")
 
 @dataclass(slots=True)
 class _Past:
-    """A node as it was, and what it was asked since; there is no `state` if it was as it had been made."""
+    """A node as it was, and what it was asked since; there is no `state` if it was as it had been made.
+
+    A later state may have been `tried` in vain.
+    """
 
     since: int
     state: State | None
     queues: list[Sequence[Call]] = field(default_factory=list)
+    tried: int = -1
 
     @property
     def size(self) -> int:
@@ -43,7 +47,9 @@ class PeerMemory:
     """Snapshots of the nodes that live in other processes, and the calls since.
 
     A lost node is made anew, takes up its snapshot, and is asked again whatever it was asked since, with the
-    very vectors it got then: it ends bit for bit where it was, and no other node notices.
+    very vectors it got then: it ends bit for bit where it was, and no other node notices. One that gives no
+    state is asked from an older one on, or from how it was made, while those vectors fit
+    ``byzflow.round.replay-memory``.
 
     Parameters
     ----------
@@ -77,7 +83,7 @@ class PeerMemory:
         self._pasts |= {i: _Past(number, None) for i in self._peers.roster.untouched(away)}
 
     async def keep(self, number: int, deadline: float | None) -> None:
-        """Take snapshots before a round of whom it is time; a node that cannot be saved is not kept."""
+        """Take snapshots before a round of whom it is time; one that cannot be saved stays as it is kept."""
         if self.returns.pending:  # the round before was cancelled on the way
             self._peers.gone |= await self.bring_back((), number, deadline)
         self._number = number
@@ -86,7 +92,7 @@ class PeerMemory:
         due = self._rota.due(number, costly)
         away = [i for i in due if i not in self._peers.absent and not self._peers.is_here(i)]
         if away:
-            await self._save(away, number, deadline)
+            await self._save(away, number, deadline, costly)
         sizes = {i: self._pasts[i].size if self.knows(i) else 0 for i in due}
         self._rota.saved(number, sizes)
         oldest = self.oldest(number)
@@ -95,28 +101,36 @@ class PeerMemory:
     def _give_up(self, number: int, costly: Collection[int]) -> None:
         """Forget nodes that are gone for good, or for so long that too many vectors are kept for them."""
         for index in [i for i in self._pasts if i in self._peers.gone]:
-            if index in costly or number - self._pasts[index].since > self._patience:
+            past = self._pasts[index]
+            if index in costly or number - max(past.since, past.tried) > self._patience:
                 self.returns.give_up([index])
             if index not in self.returns.stranded:
                 del self._pasts[index]
 
-    def _is_full(self) -> bool:
-        return sum(size for sizes in self._sizes.values() for size in sizes.values()) >= self._budget
+    def _is_full(self, beside: int = 0) -> bool:
+        """Whether the vectors are too many, where each takes some bytes beside its own."""
+        sizes = self._sizes.values()
+        return sum(size + beside for found in sizes for size in found.values()) >= self._budget
 
     def _oldest(self) -> list[int]:
         """Return the nodes for whose sake most is kept."""
         oldest = self.oldest(0)
         return [i for i, past in self._pasts.items() if past.since == oldest]
 
-    async def _save(self, indices: Collection[int], number: int, deadline: float | None) -> None:
+    async def _save(
+        self, indices: Collection[int], number: int, deadline: float | None, costly: Collection[int]
+    ) -> None:
         saves = {i: (i, [self._peers.read(i, "resident_save")]) for i in indices}
-        outcomes = await self._peers.call(saves, deadline)
-        self._rota.refused({i: outcome for i, (outcome,) in outcomes.items()}, self._names)
-        for index, (outcome,) in outcomes.items():
-            if isinstance(outcome.error, NodeLostError):
-                continue
-            self._pasts.pop(index, None)
-            if outcome.error is None:
+        outcomes = {i: outcome for i, (outcome,) in (await self._peers.call(saves, deadline)).items()}
+        failed = {i for i, out in outcomes.items() if not isinstance(out.error, NodeLostError | None)}
+        left = set[int]() if self._is_full(OBJECT) else failed & self._pasts.keys() - {*costly}
+        self._rota.refused(outcomes, self._names, left)
+        for index, outcome in outcomes.items():
+            if index in left:
+                self._pasts[index].tried = number
+            elif index in failed:
+                self._pasts.pop(index, None)
+            elif outcome.error is None:
                 self._pasts[index] = _Past(number, kept(outcome.value))
 
     def done(self, queues: Iterable[tuple[int, Sequence[Call]]], vectors: Iterable[Any]) -> None:

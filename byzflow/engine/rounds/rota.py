@@ -10,11 +10,19 @@ from byzflow.engine.actor.calls import Outcome
 from byzflow.engine.rounds.answers import refusal
 from byzflow.exceptions import DeadlineError, NodeLostError
 
-__all__ = ("REPAIR", "Rota")
+__all__ = ("OBJECT", "REPAIR", "Rota")
 
 logger = logging.getLogger(__name__)
 
 REPAIR = "Repair it, or let its class give its state by state_dict() with saves_itself = True."
+
+LOST = "will be lost with the worker"
+REPLAYED = (
+    "will be made anew if the worker is lost and do all rounds again, while what was sent in them fits "
+    "byzflow.round.replay-memory"
+)
+
+OBJECT = 1 << 10  # bytes that a vector takes beside its own, at most, where it is kept for a replay
 
 HEAVY = 1 << 24  # bytes of all states from which saving them at once, at 2 ms for each MB, makes a round long
 
@@ -45,7 +53,7 @@ class Rota:
         self._sizes: dict[int, int] = {}
         self._is_heavy = False
         self._next, self._seen = 0, -1
-        self._stateless: set[int] = set()
+        self._told: dict[int, str] = {}
 
     def due(self, round: int, also: Collection[int] = ()) -> list[int]:
         """Return the nodes to save before a round, `also` among them; none if that was done or begun.
@@ -71,22 +79,31 @@ class Rota:
             for node in sizes:
                 self._turns[node] = self._turns.pop(node)
 
-    def refused(self, outcomes: Mapping[int, Outcome], names: Sequence[str]) -> None:
-        """Log, once for each node, that it gave no state and so cannot be brought back."""
-        new = [
-            (index, outcome.error, outcome.said)
-            for index, outcome in outcomes.items()
-            if index not in self._stateless
-            and outcome.error is not None
-            and not isinstance(outcome.error, NodeLostError | DeadlineError)
-        ]
-        self._stateless.update(index for index, _, _ in new)
-        if new:
-            index, error, said = new[0]
+    def refused(
+        self, outcomes: Mapping[int, Outcome], names: Sequence[str], replayed: Collection[int] = ()
+    ) -> None:
+        """Log, once for each node, that it gave no state, and what becomes of it if its worker is lost.
+
+        Those that are to be `replayed` can come back as long as all that they were asked is kept.
+        """
+        refusals = {
+            i: outcome
+            for i, outcome in outcomes.items()
+            if outcome.error is not None and not isinstance(outcome.error, NodeLostError | DeadlineError)
+        }
+        fates = {i: REPLAYED if i in replayed else LOST for i in refusals}
+        for fate in (REPLAYED, LOST):
+            new = [i for i in refusals if fates[i] == fate != self._told.get(i)]
+            if not new:
+                continue
+            error, said = refusals[new[0]].error, refusals[new[0]].said
+            assert error is not None
             logger.warning(
-                "%s%s will be lost with the worker: no state can be kept (%s). %s",
-                names[index],
+                "%s%s %s: no state can be kept (%s). %s",
+                names[new[0]],
                 f" and {len(new) - 1} more" if new[1:] else "",
+                fate,
                 refusal(error, said)[1],
                 REPAIR,
             )
+        self._told |= fates

@@ -57,14 +57,62 @@ async def memory_after(rounds: int, given_up: bool) -> Memory:
     return memory
 
 
-async def test_a_node_that_gives_no_state_is_named(caplog: Any) -> None:
-    class Mute(FakeRoster):
-        async def call(self, calls: Any, deadline: Any) -> dict[int, Outcome]:
-            return {i: Outcome(error=TypeError("cannot pickle")) for i in calls}
+class Mute(FakeRoster):
+    """Nodes that give no state."""
 
-    roster: Any = Mute()
-    await Memory(roster, Cohort(1, 1), EVERY, Ask("gradient")).keep(0, None)
+    def __init__(self, untouched: bool, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error or TypeError("cannot pickle")
+        self.made = {0, 1} if untouched else set()
+
+    def untouched(self, indices: Any) -> set[int]:
+        made, self.made = self.made, set()
+        return made
+
+    async def call(self, calls: Any, deadline: Any) -> dict[int, Outcome]:
+        return {i: Outcome(error=self.error) for i in calls}
+
+
+async def test_a_node_that_gives_no_state_is_named(caplog: Any) -> None:
+    roster: Any = Mute(untouched=False)
+    memory = Memory(roster, Cohort(1, 1), EVERY, Ask("gradient"))
+    await memory.keep(0, None)
+    assert not memory.knows(0)
     assert "honest-0 and 1 more will be lost with the worker" in caplog.text
+
+
+async def test_a_node_that_gives_no_state_is_replayed_while_the_updates_are_not_too_many(caplog: Any) -> None:
+    roster: Any = Mute(untouched=True)
+    with dask.config.set({"byzflow.round.replay-memory": "11 kiB"}):
+        memory = Memory(roster, Cohort(1, 1), EVERY, Ask("gradient"))
+    known, lacking = [], []
+    for round in range(14):
+        await memory.keep(round, None)
+        assert memory.light(1 << 30) == frozenset()
+        known.append(memory.knows(0))
+        lacking.append(memory.lacks(0) if known[-1] else 0)
+        past = memory.past(0, round, decided=False, update_byz=True) if known[-1] else ()
+        assert len(past) == 2 * round * known[-1]
+        memory.attacked(round, {}, (Ask("lie", ((np.zeros(2),),)),))
+        memory.applied(round, Ask("update", (np.zeros(2),)))
+    assert known == [True] * 12 + [False] * 2  # 1,040 bytes each
+    assert max(lacking) <= 0  # none has been gone
+    first, last = (record.getMessage() for record in caplog.records)
+    assert first.startswith("honest-0 and 1 more will be made anew if the worker is lost")
+    assert last.startswith("honest-0 and 1 more will be lost with the worker")
+    assert not memory._updates
+
+
+async def test_a_node_that_is_late_with_its_state_is_kept_as_it_was(caplog: Any) -> None:
+    roster: Any = FakeRoster()
+    memory = Memory(roster, Cohort(2, 0), EVERY, Ask("gradient"))
+    await memory.keep(0, None)
+    roster.call = Mute(untouched=False, error=DeadlineError("late")).call
+    for round in range(EVERY):
+        memory.applied(round, Ask("update", (np.zeros(2),)))
+    await memory.keep(EVERY, None)
+    assert len(memory.past(0, EVERY, decided=False, update_byz=False)) == 2 * EVERY
+    assert caplog.text == ""
 
 
 async def test_updates_are_kept_for_a_lost_node_that_may_come_back() -> None:

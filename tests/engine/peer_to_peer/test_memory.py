@@ -117,3 +117,25 @@ async def test_a_peer_that_gives_no_state_is_named(caplog):
         "honest-0 will be lost with the worker: no state can be kept (TypeError: cannot pickle)"
         in caplog.text
     )
+
+
+async def test_a_peer_that_gives_no_state_is_replayed_while_what_it_heard_is_not_too_much(caplog):
+    peers = Replaying([TypeError("cannot pickle")])
+    peers.roster.untouched = set
+    with dask.config.set({"byzflow.round.replay-memory": "10 kiB", "byzflow.round.backlog": 1}):
+        memory = PeerMemory(peers, every=3)
+    memory.begin(0)
+    known = []
+    for number in range(15):
+        await memory.keep(number, None)
+        known.append(memory.knows(0))
+        if known[-1]:
+            assert len(memory._replay(0)) == number
+            assert number - memory._pasts[0].tried < 3
+        vector = np.zeros(8)  # 64 bytes
+        memory.done([(0, [Call("0", "resident_hold", (vector,))])], [vector])
+    assert known == [True] * 12 + [False] * 3
+    assert memory.oldest(15) == 15
+    first, last = (record.getMessage() for record in caplog.records)
+    assert first.startswith("honest-0 will be made anew if the worker is lost")
+    assert last.startswith("honest-0 will be lost with the worker")

@@ -58,3 +58,16 @@ def test_nodes_without_a_state_are_named_once_with_the_reason(caplog: Any) -> No
         "honest-1 and 1 more will be lost with the worker: no state can be kept (TypeError: cannot"
     )
     assert second.startswith("honest-3 will be lost")
+
+
+def test_what_becomes_of_a_node_without_a_state_is_said_again_when_it_changes(caplog: Any) -> None:
+    rota = Rota(2, every=2)
+    refusals = dict.fromkeys(range(2), Outcome(error=TypeError("cannot pickle")))
+    for replayed in ({0}, {0}, set[int](), set[int]()):
+        rota.refused(refusals, ["honest-0", "honest-1"], replayed)
+    said = [record.getMessage().split(" (")[0] for record in caplog.records]
+    assert [text[:24] for text in said] == [
+        "honest-0 will be made an",
+        "honest-1 will be lost wi",
+        "honest-0 will be lost wi",
+    ]
