@@ -5,22 +5,26 @@ Torch pickles every tensor as an archive of its own, which takes longer than a s
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
-from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import cloudpickle
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from byzflow.engine.actor.vec import Header, is_tensor, pack, unpack
 
-__all__ = ("State", "frozen", "kept", "take_over", "thawed")
+__all__ = ("State", "attributes_of", "frozen", "kept", "take_over", "thawed")
 
 State = npt.NDArray[np.uint8]
 """Bytes in an array, which travels without being copied."""
+
+LEFT_OUT = ("grad", "_backward_hooks", "_post_accumulate_grad_hooks")
+PARTLY = torch.optim.Optimizer.__getstate__  # without hooks, and whatever else a class has
 
 _owner: ContextVar[object] = ContextVar("owner")
 
@@ -76,8 +80,25 @@ def kept(state: State) -> State:
     return state.copy()
 
 
-def take_over(node: object, attributes: Mapping[str, Any]) -> None:
-    """Give an object these attributes and no others.
+def attributes_of(node: object) -> Any:
+    """Return the attributes of an object: a dict, or that and those in slots.
+
+    Examples
+    --------
+    >>> class Node:
+    ...     __slots__ = ("seen",)
+    >>> node = Node()
+    >>> node.seen = 3
+    >>> attributes_of(node)
+    ({}, {'seen': 3})
+    """
+    known = getattr(node, "__dict__", {})
+    names = _slots_of(node)
+    return (known, {name: getattr(node, name) for name in names if hasattr(node, name)}) if names else known
+
+
+def take_over(node: object, attributes: Any) -> None:
+    """Give an object these attributes, as of `attributes_of`, and no others.
 
     Examples
     --------
@@ -88,9 +109,19 @@ def take_over(node: object, attributes: Mapping[str, Any]) -> None:
     >>> node.seen
     3
     """
-    known = vars(node)
-    known.clear()
-    known.update(attributes)
+    known, slots = attributes if type(attributes) is tuple else (attributes, None)
+    if hasattr(node, "__dict__"):
+        vars(node).clear()
+        vars(node).update(known)
+    for name in _slots_of(node) if slots is not None else ():
+        if name in slots:
+            object.__setattr__(node, name, slots[name])
+        elif hasattr(node, name):
+            object.__delattr__(node, name)
+
+
+def _slots_of(node: object) -> list[str]:
+    return copyreg._slotnames(type(node))  # type: ignore[attr-defined,no-any-return]  # as pickle does
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -99,11 +130,30 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
     def reducer_override(self, value: Any) -> Any:
         if value is self.owner and value is not None:
             return _owning, ()
+        kind: Any = type(value)
+        if is_tensor(value) or kind is torch.nn.Parameter:
+            return self._reduced(value)
+        if issubclass(kind, torch.optim.Optimizer) and kind.__getstate__ is PARTLY:
+            known = {name: own for name, own in vars(value).items() if name != "step"}  # a scheduler's
+            return copyreg.__newobj__, (kind,), known  # type: ignore[attr-defined]  # as pickle does
+        return super().reducer_override(value)
+
+    def _reduced(self, value: torch.Tensor) -> Any:
+        """Return how to make a tensor, and what torch leaves out: its gradient, and its hooks."""
         # Strides choose the loop that BLAS takes, and so the bits: only what has none of its own is packed.
         if is_tensor(value) and value.is_cpu and value.is_contiguous() and not vars(value):
             header, frame = pack(value)
-            return _tensor, (header, pickle.PickleBuffer(frame))
-        return super().reducer_override(value)
+            made: tuple[Any, ...] = _tensor, (header, pickle.PickleBuffer(frame))
+        else:
+            made = value.__reduce_ex__(5)  # type: ignore[no-untyped-call]  # torch does not say
+        left = {name: getattr(value, name) for name in LEFT_OUT} if value.is_leaf else {}
+        left = {name: own for name, own in left.items() if own is not None}
+        return (*made, left, None, None, _put_in) if left and len(made) == 2 else made
+
+
+def _put_in(value: torch.Tensor, left: dict[str, Any]) -> None:
+    for name, own in left.items():
+        setattr(value, name, own)
 
 
 def _owning() -> object:

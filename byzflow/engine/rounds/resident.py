@@ -15,7 +15,7 @@ import numpy as np
 
 from byzflow.engine.actor.calls import is_awaitable
 from byzflow.engine.rounds.arena import RowRef
-from byzflow.engine.rounds.attributes import State, frozen, take_over, thawed
+from byzflow.engine.rounds.attributes import State, attributes_of, frozen, take_over, thawed
 from byzflow.engine.rounds.duties import declares
 from byzflow.engine.rounds.harmless import guarded
 from byzflow.engine.rounds.holding import brief, hold
@@ -232,7 +232,7 @@ class Resident:
         """
         if self._resident_saves:
             return "state_dict", guarded(lambda: self._resident_node.state_dict(), made=plain)
-        return "attributes", guarded(lambda: frozen(vars(self._resident_node), self._resident_node))
+        return "attributes", guarded(lambda: frozen(attributes_of(self._resident_node), self._resident_node))
 
     def resident_load(self, kind: str, content: Any) -> None:
         """Take up a state that `resident_state` returned.

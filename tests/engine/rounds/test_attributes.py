@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pickle
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from byzflow.engine.rounds.attributes import frozen
+from byzflow.engine.rounds.attributes import attributes_of, frozen, take_over
 
 TENSORS = {
     "plain": torch.arange(6.0).reshape(2, 3),
@@ -63,3 +64,77 @@ def test_functions_without_a_name_are_kept() -> None:
 def test_a_small_tensor_costs_little_more_than_its_entries() -> None:
     one, more = (len(frozen({"w": [torch.ones(8) for _ in range(n)]})) for n in (1, 101))
     assert more - one < 100 * (32 + 100)
+
+
+@pytest.mark.parametrize(
+    "make", [torch.ones, lambda n: nn.Parameter(torch.ones(n))], ids=["tensor", "parameter"]
+)
+def test_gradients_and_hooks_of_tensors_are_kept(make: Any) -> None:
+    """Torch leaves them out: gradients that are summed up over rounds, and hooks that clip them."""
+    w = make(2).requires_grad_()
+    w.register_hook(lambda grad: grad.clamp(max=0.5))
+    w.register_post_accumulate_grad_hook(lambda leaf: setattr(leaf, "grad", 2 * leaf.grad))
+    w.sum().backward()
+    got = thawed(w=w).w
+    for one in (w, got):
+        assert one.grad.tolist() == [1.0, 1.0]
+        (3 * one).sum().backward()
+        assert one.grad.tolist() == [3.0, 3.0]
+
+
+class Counting(torch.optim.SGD):
+    """An optimizer with an attribute of its own, which torch leaves out."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, Counting, torch.optim.Adam])
+def test_optimizers_go_on_with_their_hooks_and_parameters(kind: Any) -> None:
+    w, seen = nn.Parameter(torch.ones(2)), list[float]()
+    optimizer = kind([w], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    optimizer.register_step_post_hook(lambda *_: seen.append(0.0))
+    mine = SimpleNamespace(w=w, seen=seen, optimizer=optimizer, scheduler=scheduler)
+    stepped(mine)
+    other = thawed(**vars(mine))
+    stepped(other)
+    stepped(mine)
+    assert torch.equal(other.w, mine.w)
+    assert len(other.optimizer._optimizer_step_post_hooks) == 1
+    assert getattr(other.optimizer, "steps", 2) == 2
+    assert other.scheduler.get_last_lr() == mine.scheduler.get_last_lr() == [0.025]
+
+
+def stepped(held: SimpleNamespace) -> None:
+    def loss() -> Any:
+        held.optimizer.zero_grad()
+        total = (held.w**2).sum()
+        total.backward()
+        return total
+
+    loss()
+    held.optimizer.step(loss)
+    held.scheduler.step()
+
+
+class Slots:
+    __slots__ = ("count", "left")
+
+
+class SlotsAndMore(Slots):
+    """Has a dict as well."""
+
+
+@pytest.mark.parametrize("kind", [Slots, SlotsAndMore])
+def test_attributes_in_slots_are_taken_over(kind: Any) -> None:
+    old, new = kind(), kind()
+    old.count, new.count, new.left = 3, 0, 1
+    if kind is SlotsAndMore:
+        old.more = 5
+    take_over(new, pickle.loads(frozen(attributes_of(old))))
+    assert attributes_of(new) == attributes_of(old)
+    assert not hasattr(new, "left")
