@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dask
 import pytest
+from distributed import LocalCluster
 
 from byzflow.engine.graph.graph import ComputationGraph, GraphNode
 from byzflow.engine.graph.ops import CallableOp
@@ -245,29 +247,32 @@ async def test_a_task_of_a_node_that_was_never_started_ends_with_it() -> None:
     assert task.cancelled()
 
 
-@pytest.mark.parametrize("make", [InProcessContext, lambda: DaskContext("thread")], ids=["process", "dask"])
-async def test_senders_that_wait_for_room_are_told_that_the_node_has_stopped(make: Any) -> None:
-    with dask.config.set({"byzflow.channel.capacity": 1}):
-        cluster = await cluster_of(make, Topology.complete(3))
-        a, b = cluster.nodes["a"], cluster.nodes["b"]
-        busy = asyncio.Event()
+@pytest.mark.parametrize("kind", ["process", "dask"])
+async def test_senders_that_wait_for_room_are_told_that_the_node_has_stopped(kind: str) -> None:
+    local = LocalCluster(n_workers=1, processes=False, dashboard_address=":0", asynchronous=True)
+    with dask.config.set({"byzflow.channel.capacity": 1}):  # which hosts learn when they are made
+        async with local:
+            make = InProcessContext if kind == "process" else partial(DaskContext, local)
+            cluster = await cluster_of(make, Topology.complete(3))
+            a, b = cluster.nodes["a"], cluster.nodes["b"]
+            busy = asyncio.Event()
 
-        async def hang(sender: str, payload: Any) -> None:
-            busy.set()
-            await asyncio.Event().wait()
+            async def hang(sender: str, payload: Any) -> None:
+                busy.set()
+                await asyncio.Event().wait()
 
-        b.register_message_handler("t", hang)
-        await a.send_message("b", "t", 0)
-        await asyncio.wait_for(busy.wait(), 30)
-        sends = [asyncio.create_task(a.send_message("b", "t", i)) for i in range(5)]
-        await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED, timeout=30)
-        await b.shutdown()
-        ends = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 30)
-        assert any(end is None for end in ends)
-        told = [str(end) for end in ends if isinstance(end, ValueError)]
-        assert len(told) == sum(end is not None for end in ends) >= 3
-        assert all("'b' is unknown or has stopped" in text for text in told)
-        await cluster.shutdown_all()
+            b.register_message_handler("t", hang)
+            await a.send_message("b", "t", 0)
+            await asyncio.wait_for(busy.wait(), 30)
+            sends = [asyncio.create_task(a.send_message("b", "t", i)) for i in range(5)]
+            await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+            await b.shutdown()
+            ends = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 30)
+            assert any(end is None for end in ends)
+            told = [str(end) for end in ends if isinstance(end, ValueError)]
+            assert len(told) == sum(end is not None for end in ends) >= 3
+            assert all("'b' is unknown or has stopped" in text for text in told)
+            await cluster.shutdown_all()
 
 
 def test_a_node_whose_event_loop_was_closed_under_it_is_shut_down() -> None:
