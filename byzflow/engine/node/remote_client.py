@@ -15,7 +15,8 @@ from byzflow.engine.config import seconds
 __all__ = ("RemoteNodeClient", "deserialize_message", "serialize_message")
 
 OFFICE = "PostOffice"  # what a server says that it is
-WAIT = 60.0  # how long one request for a message may stay open [seconds]
+WAIT = 60.0  # how long who reads messages for a node waits for one before it looks again [seconds]
+TURN = 5.0  # how long one request for a message may stay open [seconds]
 
 
 def serialize_message(msg: Any) -> bytes:
@@ -56,6 +57,7 @@ class RemoteNodeClient:
         self.port = port
         self._node_id: str | None = None
         self._rpc: Any = None
+        self._holding: Any = None  # a connection of its own, which no cancelled request cuts
         self._received = 0
         self._sending = asyncio.Lock()
         self._reading = asyncio.Lock()
@@ -106,13 +108,15 @@ class RemoteNodeClient:
 
     async def hang_up(self) -> None:
         """Give up the connection, but leave the mailbox where it is; again is the same as once."""
-        found, self._rpc = self._rpc, None
-        if found is not None:
-            await found.close_rpc()
+        opened = self._rpc, self._holding
+        self._rpc = self._holding = None
+        for found in opened:
+            if found is not None:
+                await found.close_rpc()
 
     async def register_node(self, node_id: str) -> None:
-        """Make the mailbox of a node."""
-        await self._connected().register(node=node_id)
+        """Make the mailbox of a node, which stays for as long as this process, or until `disconnect`."""
+        await self._hold("register", node_id)
         self._node_id, self._received = node_id, 0
 
     async def send_message(
@@ -147,7 +151,7 @@ class RemoteNodeClient:
         Raises
         ------
         ConnectionError
-            Before `connect` and `register_node`, and after `disconnect`.
+            Before `connect` and `register_node`, after `disconnect`, and where the mailbox is there no more.
         """
         frame = await self.receive_frame(timeout)
         return None if frame is None else deserialize_message(frame)
@@ -160,13 +164,32 @@ class RemoteNodeClient:
             while True:
                 left = max(0.0, end - clock())
                 answer = await self._connected().receive(
-                    node=self._registered(), received=self._received, timeout=min(left, WAIT)
+                    node=self._registered(), received=self._received, timeout=min(left, TURN)
                 )
-                if answer is not None:
+                if answer is False:
+                    await self._hold_again()
+                elif answer is not None:
                     self._received = answer[0]
                     return bytes(answer[1])
-                if clock() >= end:
+                elif clock() >= end:
                     return None
+
+    async def _hold_again(self) -> None:
+        node = self._registered()
+        if not await self._hold("hold", node):
+            raise ConnectionError(
+                f"Node {node!r} needs its mailbox; the server has none: it was started anew, or was "
+                "out of reach for longer than byzflow.channel.return-deadline. Await register_node() again."
+            )
+
+    async def _hold(self, operation: str, node: str) -> bool:
+        """Have the server hold a mailbox for as long as a new connection is open; give up the former one."""
+        office = self._connected()
+        holding = rpc(office.address, timeout=office.timeout)
+        former, self._holding = self._holding, holding
+        if former is not None:
+            await former.close_rpc()
+        return bool(await getattr(holding, operation)(node=node))
 
     def _refused(self, said: str) -> ConnectionError:
         return ConnectionError(

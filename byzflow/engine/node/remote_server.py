@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
-from distributed.core import Server
+from distributed.comm.core import CommClosedError
+from distributed.core import Server, Status
 
 from byzflow.engine.actor.calls import Recorder
-from byzflow.engine.actor.mailbox import Mailbox
 from byzflow.engine.actor.ports import check_port, listening
-from byzflow.engine.config import setting
+from byzflow.engine.config import seconds, setting
 from byzflow.engine.node.ending import ends_us
+from byzflow.engine.node.held import HeldMailbox
 from byzflow.engine.node.local_context import NodeContext
 from byzflow.engine.node.remote_client import deserialize_message, serialize_message
 
@@ -28,7 +30,9 @@ class PostOffice(Server):
 class RemoteNodeServer:
     """Mailboxes for the nodes that register, here or through a `RemoteNodeClient`.
 
-    Whoever reaches the port can run code here, as with a Dask scheduler.
+    A node whose process ends has left when it has not come back within ``byzflow.channel.return-deadline``:
+    its mailbox is closed, and who waits for room in it is told so. Whoever reaches the port can run code
+    here, as with a Dask scheduler.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ class RemoteNodeServer:
         self.host = host
         self.port = port
         self._nodes: dict[str, Any] = {}
-        self._inboxes: dict[str, Mailbox] = {}
+        self._inboxes: dict[str, HeldMailbox] = {}
         self._server: Any = None
 
     async def __aenter__(self) -> RemoteNodeServer:
@@ -74,7 +78,13 @@ class RemoteNodeServer:
             return
         office: Any = PostOffice  # typed, but its constructor is not
         self._server = office(
-            {"leave": self._leave, "receive": self._receive, "register": self._register, "send": self._send},
+            {
+                "hold": self._hold,
+                "leave": self._leave,
+                "receive": self._receive,
+                "register": self._register,
+                "send": self._send,
+            },
             needs_workdir=False,  # a folder that is locked and on sys.path, of which closing gives up neither
         )
         try:
@@ -122,11 +132,28 @@ class RemoteNodeServer:
         if server is not None:
             await server.close()
 
-    async def _register(self, node: str) -> None:
+    async def _register(self, comm: Any, node: str) -> Status:
         former = self._inboxes.get(node)
-        self._inboxes[node] = Mailbox(int(setting("channel.capacity")))
+        self._inboxes[node] = HeldMailbox(int(setting("channel.capacity")))
         if former is not None:
             await former.close()
+        return await self._hold(comm, node)
+
+    async def _hold(self, comm: Any, node: str) -> Status:
+        """Say whether there is a mailbox, and have it held by this connection, which has no other use."""
+        inbox = self._inboxes.get(node)
+        if inbox is None:
+            await comm.write(False)
+            return Status.dont_reply
+        inbox.hold()
+        with suppress(CommClosedError):
+            await comm.write(True)
+            await comm.read()
+        limit = seconds("channel.return-deadline")
+        if await inbox.let_go(limit) and self._inboxes.get(node) is inbox:
+            logger.warning("Node %s is gone: its connection was lost, and no other came in %s s", node, limit)
+            await self._leave(node)
+        return Status.dont_reply
 
     async def _leave(self, node: str) -> None:
         if node in self._inboxes:
@@ -156,8 +183,10 @@ class RemoteNodeServer:
             return False
         return True
 
-    async def _receive(self, node: str, received: int, timeout: float) -> tuple[int, bytes] | None:
-        inbox = self._inboxes[node]
+    async def _receive(self, node: str, received: int, timeout: float) -> tuple[int, bytes] | bool | None:
+        inbox = self._inboxes.get(node)
+        if inbox is None or not inbox.is_held:
+            return False
         try:
             return await inbox.get(received, timeout)
         except LookupError:  # the node left, or registered again, meanwhile

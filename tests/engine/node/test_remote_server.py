@@ -269,3 +269,86 @@ async def test_a_port_that_is_taken_is_named_and_no_socket_stays_open() -> None:
         with pytest.raises(OSError, match=f"127.0.0.1:{first.port} must be free to listen at"):
             await RemoteNodeServer("127.0.0.1", first.port).serve()
     gc.collect()  # what is left open warns when it is collected
+
+
+READER = """
+import asyncio, sys
+from byzflow.engine.node.remote_client import RemoteNodeClient
+
+async def main():
+    client = RemoteNodeClient("127.0.0.1", int(sys.argv[1]))
+    await client.connect()
+    await client.register_node("b")
+    print("here", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.processes
+async def test_senders_hear_that_the_process_of_a_reader_was_killed() -> None:
+    setting = {"byzflow.channel.capacity": 1, "byzflow.channel.return-deadline": "10ms"}
+    with dask.config.set(setting):
+        async with RemoteNodeServer("127.0.0.1", 0) as server, client_of(server, "a") as a:
+            reader = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", READER, str(server.port), stdout=asyncio.subprocess.PIPE
+            )
+            assert reader.stdout is not None
+            assert await asyncio.wait_for(reader.stdout.readline(), 60) == b"here\n"
+            await a.send_message("b", "t", 0)
+            waiting = asyncio.create_task(a.send_message("b", "t", 1))
+            await asyncio.wait([waiting], timeout=0.05)
+            assert not waiting.done()
+            reader.kill()
+            with pytest.raises(ValueError, match="'b' is unknown or has left"):
+                await asyncio.wait_for(waiting, 30)
+            await reader.wait()
+
+
+async def test_a_node_is_there_as_long_as_its_process_whoever_cancels_its_readers() -> None:
+    with dask.config.set({"byzflow.channel.return-deadline": "10ms"}):
+        async with (
+            RemoteNodeServer("127.0.0.1", 0) as server,
+            client_of(server, "a") as a,
+            client_of(server, "b") as b,
+        ):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(b.receive_message(), 0.05)
+            assert await a.receive_message(timeout=0.2) is None
+            await a.send_message("b", "t", 1)
+            message = await b.receive_message(timeout=30)
+            assert message is not None
+            assert message["payload"] == 1
+
+
+@pytest.mark.parametrize("limit", [None, "10ms"], ids=["comes-back", "is-late"])
+async def test_a_reader_whose_connections_were_cut_comes_back_to_its_mailbox_or_hears(limit: Any) -> None:
+    with dask.config.set({"byzflow.channel.return-deadline": limit}):
+        async with (
+            RemoteNodeServer("127.0.0.1", 0) as server,
+            client_of(server, "a") as a,
+            client_of(server, "b") as b,
+        ):
+            await a.send_message("b", "t", 1)
+            for comm in b._holding.comms:
+                comm.abort()
+            while (await a._rpc.receive(node="b", received=0, timeout=0)) is not False:
+                pass
+            if limit is None:
+                message = await b.receive_message(timeout=30)
+                assert message is not None
+                assert message["payload"] == 1
+                await a.send_message("b", "t", 2)
+                return
+
+            async def keep_sending() -> None:
+                while True:
+                    await a.send_message("b", "t", 2)
+
+            with pytest.raises(ValueError, match="'b' is unknown or has left"):
+                await asyncio.wait_for(keep_sending(), 30)
+            with pytest.raises(ConnectionError, match="Await register_node"):
+                await b.receive_message()
+            await b.register_node("b")
+            await a.send_message("b", "t", 3)
