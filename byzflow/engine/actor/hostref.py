@@ -69,6 +69,7 @@ class HostRef:
         self._trays = Trays()
         self._lost: asyncio.Future[None] = runtime.loop.create_future()
         self._actor: Any = None
+        self._reason = "the scheduler removed it"
         self._direct = True
         self._line: Caller | None = None
 
@@ -196,6 +197,8 @@ class HostRef:
             sent = [to_serialize(arg) if isinstance(arg, Parcel) else arg for arg in args]
             message = {"actor": self.key, "function": method, "args": sent}
             if self._direct:
+                if self._actor is None:  # another process has made it, and its scheduler may be another one
+                    await self._reach()
                 return await client.rpc(self.address).actor_execute(**message)
             return await client.scheduler.proxy(worker=self.address, msg={"op": "actor_execute", **message})
         except OSError as error:
@@ -203,6 +206,22 @@ class HostRef:
             raise self._gone(str(error)) from error
         except KeyError as error:
             raise self._gone("its node host was released") from error
+
+    async def _reach(self) -> None:
+        """Connect, and do not try again for as long as Dask does where nobody listens any more."""
+        pool = self.runtime.client.rpc
+        try:
+            pool.reuse(self.address, await pool.connect(self.address, seconds("host.settle")))
+        except OSError as error:
+            if self._is_refusal(error):
+                self.lose("nobody listens there")
+                raise
+
+    def _is_refusal(self, error: BaseException) -> bool:
+        """Whether an error came of an address where nobody listens: a worker does as long as it lives."""
+        while error.__cause__ is not None:
+            error = error.__cause__
+        return isinstance(error, ConnectionRefusedError) or (self.is_here and type(error) is OSError)
 
     async def _by_line(self, line: Caller, method: str, args: tuple[Any, ...]) -> Any:
         try:
@@ -231,7 +250,7 @@ class HostRef:
             if task.done():
                 return task.result()
             if self._lost.done():
-                raise self._gone("the scheduler removed it")
+                raise self._gone(self._reason)
             raise DeadlineError(
                 f"Worker {self.address} had to answer within {deadline} s; it did not. "
                 "Raise the deadline, or leave its nodes out."
@@ -289,9 +308,10 @@ class HostRef:
                 raise
             raise self._gone(str(error)) from error
 
-    def lose(self) -> None:
+    def lose(self, reason: str = "the scheduler removed it") -> None:
         """Mark the worker as gone: every call under way fails now. On the client's loop."""
         if not self._lost.done():
+            self._reason = reason
             self._lost.set_result(None)
         self._trays.close()
         if self._line is not None:

@@ -7,6 +7,7 @@ import dask
 import numpy as np
 import pytest
 import torch
+from distributed import LocalCluster
 
 from byzflow.engine.actor.channels import ChannelRef, Endpoint, open_channel
 from byzflow.engine.actor.factory import resolve_backend
@@ -21,7 +22,11 @@ PAIRS = [
 
 
 async def open_end(request, scheme: str, name: str = "news") -> ChannelRef:
-    backend = resolve_backend(request.getfixturevalue(f"{scheme}_runtime")._spec)
+    return await open_end_on(request.getfixturevalue(f"{scheme}_runtime")._spec, name)
+
+
+async def open_end_on(spec, name: str = "news") -> ChannelRef:
+    backend = resolve_backend(spec)
     await backend.start()
     await backend.construct(Subject)
     return await open_channel(backend, name)
@@ -135,3 +140,23 @@ async def test_a_full_mailbox_makes_the_sender_wait(monkeypatch):
 def test_endpoints_are_plain_values():
     assert Endpoint("tcp", "tcp://h:1", "a") == Endpoint("tcp", "tcp://h:1", "a")
     assert len({Endpoint("tcp", "tcp://h:1", "a"), Endpoint("tcp", "tcp://h:1", "a")}) == 1
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "inproc"])
+async def test_a_send_to_a_worker_of_a_closed_cluster_is_refused_and_not_tried_for_long(
+    thread_runtime, protocol
+):
+    sender = await open_end_on("thread")
+    async with LocalCluster(
+        n_workers=1, processes=False, protocol=protocol, dashboard_address=None, asynchronous=True
+    ) as cluster:
+        receiver = await open_end_on(cluster)
+        await sender.send(receiver.endpoint, 1)
+        await receiver.backend.close()
+    for _ in range(2):
+        with (
+            dask.config.set({"byzflow.host.settle": "50ms", "distributed.comm.timeouts.connect": "300s"}),
+            pytest.raises(NodeLostError, match="nobody listens there"),
+        ):
+            await asyncio.wait_for(sender.send(receiver.endpoint, 2), 30)
+    await sender.backend.close()
