@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, dataclass_transform
 
 from byzflow.operators.together import together
@@ -168,17 +169,22 @@ class Operator:
         pins = (metadata.get("worker_affinities") or ()) if len(subtasks) > 1 else ()
         shared = metadata.get("subtask_semaphore")
 
+        async def dealt(pin: str, subtask: SubTask) -> Any:
+            try:
+                return await pool.run_subtask(replace(subtask, affinity=pin))
+            except RuntimeError:  # as a worker's loss is; any other may do what was dealt to it
+                if pin in getattr(pool, "worker_affinities", lambda: pins)():
+                    raise
+            return await pool.run_subtask(subtask)
+
         async def one(position: int, subtask: SubTask) -> Any:
-            if pins and subtask.affinity is None:
-                pin = pins[position % len(pins)]
-                subtask = SubTask(
-                    subtask.fn, subtask.args, subtask.kwargs, subtask.name, pin, subtask.max_retries
-                )
+            is_dealt = bool(pins) and subtask.affinity is None
+            run = partial(dealt, pins[position % len(pins)]) if is_dealt else pool.run_subtask
             async with window:
                 if shared is None:
-                    return await pool.run_subtask(subtask)
+                    return await run(subtask)
                 async with shared:
-                    return await pool.run_subtask(subtask)
+                    return await run(subtask)
 
         return await together(one(i, subtask) for i, subtask in enumerate(subtasks))
 

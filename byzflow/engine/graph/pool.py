@@ -142,7 +142,8 @@ class ActorPool:
         """Run one subtask on a worker that has its affinity, trying again as often as it allows.
 
         A subtask whose worker is lost runs again on a fresh one, or on another of the pool's if there is none
-        within ``byzflow.host.return-deadline``; that does not count as a retry.
+        within ``byzflow.host.return-deadline``; that does not count as a retry. When the pool has lost its
+        last worker so, the next subtask starts all of them again.
 
         Raises
         ------
@@ -212,9 +213,14 @@ class ActorPool:
         channels, self._channels = self._channels, {}
         self._leaving.update(dict.fromkeys([*channels.values(), *self._roster.close()]))
 
+    def _desert(self) -> None:
+        """Have the next subtask start workers again, for which channels stay, or `shutdown` close those."""
+        self._leaving.update(dict.fromkeys(self._channels.values()))
+
     async def _part(self, leaving: PoolWorker | ActorPoolChannel) -> None:
         await leaving.close()
         self._leaving.pop(leaving, None)
+        self._channels = {name: kept for name, kept in self._channels.items() if kept is not leaving}
 
     async def _acquire(self, affinity: str | None = None) -> PoolWorker:
         return await self._roster.acquire(affinity)
@@ -240,7 +246,8 @@ class ActorPool:
             return True
         except (ConnectionError, TimeoutError):
             await worker.close()
-            self._roster.remove(worker)
+            if self._roster.remove(worker):
+                await self._once.close(self._desert)
             return False
         if lost is not None:
             await lost.close()

@@ -16,6 +16,9 @@ from byzflow.operators.checks import nonnegative, several
 
 __all__ = ("ActorPoolConfig", "PoolWorker", "Roster", "SubtaskRunner", "name_workers")
 
+ADD = "Give the pool a worker with the capability that the subtask's affinity names."
+AGAIN = "Shut the pool down and start it again when the cluster has a worker for that."
+
 
 @dataclass(frozen=True)
 class ActorPoolConfig:
@@ -150,6 +153,7 @@ class Roster:
         self.workers: list[PoolWorker] = []
         self._idle: list[PoolWorker] = []
         self._waiting: deque[_Waiter] = deque()
+        self._lost: list[PoolWorker] = []
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -169,7 +173,7 @@ class Roster:
         """Take up work with these workers."""
         with self._lock:
             self.workers = list(workers)
-            self._idle = list(self.workers)
+            self._idle, self._lost = list(self.workers), []
 
     def close(self) -> list[PoolWorker]:
         """End work: whoever waits gets a `RuntimeError`. Return the workers that there were."""
@@ -181,15 +185,21 @@ class Roster:
                 waiter.worker.set_exception(_nobody("the pool was shut down"))
         return workers
 
-    def remove(self, worker: PoolWorker) -> None:
-        """Do without a worker that is gone; those whom only it could serve get a `RuntimeError`."""
+    def remove(self, worker: PoolWorker) -> bool:
+        """Do without a worker that is gone, and say whether it was the last one of these.
+
+        Those whom only it could serve get a `RuntimeError`.
+        """
         with self._lock:
+            was_last = self.workers == [worker]
+            self._lost.append(worker)
             self.workers = [other for other in self.workers if other is not worker]
             stuck = [w for w in self._waiting if not any(o.can(w.affinity) for o in self.workers)]
             self._waiting = deque(w for w in self._waiting if w not in stuck)
         for waiter in stuck:
             if waiter.worker.set_running_or_notify_cancel():
-                waiter.worker.set_exception(_nobody(f"{worker.name} was lost"))
+                waiter.worker.set_exception(_nobody(f"{worker.name} was lost", AGAIN))
+        return was_last
 
     def replaces(self, worker: PoolWorker, affinity: str | None) -> bool:
         """Whether a worker is gone, and there are others that can do `affinity`."""
@@ -206,7 +216,7 @@ class Roster:
         """
         with self._lock:
             if not any(worker.can(affinity) for worker in self.workers):
-                raise _nobody("it has no workers" if affinity is None else f"none can do {affinity!r}")
+                raise self._nobody(affinity)
             for worker in self._idle:
                 if worker.can(affinity):
                     self._idle.remove(worker)
@@ -233,9 +243,11 @@ class Roster:
                         return
             self._idle.append(worker)
 
+    def _nobody(self, affinity: str | None) -> RuntimeError:
+        reason = "it has no workers" if affinity is None else f"none can do {affinity!r}"
+        lost = ", ".join(worker.name for worker in self._lost if worker.can(affinity))
+        return _nobody(f"{reason}, since {lost} was lost", AGAIN) if lost else _nobody(reason)
 
-def _nobody(reason: str) -> RuntimeError:
-    return RuntimeError(
-        f"No actor in the pool can take this subtask: {reason}. "
-        "Give the pool a worker with the capability that the subtask's affinity names."
-    )
+
+def _nobody(reason: str, hint: str = ADD) -> RuntimeError:
+    return RuntimeError(f"No actor in the pool can take this subtask: {reason}. {hint}")

@@ -15,11 +15,12 @@ import byzflow.engine.graph.pool as pool_module
 from byzflow.engine.actor.backends.dask import DaskActorBackend
 from byzflow.engine.actor.backends.gpu import GPUActorBackend, UCXRemoteActorBackend
 from byzflow.engine.actor.backends.thread import ThreadActorBackend
+from byzflow.engine.actor.channels import Endpoint
 from byzflow.engine.actor.clusters import EMBEDDED, process_cluster
 from byzflow.engine.actor.runtime import Runtime
 from byzflow.engine.graph.pool import ActorPool, ActorPoolConfig
 from byzflow.exceptions import NodeLostError
-from byzflow.operators.base import SubTask
+from byzflow.operators.base import OpContext, Operator, SubTask
 from tests.engine.actor.subjects import die_among, scribble
 
 
@@ -371,7 +372,7 @@ async def test_a_worker_that_cannot_be_replaced_is_done_without(fakes, monkeypat
         under_way, stuck = await asyncio.gather(*map(pool.run_subtask, far), return_exceptions=True)
         assert isinstance(under_way, NodeLostError)
         assert "far-0 was lost" in str(stuck)
-        with pytest.raises(RuntimeError, match="none can do 'far'"):
+        with pytest.raises(RuntimeError, match="none can do 'far', since far-0 was lost"):
             await pool.run_subtask(far[0])
         assert await pool.run_subtask(SubTask(square, (3,))) == 9
         assert pool.size == 1
@@ -390,6 +391,59 @@ async def test_a_subtask_whose_worker_cannot_be_replaced_goes_to_another(fakes, 
         monkeypatch.setattr(Fake, "construct", refused)
         assert await pool.run_subtask(SubTask(square, (3,))) == 9
         assert pool.size == 1
+
+
+async def test_a_pool_that_has_lost_all_its_workers_starts_again_with_the_next_subtask(fakes, monkeypatch):
+    async def lost(self, *args, **kwargs):
+        raise NodeLostError("gone")
+
+    async def refused(self, *args, **kwargs):
+        raise ConnectionError("no scheduler")
+
+    async def bound(self, name):
+        return Endpoint("any", "here", name)
+
+    monkeypatch.setattr(Fake, "chan_open", bound, raising=False)
+    async with ActorPool([ActorPoolConfig("any", count=2)]) as pool:
+        channel = await pool.open_channel("news")
+        for fake in fakes:
+            fake.call = lost.__get__(fake)
+        with monkeypatch.context() as patch:
+            patch.setattr(Fake, "construct", refused)
+            with pytest.raises(NodeLostError):
+                await pool.run_subtask(SubTask(square, (3,)))
+            with pytest.raises(ConnectionError, match="no scheduler"):
+                await pool.run_subtask(SubTask(square, (3,)))
+        squares = [SubTask(square, (n,)) for n in range(3)]
+        assert await pool.run_many(squares) == [0, 1, 4]
+        assert pool.statistics()[:3] == (2, 2, 0)
+        assert await pool.open_channel("news") is channel
+    assert [fake.events[-1] for fake in fakes] == ["close"] * len(fakes)
+    assert pool.statistics().idle == 0
+
+
+async def test_what_is_dealt_to_a_worker_that_cannot_be_replaced_goes_to_another(fakes, monkeypatch):
+    async def lost(self, *args, **kwargs):
+        raise NodeLostError("gone")
+
+    async def refused(self, *args, **kwargs):
+        raise ConnectionError("no scheduler")
+
+    class Squares(Operator):
+        supports_subtasks = True
+
+        def create_subtasks(self, inputs, *, context):
+            return [SubTask(square, (n,)) for n in range(6)]
+
+        def reduce_subtasks(self, partials, inputs, *, context):
+            return partials
+
+    async with ActorPool([ActorPoolConfig("any", count=2)]) as pool:
+        context = OpContext("squares", {"worker_affinities": pool.worker_affinities()})
+        fakes[0].call = lost.__get__(fakes[0])
+        monkeypatch.setattr(Fake, "construct", refused)
+        assert await Squares().run({}, context=context, pool=pool) == [0, 1, 4, 9, 16, 25]
+        assert pool.worker_affinities() == ("worker::actor-1",)
 
 
 async def test_capabilities_that_a_cluster_has_as_resources_say_where_workers_are():
