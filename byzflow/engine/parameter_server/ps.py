@@ -149,7 +149,7 @@ class ParameterServer:
         """
         if self._closed:
             raise RuntimeError("round() needs an open server; this one is shut down. Make a new one.")
-        async with self._turn:
+        async with self._turn.taken():
             return await self._rounds.run(self.agg, self.pre)
 
     def round_sync(self) -> Any:
@@ -176,7 +176,7 @@ class ParameterServer:
         """
         if self._archive is None:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to ParameterServer.")
-        async with self._turn:
+        async with self._turn.taken():
             return await self._rounds.resume(self._archive, self.agg, self.pre)
 
     async def shutdown(self) -> None:

@@ -160,7 +160,7 @@ class DecentralizedPeerToPeer:
         """
         if self._closed:
             raise RuntimeError("A round needs an open run; this one is stopped. Make a new one.")
-        async with self._turn:
+        async with self._turn.taken():
             await self.start()
             self.peers.number = self._number
             self.peers.roster.settle()
@@ -208,7 +208,7 @@ class DecentralizedPeerToPeer:
         """
         if self._archive is None:
             raise ValueError("resume() needs a checkpoint; got None. Pass checkpoint=... to PeerToPeer.")
-        async with self._turn:
+        async with self._turn.taken():
             await self._learn()
             returns = self._memory.returns
             self._number, _ = await self._archive.read(self.deadline, self._identity.after, returns)

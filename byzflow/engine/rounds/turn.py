@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from types import TracebackType
+from contextlib import asynccontextmanager
 
 __all__ = ("Turn",)
 
@@ -14,7 +15,7 @@ CLOSED = "A round needs an open run; this one was closed. Make a new one."
 
 
 class Turn:
-    """A lock for ``async with``, for one event loop after another.
+    """A lock for one event loop after another.
 
     Tasks of one loop wait for each other. From another loop there is an error: a loop that is blocked, as
     that of a notebook whose cell waits for a ``_sync`` method, could never give the turn back. Whoever has
@@ -23,7 +24,7 @@ class Turn:
     Examples
     --------
     >>> async def example():
-    ...     async with turn:
+    ...     async with turn.taken():
     ...         return asyncio.current_task() is not None
     >>> turn = Turn()
     >>> asyncio.run(example()), asyncio.run(example())
@@ -39,31 +40,32 @@ class Turn:
         self._is_closed = False
         self._left: Future[None] = Future()
 
-    async def __aenter__(self) -> None:
-        self._enlist(asyncio.get_running_loop())
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Have the turn for the length of an ``async with``."""
+        lock = self._enlist(asyncio.get_running_loop())
         try:
-            await self._lock.acquire()
+            await lock.acquire()
         except BaseException:
-            self._leave()
+            self._leave(lock, waited=True)
             raise
         with self._guard:
-            self._holder = asyncio.current_task()
-        if self._is_closed:
-            self._give_back()
-            raise RuntimeError(CLOSED)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        holder = self._holder
-        self._give_back()
-        if (
-            self._is_closed
-            and kind is asyncio.CancelledError
-            and holder is not None
-            and not holder.uncancel()
-        ):
-            raise RuntimeError("A round was under way when its run was closed. Make a new run.") from error
+            self._holder = holder = asyncio.current_task()
+        try:
+            if self._is_closed:
+                raise RuntimeError(CLOSED)
+            yield
+        except asyncio.CancelledError as error:
+            self._give_back(lock)
+            if self._is_closed and holder is not None and not holder.uncancel():
+                raise RuntimeError(
+                    "A round was under way when its run was closed. Make a new run."
+                ) from error
+            raise
+        except BaseException:
+            self._give_back(lock)
+            raise
+        self._give_back(lock)
 
     async def close(self) -> None:
         """Cancel whoever has the turn, and wait until it is given back; nobody gets it any more."""
@@ -81,15 +83,14 @@ class Turn:
         if self._holder is holder:  # still, on its own loop
             holder.cancel()
 
-    def _give_back(self) -> None:
-        with self._guard:
-            self._holder = None
-        self._lock.release()
-        self._leave()
+    def _give_back(self, lock: asyncio.Lock) -> None:
+        if not self._leave(lock):
+            return
+        lock.release()
         if self._is_closed and not self._left.done():
             self._left.set_result(None)
 
-    def _enlist(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _enlist(self, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
         with self._guard:
             if loop is not self._loop:
                 if self._users and self._loop is not None and not self._loop.is_closed():
@@ -97,9 +98,16 @@ class Turn:
                         "A run does one round at a time; another is under way, in another thread or event "
                         "loop. Await that one first, or call all rounds from one loop."
                     )
-                self._loop, self._lock, self._users = loop, asyncio.Lock(), 0
+                self._loop, self._lock, self._users, self._holder = loop, asyncio.Lock(), 0, None
             self._users += 1
+            return self._lock
 
-    def _leave(self) -> None:
+    def _leave(self, lock: asyncio.Lock, *, waited: bool = False) -> bool:
+        """Count one user less; False where its loop was closed, and the turn is another loop's by now."""
         with self._guard:
+            if lock is not self._lock:
+                return False
             self._users -= 1
+            if not waited:
+                self._holder = None
+            return True

@@ -111,7 +111,7 @@ async def test_who_has_just_given_the_turn_back_is_not_cancelled() -> None:
     leave = asyncio.get_running_loop().create_future()
 
     async def hold() -> str:
-        async with turn:
+        async with turn.taken():
             entered.set()
             await leave
         await after.wait()
@@ -123,3 +123,38 @@ async def test_who_has_just_given_the_turn_back_is_not_cancelled() -> None:
     await turn.close()
     after.set()
     assert await holder == "done"
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["holds-it", "waits-for-it"])
+def test_a_round_of_a_loop_that_was_closed_does_not_give_back_the_turn_of_the_next(waits: bool) -> None:
+    turn, former = Turn(), asyncio.new_event_loop()
+
+    async def hold() -> None:
+        async with turn.taken():
+            await asyncio.Event().wait()
+
+    async def begin() -> list[asyncio.Task[None]]:
+        holders = [asyncio.create_task(hold()) for _ in range(1 + waits)]
+        await asyncio.wait(holders, timeout=0.01)
+        return holders
+
+    async def another() -> None:
+        async with turn.taken():
+            pass
+
+    async def follow(gone: Any) -> None:
+        async with turn.taken():
+            gone.close()  # as it is when it is collected
+            waiting = asyncio.create_task(another())
+            await asyncio.wait([waiting], timeout=0.05)
+            assert not waiting.done()
+            with pytest.raises(RuntimeError, match="one round at a time"):
+                await asyncio.to_thread(asyncio.run, another())
+        await waiting
+
+    left = former.run_until_complete(begin())
+    former.close()
+    asyncio.run(follow(left[-1].get_coro()))
+    for task in left:
+        task.get_coro().close()
+        task._log_destroy_pending = False
