@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from byzflow.engine.actor.calls import Call, Outcome
@@ -117,6 +120,21 @@ class Archive:
         nodes = {name: known.get(index) for index, name in enumerate(self._cohort.names)}
         tree = {"run": self._run, "round": rounds, "about": dict(about), "nodes": nodes, "rule": rule}
         self.checkpoint.write(tree)
+
+    async def put(self, *what: Any) -> None:
+        """As `write`, in another thread; cancelled meanwhile, it ends when that has ended.
+
+        Left to itself, it might put its file in the place of one that is written later.
+        """
+        writing = asyncio.get_running_loop().run_in_executor(None, partial(self.write, *what))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            while not writing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([writing])
+            writing.exception()  # which comes again when the round is gone on with
+            raise
 
     async def read(
         self, deadline: float | None, about: Callable[[int], Mapping[str, str]], returns: Returns

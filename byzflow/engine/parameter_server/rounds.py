@@ -6,7 +6,6 @@ a worker, is simply gone through from the start, or from the update if the aggre
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -171,7 +170,7 @@ class Rounds:
         states = await self._archive.states(self._deadline, self._attendance.absent)
         self._check_lost(states)
         about = self._about(rule, pre)
-        await asyncio.to_thread(self._archive.write, done, states, run.state, about, run.plan.quorum)
+        await self._archive.put(done, states, run.state, about, run.plan.quorum)
         run.plan.unsaved(self._archive.refusals(states))
 
     def _close(self, run: Progress) -> None:

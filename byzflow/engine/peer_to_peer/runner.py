@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -193,7 +192,7 @@ class DecentralizedPeerToPeer:
             if states is not None:
                 assert self._archive is not None
                 about, needed = self._identity.after(self._number), max(1, self.quorum or 1)
-                await asyncio.to_thread(self._archive.write, self._number, states, None, about, needed)
+                await self._archive.put(self._number, states, None, about, needed)
 
     async def resume(self) -> int:
         """Take up the run that the checkpoint holds, and return how many rounds it has done.

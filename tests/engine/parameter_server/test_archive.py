@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from functools import reduce
@@ -348,3 +349,35 @@ def test_a_node_that_is_late_or_lost_has_not_refused_its_state(tmp_path: Path) -
     assert [str(refusal) for refusal in refusals.values()] == [
         "honest-2 (checkpoint, raised: TypeError: a lock)"
     ]
+
+
+@pytest.mark.parametrize("make", [server, peers])
+async def test_a_checkpoint_of_a_cancelled_round_replaces_no_later_one(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writing may take longer than the rounds after it."""
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    write = Checkpoint.write
+
+    def slow(self: Checkpoint, tree: Any) -> None:
+        monkeypatch.setattr(Checkpoint, "write", write)
+        begun.set()
+        go_on.wait(10)
+        write(self, tree)
+        ended.set()
+
+    monkeypatch.setattr(Checkpoint, "write", slow)
+    store = Checkpoint(tmp_path / "run", every=1)
+    async with make([Learner(i) for i in range(N)], store) as run:
+        cancelled = asyncio.create_task(run.round())
+        await asyncio.to_thread(begun.wait)
+        for _ in range(2):  # somebody may be impatient
+            cancelled.cancel()
+            await asyncio.wait([cancelled], timeout=0.05)
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        for _ in range(3):
+            await run.round()
+        go_on.set()
+        await asyncio.to_thread(ended.wait)
+        assert cancelled.cancelled()
+        assert store.read()["round"] == len(run.history) > 2
