@@ -278,6 +278,8 @@ async def _answers(host: Host, calls: Sequence[Call], deadline: float | None) ->
         return Columns([None] * len(calls), dict.fromkeys(range(len(calls)), error))
     for position, raised in outcomes.errors.items():
         if issubclass(type(raised), NodeLostError):
+            if isinstance(host, LocalHost) and host.is_elsewhere(calls[position].object_id):
+                continue
             text = "the node raised a NodeLostError; its own worker is there"
             outcomes.errors[position], outcomes.said[position] = RuntimeError(text), text
         elif type(raised) is DeadlineError and position not in outcomes.said:  # its host gave it up

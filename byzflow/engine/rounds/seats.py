@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from dask.system import CPU_COUNT
 
+from byzflow.engine.actor.base import ActorRef
 from byzflow.engine.actor.batch import Batch
 from byzflow.engine.actor.calls import Call, Outcome, Recorder, late
 from byzflow.engine.actor.columns import Columns
@@ -58,6 +59,10 @@ class LocalHost:
         name = f"local-{len(self._nodes)}"
         self._nodes[name] = node if is_remote(node) else Resident(node)
         return Seat(self, name)
+
+    def is_elsewhere(self, object_id: str) -> bool:
+        """Whether a node is a bare reference to an object of some backend, which may be lost."""
+        return isinstance(getattr(self._nodes[object_id], "_resident_node", None), ActorRef)
 
     async def call_many(self, calls: Sequence[Call], deadline: float | None = None) -> Columns:
         """Run calls, different nodes side by side, those of one node in the order given."""

@@ -19,6 +19,8 @@ from byzflow.engine.node.context import DaskContext
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer.topology import Topology
 from byzflow.engine.peer_to_peer.train import PeerToPeer
+from byzflow.engine.rounds.answers import Reason
+from byzflow.exceptions import NodeLostError
 
 
 class Honest:
@@ -223,6 +225,31 @@ async def test_a_bare_reference_is_not_asked_what_it_answers_to_every_name() -> 
     async with ParameterServer(refs, [], CoordinateWiseMedian()) as ps:
         assert (await ps.round()).tolist() == [1.0, 1.0]
     assert refs[0]._backend.subject.last.tolist() == [1.0, 1.0]
+
+
+def served(nodes: list[Any]) -> ParameterServer:
+    return ParameterServer(nodes, [], CoordinateWiseMedian(), quorum=2)
+
+
+def among_peers(nodes: list[Any]) -> PeerToPeer:
+    return PeerToPeer(nodes, [], Topology.complete(3), quorum=2)
+
+
+class Gone(Elsewhere):
+    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        raise NodeLostError("its machine is off")
+
+
+@pytest.mark.parametrize("make", [served, among_peers])
+async def test_a_bare_reference_to_a_lost_object_is_lost(make: Any) -> None:
+    refs = [ActorRef(kind()) for kind in (Elsewhere, Elsewhere, Gone)]
+    for ref in refs:
+        await ref._backend.construct(Counting, args=(), kwargs={})
+    async with make(refs) as run:
+        await run.round()
+        await run.round()
+    assert {out.node for report in run.history for out in report.excluded} == {"honest-2"}
+    assert {out.reason for report in run.history for out in report.excluded} == {Reason.LOST}
 
 
 async def test_a_thousand_nodes_take_one_call_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
