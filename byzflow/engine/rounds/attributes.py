@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from byzflow.engine.actor.vec import Header, is_tensor, pack, unpack
+from byzflow.engine.rounds.overlaps import Overlaps
 
 __all__ = ("State", "attributes_of", "frozen", "kept", "take_over", "thawed")
 
@@ -35,17 +36,19 @@ def frozen(state: Any, owner: object = None) -> State:
     Where they refer to their `owner` itself, as its bound methods do, `thawed` puts in the new one.
 
     Memory that a process has not used before is slow, so large tensors are copied once, and straight to where
-    they stay.
+    they stay. What shares memory with something else in the state still does when it is brought back.
 
     Examples
     --------
     >>> pickle.loads(frozen({"seen": 3}))
     {'seen': 3}
     """
-    stream = io.BytesIO()
-    pickler = _Pickler(stream, protocol=5)
-    pickler.owner = owner
-    pickler.dump(state)
+    stream, overlaps = io.BytesIO(), Overlaps()
+    first = _Pickler(stream, owner, overlaps)  # it holds what it has seen, so that no address is used again
+    first.dump(state)
+    if overlaps.close():
+        stream = io.BytesIO()
+        _Pickler(stream, owner, overlaps).dump(state)
     return np.frombuffer(stream.getbuffer(), dtype=np.uint8)
 
 
@@ -125,12 +128,16 @@ def _slots_of(node: object) -> list[str]:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    owner: object = None
+    def __init__(self, stream: io.BytesIO, owner: object, overlaps: Overlaps) -> None:
+        super().__init__(stream, protocol=5)
+        self._owner, self._overlaps = owner, overlaps
 
     def reducer_override(self, value: Any) -> Any:
-        if value is self.owner and value is not None:
+        if value is self._owner and value is not None:
             return _owning, ()
         kind: Any = type(value)
+        if kind is np.ndarray and (view := self._overlaps.view(value)) is not None:
+            return view
         if is_tensor(value) or kind is torch.nn.Parameter:
             return self._reduced(value)
         if issubclass(kind, torch.optim.Optimizer) and kind.__getstate__ is PARTLY:
@@ -141,9 +148,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
     def _reduced(self, value: torch.Tensor) -> Any:
         """Return how to make a tensor, and what torch leaves out: its gradient, and its hooks."""
         # Strides choose the loop that BLAS takes, and so the bits: only what has none of its own is packed.
-        if is_tensor(value) and value.is_cpu and value.is_contiguous() and not vars(value):
+        made = self._overlaps.view(value)
+        if made is not None:
+            pass
+        elif is_tensor(value) and value.is_cpu and value.is_contiguous() and not vars(value):
             header, frame = pack(value)
-            made: tuple[Any, ...] = _tensor, (header, pickle.PickleBuffer(frame))
+            made = _tensor, (header, pickle.PickleBuffer(frame))
         else:
             made = value.__reduce_ex__(5)  # type: ignore[no-untyped-call]  # torch does not say
         left = {name: getattr(value, name) for name in LEFT_OUT} if value.is_leaf else {}

@@ -4,6 +4,7 @@ import pickle
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,6 +45,63 @@ def test_a_tensor_that_is_held_twice_stays_one() -> None:
     w = torch.ones(2)
     got = thawed(first=w, second=[w])
     assert got.first is got.second[0]
+
+
+def flat_and_views() -> dict[str, Any]:
+    flat = torch.arange(10.0)
+    return {"flat": flat, "part": flat[3:7], "odd": flat[1::2], "square": flat[:9].view(3, 3).T}
+
+
+def array_and_views() -> dict[str, Any]:
+    array = np.arange(10.0)
+    shown = array[2:5]
+    shown.flags.writeable = False
+    return {"flat": array, "back": array[::-1], "tensor": torch.from_numpy(array), "shown": shown}
+
+
+def vector_of_a_model() -> dict[str, Any]:
+    model, vector = nn.Linear(3, 2), torch.arange(8.0)
+    nn.utils.vector_to_parameters(vector, model.parameters())
+    return {"flat": vector, "model": model, "bias": model.bias, "data": model.bias.data}
+
+
+def two_windows() -> dict[str, Any]:
+    """Overlap, while what they are of does not belong to the state."""
+    flat = torch.arange(100.0)
+    return {"flat": flat[10:20], "next": flat[15:25]}
+
+
+def numbers(attributes: dict[str, Any]) -> list[Any]:
+    known = [v.state_dict() if isinstance(v, nn.Module) else v for v in attributes.values()]
+    return [{k: t.tolist() for k, t in v.items()} if isinstance(v, dict) else v.tolist() for v in known]
+
+
+@pytest.mark.parametrize("make", [flat_and_views, array_and_views, vector_of_a_model, two_windows])
+def test_what_shares_memory_shares_it_again(make: Any) -> None:
+    here, there = make(), vars(thawed(**make()))
+    for known in (here, there):
+        known["flat"][:] *= 10.0
+    assert numbers(there) == numbers(here)
+    for name, value in here.items():
+        if isinstance(value, torch.Tensor | np.ndarray):
+            assert layout(there[name]) == layout(value)
+    if "model" in there:
+        assert there["model"].bias is there["bias"]
+
+
+def layout(value: Any) -> tuple[Any, ...]:
+    """How a value lies in memory, and whether it may be changed."""
+    if isinstance(value, np.ndarray):
+        start, _ = np.lib.array_utils.byte_bounds(value)
+        return start % 16, value.dtype, value.strides, value.flags.writeable
+    return value.data_ptr() % 16, value.dtype, value.stride(), value.requires_grad
+
+
+def test_rows_that_only_lie_among_each_other_bring_nothing_else_along() -> None:
+    columns = np.arange(1e5).reshape(1000, 100)
+    state = frozen({"first": columns[:, 0], "second": columns[:, 1]})
+    assert len(state) < 20_000
+    assert vars(SimpleNamespace(**pickle.loads(state)))["second"].tolist() == columns[:, 1].tolist()
 
 
 def test_what_was_set_on_a_tensor_stays_with_it() -> None:
