@@ -173,7 +173,8 @@ class Archive:
                     f"{type(state).__name__}. Take the checkpoint of a run."
                 )
         known = {i: nodes[name] for i, name in enumerate(names) if nodes[name] is not None}
-        error = NodeLostError("the checkpoint has no state of it; it did not answer when that was written")
+        why = "it was late, lost, or lacked an update when that was written"
+        error = NodeLostError(f"the checkpoint has no state of it: {why}")
         self.missing = {i: Outcome(error=error) for i in range(len(names)) if i not in known}
         outcomes = await self._load(known, tree["round"], deadline, returns)
         for index, outcome in outcomes.items():
