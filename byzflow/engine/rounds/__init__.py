@@ -4,7 +4,7 @@ Where they run:
     on the side that calls: `calls` (who is asked), `seats`, `suspects`, `repeat`, `outcomes`, `answers`
         (what is fit), `vectors`, `patience`, `rota`, `moving` and `returns` (lost nodes), `turn`, `limits`
     beside each node: `resident` (one act a round), `memo`, `making`, `harmless`, `ambient`, `thread_state`,
-        `plain`, `attributes`, `duties`
+        `plain`, `attributes`, `overlaps`, `duties`
     on both: `forms`, `isolation`, and the memory that processes of a machine share: `sites`, `arena`,
         `board`, `mirrors`, `staff`, `gallery`, `panes`, `picks`, `showing`, `holding`
 """
