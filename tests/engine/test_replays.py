@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from byzflow.aggregators.coordinate_wise import CoordinateWiseTrimmedMean
+from byzflow.engine.actor.backends.dask import DaskActorBackend
+from byzflow.engine.actor.clusters import EMBEDDED, process_cluster
 from byzflow.engine.node.actors import ByzantineNodeActor, HonestNodeActor, Recipe
 from byzflow.engine.parameter_server import ParameterServer
 from byzflow.engine.peer_to_peer.topology import Topology
@@ -73,8 +75,9 @@ async def trained(run: Any, honest: list[Any]) -> list[torch.Tensor]:
     ids=["server", "peers"],
 )
 async def test_nodes_without_a_state_do_all_rounds_again(
-    tmp_path: Path, make: Any, node: Any, liar: Any, phase: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, node: Any, liar: Any, phase: str
 ) -> None:
+    monkeypatch.setitem(EMBEDDED, "spare", process_cluster)  # one worker, whatever other tests have left
     plain = [node(i) for i in range(HONEST)]
     want = await trained(make(plain, [liar(9)]), plain)
     settings = {
@@ -85,8 +88,8 @@ async def test_nodes_without_a_state_do_all_rounds_again(
     deaths = {phase: ROUNDS - 2}
     with dask.config.set(settings):
         recipes = [Recipe(node, (i, {} if i else deaths, str(tmp_path))) for i in range(HONEST)]
-        honest = await HonestNodeActor.spawn_many(recipes, backend="process")
-        liars = await ByzantineNodeActor.spawn_many([Recipe(liar, (9,))], backend="process")
+        honest = await HonestNodeActor.spawn_many(recipes, backend=DaskActorBackend("spare"))
+        liars = await ByzantineNodeActor.spawn_many([Recipe(liar, (9,))], backend=DaskActorBackend("spare"))
         run = make(honest, liars)
         got = await trained(run, honest)
     assert [len(report.respawned) for report in run.history] == [0] * (ROUNDS - 2) + [HONEST + 1, 0]
