@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from distributed.comm.addressing import get_address_host_port
 from distributed.protocol.serialize import to_serialize
 
 from byzflow.engine.actor.calls import Call
@@ -212,16 +213,24 @@ class HostRef:
         pool = self.runtime.client.rpc
         try:
             pool.reuse(self.address, await pool.connect(self.address, seconds("host.settle")))
-        except OSError as error:
-            if self._is_refusal(error):
+        except OSError:
+            if await self._is_deserted():
                 self.lose("nobody listens there")
                 raise
 
-    def _is_refusal(self, error: BaseException) -> bool:
-        """Whether an error came of an address where nobody listens: a worker does as long as it lives."""
-        while error.__cause__ is not None:
-            error = error.__cause__
-        return isinstance(error, ConnectionRefusedError) or (self.is_here and type(error) is OSError)
+    async def _is_deserted(self) -> bool:
+        """Whether nobody listens where Dask could not connect, as a worker does for as long as it lives."""
+        if self.is_here or not self.address.startswith(("tcp://", "tls://")):
+            return self.is_here
+        try:
+            async with asyncio.timeout(seconds("host.settle")):
+                _, writer = await asyncio.open_connection(*get_address_host_port(self.address))
+        except ConnectionRefusedError:
+            return True
+        except OSError:  # a timeout is one too
+            return False
+        writer.close()
+        return False
 
     async def _by_line(self, line: Caller, method: str, args: tuple[Any, ...]) -> Any:
         try:

@@ -155,7 +155,7 @@ async def test_a_send_to_a_worker_of_a_closed_cluster_is_refused_and_not_tried_f
         await receiver.backend.close()
     for _ in range(2):
         with (
-            dask.config.set({"distributed.comm.timeouts.connect": "300s"}),
+            dask.config.set({"byzflow.host.settle": "200ms", "distributed.comm.timeouts.connect": "300s"}),
             pytest.raises(NodeLostError, match="nobody listens there"),
         ):
             await asyncio.wait_for(sender.send(receiver.endpoint, 2), 30)
