@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from byzflow.engine.actor.connection import ClientClosedError
@@ -172,11 +173,9 @@ class Fleet:
         return [host for host in self._hosts.values() if needs <= host.resources]
 
     async def _wait_for_one_with(self, needs: frozenset[str], limit: float | None) -> list[HostRef]:
-        clock = asyncio.get_running_loop().time
-        end = math.inf if limit is None else clock() + limit
-        while (left := end - clock()) > 0:
+        for turn in _turns(limit):
             try:
-                await self._wait_for(len(self._hosts) + 1, left)
+                await self._wait_for(len(self._hosts) + 1, turn)
             except TimeoutError:
                 continue
             self._is_current = False  # who came may not have been heard of yet
@@ -191,12 +190,10 @@ class Fleet:
         )
 
     async def _wait_for_one(self, limit: float | None) -> None:
-        clock = asyncio.get_running_loop().time
-        end = math.inf if limit is None else clock() + limit
-        while clock() < end:
-            self._runtime.connection.revive()  # in every turn: a nanny may give up meanwhile
+        for turn in _turns(limit):
+            self._runtime.connection.revive()  # each time: a nanny may give up meanwhile
             try:
-                await self._wait_for(1, end - clock())
+                await self._wait_for(1, turn)
             except TimeoutError:
                 continue
             return
@@ -208,10 +205,10 @@ class Fleet:
             "byzflow.comm.connect-timeout, in rounds with byzflow.host.return-deadline."
         )
 
-    async def _wait_for(self, count: int, left: float) -> None:
-        """Wait for so many workers, for a turn or what is left of the time; else `TimeoutError`."""
+    async def _wait_for(self, count: int, turn: float) -> None:
+        """Wait for so many workers, for one turn; else `TimeoutError`."""
         try:
-            await self._runtime.client.wait_for_workers(count, timeout=min(TURN, left))
+            await self._runtime.client.wait_for_workers(count, timeout=turn)
         except TimeoutError:
             raise
         except OSError as error:  # of a scheduler that goes meanwhile
@@ -246,6 +243,14 @@ class Fleet:
         except BaseException:
             self._hosts.pop(address, None)
             raise
+
+
+def _turns(limit: float | None) -> Iterator[float]:
+    """Yield how long each look for a worker takes, until the time is over [s]."""
+    clock = asyncio.get_running_loop().time
+    end = math.inf if limit is None else clock() + limit
+    while (left := end - clock()) > 0:
+        yield min(TURN, left)
 
 
 def _silent(limit: float | None, error: OSError) -> ConnectionError:
