@@ -56,16 +56,11 @@ class Turn:
                 raise RuntimeError(CLOSED)
             yield
         except asyncio.CancelledError as error:
+            if not self._is_closed or holder is None or holder.uncancel():
+                raise
+            raise RuntimeError("A round was under way when its run was closed. Make a new run.") from error
+        finally:
             self._give_back(lock)
-            if self._is_closed and holder is not None and not holder.uncancel():
-                raise RuntimeError(
-                    "A round was under way when its run was closed. Make a new run."
-                ) from error
-            raise
-        except BaseException:
-            self._give_back(lock)
-            raise
-        self._give_back(lock)
 
     async def close(self) -> None:
         """Cancel whoever has the turn, and wait until it is given back; nobody gets it any more."""
