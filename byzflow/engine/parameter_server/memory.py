@@ -129,10 +129,10 @@ class Memory:
     ) -> None:
         calls = {i: [Call(self._roster.seat(i).object_id, "resident_save")] for i in indices}
         outcomes = await self._roster.call(calls, deadline)
-        failed = {i for i, out in outcomes.items() if not isinstance(out.error, NodeLostError | None)}
         sent = sum(_size(ask) + OBJECT for ask in self._updates.values())
-        left = failed & self._snapshots.keys() - {*costly} if sent <= self._budget else set[int]()
-        self._rota.refused(outcomes, self._cohort.names, left)
+        older = self._snapshots.keys() - {*costly} if sent <= self._budget else set[int]()
+        failed = self._rota.refused(outcomes, self._cohort.names, older)
+        left = failed & older
         for index, outcome in outcomes.items():
             if index in left:
                 self._snapshots[index] = replace(self._snapshots[index], tried=round)

@@ -122,9 +122,9 @@ class PeerMemory:
     ) -> None:
         saves = {i: (i, [self._peers.read(i, "resident_save")]) for i in indices}
         outcomes = {i: outcome for i, (outcome,) in (await self._peers.call(saves, deadline)).items()}
-        failed = {i for i, out in outcomes.items() if not isinstance(out.error, NodeLostError | None)}
-        left = set[int]() if self._is_full(OBJECT) else failed & self._pasts.keys() - {*costly}
-        self._rota.refused(outcomes, self._names, left)
+        older = set[int]() if self._is_full(OBJECT) else self._pasts.keys() - {*costly}
+        failed = self._rota.refused(outcomes, self._names, older)
+        left = failed & older
         for index, outcome in outcomes.items():
             if index in left:
                 self._pasts[index].tried = number

@@ -81,16 +81,14 @@ class Rota:
 
     def refused(
         self, outcomes: Mapping[int, Outcome], names: Sequence[str], replayed: Collection[int] = ()
-    ) -> None:
-        """Log, once for each node, that it gave no state, and what becomes of it if its worker is lost.
+    ) -> set[int]:
+        """Return the nodes that gave no state, as they refuse or are late, but for those that are lost.
 
-        Those that are to be `replayed` can come back as long as all that they were asked is kept.
+        Of each that refuses is logged once what becomes of it if its worker is lost: those that may be
+        `replayed` can come back as long as all that they were asked is kept.
         """
-        refusals = {
-            i: outcome
-            for i, outcome in outcomes.items()
-            if outcome.error is not None and not isinstance(outcome.error, NodeLostError | DeadlineError)
-        }
+        failed = {i: out for i, out in outcomes.items() if not isinstance(out.error, NodeLostError | None)}
+        refusals = {i: out for i, out in failed.items() if not isinstance(out.error, DeadlineError)}
         fates = {i: REPLAYED if i in replayed else LOST for i in refusals}
         for fate in (REPLAYED, LOST):
             new = [i for i in refusals if fates[i] == fate != self._told.get(i)]
@@ -107,3 +105,4 @@ class Rota:
                 REPAIR,
             )
         self._told |= fates
+        return set(failed)
